@@ -1,0 +1,1 @@
+"""Corrected tilt to placed tilt."""

@@ -1,0 +1,1 @@
+"""Complete series to tomogram."""

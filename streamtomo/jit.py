@@ -1,0 +1,76 @@
+"""The one module that imports numba: threading layer, cache and compiler options are decided here, once.
+
+TBB is the layer of choice: it never spins, and lets two Python threads enter parallel kernels. In a virtual environment
+numba does not find the library by itself, so it is loaded first. Where TBB is absent, OpenMP with passive waiting is used.
+`workqueue` is never used: it aborts the process when two threads enter it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def _load_tbb() -> bool:
+    for name in ("libtbb.so.12", "libtbb.so"):
+        for candidate in (Path(sys.prefix) / "lib" / name, name):
+            try:
+                ctypes.CDLL(str(candidate), mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def _usable_cache_dir() -> None:
+    """numba caches beside the source; where that is read-only, use the user's cache folder."""
+    package = Path(__file__).parent
+    if "NUMBA_CACHE_DIR" not in os.environ and not os.access(package, os.W_OK):
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        os.environ["NUMBA_CACHE_DIR"] = str(base / "streamtomo")
+
+
+_usable_cache_dir()
+os.environ.setdefault("NUMBA_THREADING_LAYER", "tbb" if _load_tbb() else "omp")
+
+import numba  # noqa: E402
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+
+# No "nnan"/"ninf": kernels must see NaN as NaN.
+_MATHS = {"reassoc", "contract", "nsz", "arcp", "afn"}
+
+prange = numba.prange
+
+
+def kernel(function: _Kernel) -> _Kernel:
+    """Compile a single-threaded kernel that releases the GIL and is cached on disk."""
+    compiled: _Kernel = numba.njit(cache=True, nogil=True, fastmath=_MATHS, error_model="numpy")(function)
+    return compiled
+
+
+def parallel_kernel(function: _Kernel) -> _Kernel:
+    """Compile a kernel whose `prange` loops run on all threads; it releases the GIL and is cached on disk."""
+    compiled: _Kernel = numba.njit(cache=True, nogil=True, parallel=True, fastmath=_MATHS, error_model="numpy")(function)
+    return compiled
+
+
+def use_threads(count: int | None) -> int:
+    """Limit the calling thread's kernels to `count` threads (None: all that numba started with); return the number."""
+    number = numba.config.NUMBA_NUM_THREADS if count is None else max(1, min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(number)
+    return int(number)
+
+
+def threading_layer() -> str:
+    """Name of the layer in use ("tbb", "omp"), or the one asked for if no parallel kernel ran yet."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return str(numba.config.THREADING_LAYER)

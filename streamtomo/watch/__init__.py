@@ -1,0 +1,1 @@
+"""File to tilt: everything between the microscope's folder and one settled image with its metadata."""
