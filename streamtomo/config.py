@@ -1,0 +1,379 @@
+"""Every setting, typed, with unit, range and default; the one reader of settings files.
+
+`Settings` is the root. A settings file is TOML with the tables named below; `--set table.key=value` overrides one value.
+Unknown keys and values out of range are refused with the key's path and what is allowed. `render()` writes the commented
+file that `streamtomo init` gives and that `config/streamtomo.toml` holds.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from streamtomo.errors import SettingsError
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the tables: closed to unknown keys."""
+
+
+class Acquisition(_Table, frozen=True):
+    """What the microscope does. Each value may be absent: then it is read from the data."""
+
+    tilt_axis_deg: (
+        Annotated[
+            float,
+            Meta(
+                ge=-180,
+                le=360,
+                description="Tilt-axis angle from the image's Y axis, counter-clockwise positive; wins over the metadata.",
+                extra={"unit": "degrees", "absent": "from mdoc or header, else 0", "example": 85.3},
+            ),
+        ]
+        | None
+    ) = None
+    pixel_size_A: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                le=1000,
+                description="Size of a raw pixel; wins over the metadata.",
+                extra={"unit": "Å", "absent": "from mdoc or header", "example": 2.17},
+            ),
+        ]
+        | None
+    ) = None
+    planned_tilts: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=2000,
+                description="Tilts in a complete series; the series is closed when it has as many.",
+                extra={
+                    "unit": "tilts",
+                    "absent": "as many as the last complete series of the session, else closed by silence",
+                    "example": 41,
+                },
+            ),
+        ]
+        | None
+    ) = None
+    flip_tiff_rows: Annotated[
+        bool,
+        Meta(description="TIFF stores the top row first; flip it, or every tomogram is a mirror image.", extra={"unit": ""}),
+    ] = True
+
+
+class Specimen(_Table, frozen=True):
+    """What is in the microscope."""
+
+    bead_nm: (
+        Annotated[
+            float,
+            Meta(
+                gt=0.5,
+                le=200,
+                description="Diameter of the gold beads.",
+                extra={"unit": "nm", "absent": "found from the data", "example": 10.0},
+            ),
+        ]
+        | None
+    ) = None
+    thickness_nm: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                le=20000,
+                description="Thickness of the reconstruction.",
+                extra={"unit": "nm", "absent": "found from the data", "example": 300.0},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Watch(_Table, frozen=True):
+    """When a file is finished, and when a series is."""
+
+    settle_s: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=600,
+            description="A file is finished when its size and time have not changed for this long and it has the length its header demands.",
+            extra={"unit": "s"},
+        ),
+    ] = 0.6
+    relist_s: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=600,
+            description="The folder is listed anew at least this often, whatever events came.",
+            extra={"unit": "s"},
+        ),
+    ] = 1.0
+    silence_factor: Annotated[
+        float,
+        Meta(
+            ge=2,
+            le=1000,
+            description="A series is complete after a silence of this many times its own median interval between tilts ...",
+            extra={"unit": "intervals"},
+        ),
+    ] = 6.0
+    silence_min_s: Annotated[
+        float,
+        Meta(ge=0.5, le=86400, description="... but never before this silence.", extra={"unit": "s"}),
+    ] = 60.0
+    min_tilts: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=1000,
+            description="A series with fewer tilts is not finished: it stays listed as too short.",
+            extra={"unit": "tilts"},
+        ),
+    ] = 5
+
+
+class Correct(_Table, frozen=True):
+    """X-rays, hot and dead pixels."""
+
+    outlier_sigma: Annotated[
+        float,
+        Meta(
+            ge=4,
+            le=100,
+            description="A pixel is replaced when it differs from its surroundings by more than this many local standard deviations.",
+            extra={"unit": "sigma"},
+        ),
+    ] = 8.0
+
+
+class Align(_Table, frozen=True):
+    """Live alignment by cross-correlation."""
+
+    band_low: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.4,
+            description="Lower edge of the band used for correlation.",
+            extra={"unit": "cycles per live pixel"},
+        ),
+    ] = 0.01
+    band_high: Annotated[
+        float,
+        Meta(
+            ge=0.02,
+            le=0.5,
+            description="Upper edge of the band used for correlation.",
+            extra={"unit": "cycles per live pixel"},
+        ),
+    ] = 0.12
+    max_shift: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=0.9,
+            description="Largest shift between neighbouring tilts that is looked for.",
+            extra={"unit": "fraction of the field"},
+        ),
+    ] = 0.5
+
+
+class Live(_Table, frozen=True):
+    """The volume that grows while the series runs."""
+
+    size_px: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=4096,
+            description="Images are binned by the smallest whole number that brings their longer side to this size.",
+            extra={"unit": "pixels"},
+        ),
+    ] = 768
+    memory_GB: Annotated[
+        float,
+        Meta(
+            gt=0.05,
+            le=4000,
+            description="Memory for the live volumes of all series; the one not touched for longest is let go first and rebuilt when needed.",
+            extra={"unit": "GB"},
+        ),
+    ] = 4.0
+
+
+class Judge(_Table, frozen=True):
+    """Limits of the verdicts on single tilts."""
+
+    dim_fraction: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Mean intensity below this fraction of what the other tilts predict makes a tilt doubtful ...",
+            extra={"unit": "fraction"},
+        ),
+    ] = 0.75
+    dark_fraction: Annotated[
+        float, Meta(gt=0, le=1, description="... and below this fraction makes it bad.", extra={"unit": "fraction"})
+    ] = 0.5
+    shift_doubtful: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="A jump against the neighbouring tilt beyond this makes a tilt doubtful ...",
+            extra={"unit": "fraction of the field"},
+        ),
+    ] = 0.1
+    shift_bad: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="... and a distance from the field of the first tilt beyond this makes it bad.",
+            extra={"unit": "fraction of the field"},
+        ),
+    ] = 0.45
+    min_score: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="A correlation peak lower than this makes a tilt doubtful.",
+            extra={"unit": "sigma of the background"},
+        ),
+    ] = 6.0
+
+
+class Final(_Table, frozen=True):
+    """Final alignment and tomogram."""
+
+    binning: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=32,
+                description="Binning of the aligned stack and the tomogram.",
+                extra={
+                    "unit": "raw pixels",
+                    "absent": "the smallest that brings the longer side to 1500 pixels",
+                    "example": 4,
+                },
+            ),
+        ]
+        | None
+    ) = None
+    align: Annotated[
+        Literal["auto", "beads", "patches", "coarse"],
+        Meta(
+            description="What the final alignment follows: gold beads, patches of the image, or nothing beyond the live placements; auto takes beads where there are enough, else patches.",
+            extra={"unit": ""},
+        ),
+    ] = "auto"
+    radial_cutoff: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=0.5,
+            description="The ramp filter rises to this frequency ...",
+            extra={"unit": "cycles per pixel"},
+        ),
+    ] = 0.35
+    radial_falloff: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=0.5,
+            description="... and falls off beyond it like a Gaussian of this width.",
+            extra={"unit": "cycles per pixel"},
+        ),
+    ] = 0.05
+    volume_type: Annotated[
+        Literal["int16", "float32"],
+        Meta(description="Type of the tomogram's voxels; int16 is scaled, and the scale is in the summary.", extra={"unit": ""}),
+    ] = "int16"
+    attempts: Annotated[
+        int, Meta(ge=1, le=20, description="A series whose finishing fails is tried again so often.", extra={"unit": "times"})
+    ] = 2
+
+
+class Publish(_Table, frozen=True):
+    """Who is told, and where."""
+
+    bind: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address of the ZeroMQ sockets. Anything but loopback needs CURVE keys.",
+            extra={"unit": ""},
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=65000,
+            description="Port of the event stream; the snapshot socket is on the next one. The next free pair is taken when it is in use.",
+            extra={"unit": ""},
+        ),
+    ] = 5570
+    curve_keys: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="Folder with server.key_secret and the public keys of the clients that may connect (clients/*.key).",
+                extra={"unit": "", "absent": "no encryption, loopback only", "example": "/etc/streamtomo/keys"},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Run(_Table, frozen=True):
+    """The machine's share."""
+
+    threads: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=256,
+                description="Threads for the kernels.",
+                extra={"unit": "threads", "absent": "all cores", "example": 2},
+            ),
+        ]
+        | None
+    ) = None
+    finish_nice: Annotated[
+        int, Meta(ge=0, le=19, description="Priority of the finishing process; 19 is the lowest.", extra={"unit": "nice"})
+    ] = 10
+
+
+class Settings(_Table, frozen=True):
+    """All settings of a run."""
+
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    specimen: Specimen = field(default_factory=Specimen)
+    watch: Watch = field(default_factory=Watch)
+    correct: Correct = field(default_factory=Correct)
+    align: Align = field(default_factory=Align)
+    live: Live = field(default_factory=Live)
+    judge: Judge = field(default_factory=Judge)
+    final: Final = field(default_factory=Final)
+    publish: Publish = field(default_factory=Publish)
+    run: Run = field(default_factory=Run)

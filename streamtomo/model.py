@@ -1,0 +1,149 @@
+"""The nouns that pass between the stages: frozen records without behaviour.
+
+Pixel coordinates are those of the raw, unbinned image unless a name says otherwise; angles are in degrees, times in
+seconds since 1970 (UTC). A value that is not known is None, never NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class RawImage(Struct, frozen=True, kw_only=True):
+    """One exposure as the microscope wrote it: where its pixels lie and what is known about it."""
+
+    series: str
+    """Name of the tilt series it belongs to; also the name of the series' output folder."""
+    path: str
+    """File that holds the pixels."""
+    section: int = 0
+    """Section of a stack, from 0; 0 for a file with one image."""
+    nx: int
+    """Width in pixels."""
+    ny: int
+    """Height in pixels."""
+    angle_deg: float
+    """Tilt angle with the sign it was acquired with."""
+    acquired_s: float | None = None
+    """When it was exposed, by the microscope's clock."""
+    written_s: float | None = None
+    """Modification time of the file when it was found settled."""
+    pixel_size_A: float | None = None
+    tilt_axis_deg: float | None = None
+    """Tilt-axis angle from the image's Y axis, counter-clockwise positive, as the metadata states it."""
+    dose_e_A2: float | None = None
+    """Dose of this exposure."""
+    prior_dose_e_A2: float | None = None
+    """Dose that the specimen had before it."""
+    mdoc_section: int | None = None
+    """`ZValue` of its section in the mdoc."""
+
+
+class Tilt(Struct, frozen=True, kw_only=True):
+    """A raw image with its place in the series."""
+
+    index: int
+    """Order in which the series received it, from 0; with the series' name the key of the tilt everywhere."""
+    image: RawImage
+
+
+class Correction(Struct, frozen=True, kw_only=True):
+    """What was done to the pixels of one tilt, and what they are like afterwards."""
+
+    repaired: int
+    """Pixels replaced (X-rays, hot and dead pixels)."""
+    binning: int
+    """Raw pixels along each side of one pixel of the live image."""
+    mean: float
+    """Mean of the repaired image, in its own counts."""
+    sd: float
+    """Standard deviation of the binned image, in the same counts."""
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """Where the specimen lies in one tilt: `raw = R(axis) aligned + shift`, before any refinement."""
+
+    shift_x: float
+    shift_y: float
+    """Shift of the specimen in the raw image, in raw pixels; a row of the `.prexg` is its negative."""
+    score: float
+    """Height of the correlation peak over the background's standard deviation; 0 for the first view."""
+    ambiguity: float
+    """Second peak over the first, 0 to 1; near 1 the placement is a guess."""
+    neighbour: int | None = None
+    """Index of the tilt it was correlated with; None for the first one."""
+    step_x: float = 0.0
+    step_y: float = 0.0
+    """Shift relative to that neighbour, in raw pixels."""
+
+
+VerdictState = Literal["good", "doubtful", "bad"]
+
+
+class Measure(Struct, frozen=True, kw_only=True):
+    """One number that a verdict rests on."""
+
+    name: str
+    value: float
+    expected: float | None = None
+    limit: float | None = None
+    """The value beyond which it counts against the tilt."""
+    unit: str = ""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """How good one tilt is, with the reasons in words and the numbers behind them."""
+
+    state: VerdictState
+    reasons: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+
+
+class AlignedView(Struct, frozen=True, kw_only=True):
+    """One view of the final alignment."""
+
+    index: int
+    """Index of the tilt."""
+    tilt_deg: float
+    """Solved tilt angle."""
+    xf: tuple[float, float, float, float, float, float]
+    """Raw-to-aligned transform `a11 a12 a21 a22 dx dy`, about the image centres, in raw pixels."""
+    residual_px: float | None = None
+    """RMS distance between predicted and measured points of this view, in raw pixels; None where none were used."""
+
+
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """A view that is in no output, and why."""
+
+    index: int
+    reason: str
+
+
+class Alignment(Struct, frozen=True, kw_only=True):
+    """The final alignment of a series, in ascending tilt angle."""
+
+    method: str
+    """"beads", "patches" or "coarse"."""
+    axis_deg: float
+    views: tuple[AlignedView, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    residual_px: float | None = None
+    """RMS over all points used, in raw pixels."""
+    points: int = 0
+    """Measured positions used."""
+
+
+class Tomogram(Struct, frozen=True, kw_only=True):
+    """A reconstructed volume on disk, `(nz, ny, nx)`."""
+
+    path: str
+    nx: int
+    ny: int
+    nz: int
+    binning: int
+    pixel_size_A: float | None
+    """Size of one voxel."""
+    mean: float
+    sd: float
