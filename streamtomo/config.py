@@ -1,21 +1,10 @@
-"""Every setting, typed, with unit, range and default; the one reader of settings files.
-
-`Settings` is the root. A settings file is TOML with the tables named below; `--set table.key=value` overrides one value.
-Unknown keys and values out of range are refused with the key's path and what is allowed. `render()` writes the commented
-file that `streamtomo init` gives and that `config/streamtomo.toml` holds.
-"""
+"""Every setting, typed, with unit, range and default. `Settings` is the root; `config_file` reads and writes the files."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
-
-from streamtomo.errors import SettingsError
 
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,187 @@
+"""Settings files: reading, overriding, and writing the commented default.
+
+A settings file is TOML with the tables of `config.Settings`; `--set table.key=value` overrides one value. Unknown keys and
+values out of range are refused with the key's path and what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from streamtomo.config import Settings
+from streamtomo.errors import SettingsError
+
+
+class Field(NamedTuple):
+    """One setting, as a person needs to know it."""
+
+    table: str
+    name: str
+    kind: str
+    """Type in words."""
+    unit: str
+    allowed: str
+    """Range or choices in words; empty if anything of the type will do."""
+    default: Any
+    absent: str
+    """What happens when an optional setting is not given; empty if it is not optional."""
+    example: Any
+    description: str
+
+    @property
+    def path(self) -> str:
+        """`table.name`."""
+        return f"{self.table}.{self.name}"
+
+
+def fields() -> Iterator[Field]:
+    """All settings, in the order of the file."""
+    for table in msgspec.structs.fields(Settings):
+        hints = get_type_hints(table.type, include_extras=True)
+        for item in msgspec.structs.fields(table.type):
+            yield _describe(table.name, item.name, hints[item.name], item.default)
+
+
+def _describe(table: str, name: str, hint: Any, default: Any) -> Field:
+    optional = get_origin(hint) in (Union, UnionType)
+    if optional:
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    assert get_origin(hint) is Annotated, f"{table}.{name} has no unit, range and description"
+    kind, meta = get_args(hint)[:2]
+    extra = meta.extra or {}
+    return Field(
+        table=table,
+        name=name,
+        kind=_kind_in_words(kind),
+        unit=extra["unit"],
+        allowed=_range_in_words(kind, meta),
+        default=default,
+        absent=extra["absent"] if optional else "",
+        example=extra["example"] if optional else default,
+        description=meta.description or "",
+    )
+
+
+def _kind_in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of"
+    return {float: "number", int: "whole number", bool: "true or false", str: "text"}[kind]
+
+
+def _range_in_words(kind: Any, meta: Meta) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(f'"{choice}"' for choice in get_args(kind))
+    low = f"from {meta.ge}" if meta.ge is not None else f"above {meta.gt}" if meta.gt is not None else ""
+    high = f"to {meta.le}" if meta.le is not None else f"below {meta.lt}" if meta.lt is not None else ""
+    return " ".join(part for part in (low, high) if part)
+
+
+def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Settings:
+    """Settings from a TOML file (None: all defaults) and `table.key=value` overrides.
+
+    Raises SettingsError with the key's path and the allowed range for anything unknown or out of range.
+    """
+    source = str(path) if path else "--set"
+    tables = _read(path) if path else {}
+    for override in overrides:
+        _override(tables, override)
+    return parse(tables, source)
+
+
+def parse(tables: dict[str, Any], source: str) -> Settings:
+    """Settings from nested tables, as TOML gives them; `source` is named in errors."""
+    try:
+        return msgspec.convert(tables, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_explain(str(error), tables)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not valid TOML ({error})") from None
+
+
+def _override(tables: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    table, dot, name = key.strip().partition(".")
+    if not (equals and dot and name):
+        raise SettingsError(f"--set {override}: write it as table.key=value, for example specimen.thickness_nm=200")
+    inner = tables.setdefault(table, {})
+    if not isinstance(inner, dict):
+        raise SettingsError(f"--set {override}: {table} is no table of settings")
+    inner[name] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value; anything that is none is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: str, tables: dict[str, Any]) -> str:
+    found = re.search(r"`\$(?:\.([\w.]+))?`$", error)
+    path = found.group(1) or "" if found else ""
+    unknown = re.search(r"unknown field `(.*?)`", error)
+    if unknown:
+        return _explain_unknown(path, unknown.group(1))
+    for setting in fields():
+        if setting.path == path:
+            value = tables.get(setting.table, {}).get(setting.name)
+            allowed = f"{setting.kind} {setting.allowed}".strip()
+            unit = f" ({setting.unit})" if setting.unit else ""
+            return f"{path} = {value!r} is not allowed: {allowed}{unit}. {setting.description}"
+    return error.replace("$.", "")
+
+
+def _explain_unknown(table: str, name: str) -> str:
+    if not table:
+        known = ", ".join(item.name for item in msgspec.structs.fields(Settings))
+        return f"{name} is no table of settings; known tables: {known}"
+    known = ", ".join(setting.name for setting in fields() if setting.table == table)
+    return f"{table}.{name} is no setting; known in [{table}]: {known}"
+
+
+def render(values: dict[str, dict[str, Any]] | None = None) -> str:
+    """The commented settings file with all defaults; `values` (table, key) are written in where given."""
+    values = values or {}
+    lines = ["# Settings of streamtomo. Every value shown is the default; lines behind '# ' are not set.", ""]
+    table = ""
+    for setting in fields():
+        if setting.table != table:
+            table = setting.table
+            lines += [f"[{table}]"]
+        lines += _render_field(setting, values.get(table, {}).get(setting.name))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _render_field(setting: Field, value: Any) -> list[str]:
+    allowed = f"{setting.kind} {setting.allowed}".strip()
+    facts = ", ".join(part for part in (allowed, f"unit: {setting.unit}" if setting.unit else "") if part)
+    absent = f"; absent: {setting.absent}" if setting.absent else ""
+    if value is not None:
+        line = f"{setting.name} = {_toml(value)}"
+    elif setting.absent:
+        line = f"# {setting.name} = {_toml(setting.example)}"
+    else:
+        line = f"{setting.name} = {_toml(setting.default)}"
+    return [f"# {setting.description}", f"# ({facts}{absent})", line, ""]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
