@@ -1,4 +1,7 @@
-"""Every setting, typed, with unit, range and default. `Settings` is the root; `config_file` reads and writes the files."""
+"""Every setting, typed, with unit, range and default.
+
+`Settings` is the root; `config_file` reads and writes the files.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ class Acquisition(_Table, frozen=True):
             Meta(
                 ge=-180,
                 le=360,
-                description="Tilt-axis angle from the image's Y axis, counter-clockwise positive; wins over the metadata.",
+                description=(
+                    "Tilt-axis angle from the image's Y axis, counter-clockwise positive; wins over the metadata."
+                ),
                 extra={"unit": "degrees", "absent": "from mdoc or header, else 0", "example": 85.3},
             ),
         ]
@@ -56,7 +61,10 @@ class Acquisition(_Table, frozen=True):
     ) = None
     flip_tiff_rows: Annotated[
         bool,
-        Meta(description="TIFF stores the top row first; flip it, or every tomogram is a mirror image.", extra={"unit": ""}),
+        Meta(
+            description="TIFF stores the top row first; flip it, or every tomogram is a mirror image.",
+            extra={"unit": ""},
+        ),
     ] = True
 
 
@@ -97,7 +105,10 @@ class Watch(_Table, frozen=True):
         Meta(
             ge=0.05,
             le=600,
-            description="A file is finished when its size and time have not changed for this long and it has the length its header demands.",
+            description=(
+                "A file is finished when its size and time have not changed for this long and it has the length "
+                "its header demands."
+            ),
             extra={"unit": "s"},
         ),
     ] = 0.6
@@ -115,7 +126,9 @@ class Watch(_Table, frozen=True):
         Meta(
             ge=2,
             le=1000,
-            description="A series is complete after a silence of this many times its own median interval between tilts ...",
+            description=(
+                "A series is complete after a silence of this many times its own median interval between tilts ..."
+            ),
             extra={"unit": "intervals"},
         ),
     ] = 6.0
@@ -142,7 +155,10 @@ class Correct(_Table, frozen=True):
         Meta(
             ge=4,
             le=100,
-            description="A pixel is replaced when it differs from its surroundings by more than this many local standard deviations.",
+            description=(
+                "A pixel is replaced when it differs from its surroundings by more than this many local standard "
+                "deviations."
+            ),
             extra={"unit": "sigma"},
         ),
     ] = 8.0
@@ -197,7 +213,10 @@ class Live(_Table, frozen=True):
         Meta(
             gt=0.05,
             le=4000,
-            description="Memory for the live volumes of all series; the one not touched for longest is let go first and rebuilt when needed.",
+            description=(
+                "Memory for the live volumes of all series; the one not touched for longest is let go first and "
+                "rebuilt when needed."
+            ),
             extra={"unit": "GB"},
         ),
     ] = 4.0
@@ -269,7 +288,10 @@ class Final(_Table, frozen=True):
     align: Annotated[
         Literal["auto", "beads", "patches", "coarse"],
         Meta(
-            description="What the final alignment follows: gold beads, patches of the image, or nothing beyond the live placements; auto takes beads where there are enough, else patches.",
+            description=(
+                "What the final alignment follows: gold beads, patches of the image, or nothing beyond the live "
+                "placements; auto takes beads where there are enough, else patches."
+            ),
             extra={"unit": ""},
         ),
     ] = "auto"
@@ -293,10 +315,16 @@ class Final(_Table, frozen=True):
     ] = 0.05
     volume_type: Annotated[
         Literal["int16", "float32"],
-        Meta(description="Type of the tomogram's voxels; int16 is scaled, and the scale is in the summary.", extra={"unit": ""}),
+        Meta(
+            description="Type of the tomogram's voxels; int16 is scaled, and the scale is in the summary.",
+            extra={"unit": ""},
+        ),
     ] = "int16"
     attempts: Annotated[
-        int, Meta(ge=1, le=20, description="A series whose finishing fails is tried again so often.", extra={"unit": "times"})
+        int,
+        Meta(
+            ge=1, le=20, description="A series whose finishing fails is tried again so often.", extra={"unit": "times"}
+        ),
     ] = 2
 
 
@@ -316,7 +344,10 @@ class Publish(_Table, frozen=True):
         Meta(
             ge=1024,
             le=65000,
-            description="Port of the event stream; the snapshot socket is on the next one. The next free pair is taken when it is in use.",
+            description=(
+                "Port of the event stream; the snapshot socket is on the next one. The next free pair is taken "
+                "when it is in use."
+            ),
             extra={"unit": ""},
         ),
     ] = 5570
@@ -325,7 +356,9 @@ class Publish(_Table, frozen=True):
             str,
             Meta(
                 min_length=1,
-                description="Folder with server.key_secret and the public keys of the clients that may connect (clients/*.key).",
+                description=(
+                    "Folder with server.key_secret and the public keys of the clients that may connect (clients/*.key)."
+                ),
                 extra={"unit": "", "absent": "no encryption, loopback only", "example": "/etc/streamtomo/keys"},
             ),
         ]
@@ -349,7 +382,8 @@ class Run(_Table, frozen=True):
         | None
     ) = None
     finish_nice: Annotated[
-        int, Meta(ge=0, le=19, description="Priority of the finishing process; 19 is the lowest.", extra={"unit": "nice"})
+        int,
+        Meta(ge=0, le=19, description="Priority of the finishing process; 19 is the lowest.", extra={"unit": "nice"}),
     ] = 10
 
 

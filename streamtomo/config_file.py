@@ -1,7 +1,7 @@
 """Settings files: reading, overriding, and writing the commented default.
 
-A settings file is TOML with the tables of `config.Settings`; `--set table.key=value` overrides one value. Unknown keys and
-values out of range are refused with the key's path and what is allowed.
+A settings file is TOML with the tables of `config.Settings`; `--set table.key=value` overrides one value. Unknown
+keys and values out of range are refused with the key's path and what is allowed.
 """
 
 from __future__ import annotations

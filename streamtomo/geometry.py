@@ -5,8 +5,8 @@ A point `(X, Y, Z)` of the specimen, origin at its centre, seen at tilt angle `t
     xt = X cos t + Z sin t          yt = Y                        aligned view, tilt axis vertical
     raw = mag * R(axis) [xt, yt] + shift                          R turns counter-clockwise by the axis angle
 
-Images are `(ny, nx)` with y up; the centre of pixel `i` is `i`, an image's centre is `(n - 1) / 2`. Transforms are IMOD's:
-a row `a11 a12 a21 a22 dx dy` maps `[x', y'] = A [x, y] + [dx, dy]`, both sides relative to the image centres. Here a
+Images are `(ny, nx)` with y up; the centre of pixel `i` is `i`, an image's centre is `(n - 1) / 2`. Transforms are
+IMOD's: a row `a11 a12 a21 a22 dx dy` maps `[x', y'] = A [x, y] + [dx, dy]`, both sides relative to the image centres. Here a
 transform is a `(2, 3)` float64 array `[A | d]`, many of them `(n, 2, 3)`. Angles are in degrees everywhere.
 
 Source: IMOD's conventions, checked by experiment.
@@ -71,7 +71,7 @@ def aligned_to_raw(axis_deg: float, shift_xy: ArrayLike = (0.0, 0.0), mag: float
 
 
 def raw_to_aligned(axis_deg: float, shift_xy: ArrayLike = (0.0, 0.0), mag: float = 1.0) -> Array:
-    """A row of an `.xf`: transform `(2, 3)` from the raw image to the aligned view, `A = R(-axis) / mag`, `d = -A shift`."""
+    """A row of an `.xf`: from the raw image to the aligned view, `A = R(-axis) / mag`, `d = -A shift`; `(2, 3)`."""
     return invert(aligned_to_raw(axis_deg, shift_xy, mag))
 
 
@@ -134,7 +134,7 @@ def wrap_angle(angle_deg: float) -> float:
 
 
 def axis_is_horizontal(axis_deg: float) -> bool:
-    """Whether the tilt axis lies nearer to the raw image's X than to its Y: aligned images then swap width and height."""
+    """Whether the tilt axis lies nearer to the raw image's X than to its Y: aligned images swap width and height."""
     turned = abs(wrap_angle(axis_deg))
     return 45.0 < turned < 135.0
 

@@ -1,7 +1,7 @@
 """The one module that imports numba: threading layer, cache and compiler options are decided here, once.
 
-TBB is the layer of choice: it never spins, and lets two Python threads enter parallel kernels. In a virtual environment
-numba does not find the library by itself, so it is loaded first. Where TBB is absent, OpenMP with passive waiting is used.
+TBB is the layer of choice: it never spins, and lets two Python threads enter parallel kernels. In a virtual
+environment numba does not find the library by itself, so it is loaded first. Where TBB is absent, OpenMP with passive waiting is used.
 `workqueue` is never used: it aborts the process when two threads enter it.
 """
 
@@ -57,7 +57,9 @@ def kernel(function: _Kernel) -> _Kernel:
 
 def parallel_kernel(function: _Kernel) -> _Kernel:
     """Compile a kernel whose `prange` loops run on all threads; it releases the GIL and is cached on disk."""
-    compiled: _Kernel = numba.njit(cache=True, nogil=True, parallel=True, fastmath=_MATHS, error_model="numpy")(function)
+    compiled: _Kernel = numba.njit(cache=True, nogil=True, parallel=True, fastmath=_MATHS, error_model="numpy")(
+        function
+    )
     return compiled
 
 

@@ -1,8 +1,8 @@
 """Everything that can happen, one tagged record each.
 
-The same record is a line of the journal, a message on the wire, the dashboard's input and what a restart replays. Readers
-tolerate fields they do not know; `VERSION` says which meaning the fields have. Events marked *wire only* are not kept in
-the journal.
+The same record is a line of the journal, a message on the wire, the dashboard's input and what a restart replays.
+Readers tolerate fields they do not know; `VERSION` says which meaning the fields have. Events marked *wire only* are
+not kept in the journal.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class TiltReceived(Happening, frozen=True, kw_only=True, tag="tilt.received"):
 
     series: str
     tilt: Tilt
+    live: bool = True
+    """False for files that were there before the watch began: their silence counts from the file's own time."""
 
 
 class TiltUpdated(Happening, frozen=True, kw_only=True, tag="tilt.updated"):

@@ -1,0 +1,201 @@
+"""Stories of one series: what happens, when, and what comes out. Nothing here sleeps."""
+
+import pytest
+
+from streamtomo.config import Acquisition, Settings, Watch
+from streamtomo.messages import (
+    FinishDone,
+    FinishFailed,
+    FinishStarted,
+    SeriesCompleted,
+    SeriesDescribed,
+    SeriesOpened,
+    SeriesReopened,
+    TiltFailed,
+    TiltPlaced,
+    TiltReceived,
+    TiltUpdated,
+)
+from streamtomo.model import Alignment, Correction, Placement, RawImage, Tomogram, Verdict
+from streamtomo.series import Finish, Process, Say, Series
+
+
+def image(n, **more):
+    return RawImage(
+        series="TS",
+        path=f"/data/TS_{n:03d}.mrc",
+        nx=64,
+        ny=64,
+        angle_deg=3.0 * n,
+        **{"acquired_s": 1000.0 + 10 * n, **more},
+    )
+
+
+def placed(n, state="good"):
+    return TiltPlaced(
+        series="TS",
+        index=n,
+        angle_deg=3.0 * n,
+        correction=Correction(repaired=0, binning=1, mean=10.0, sd=1.0),
+        placement=Placement(shift_x=0.0, shift_y=0.0, score=10.0, ambiguity=0.1),
+        verdict=Verdict(state=state),
+        in_volume=True,
+    )
+
+
+def done():
+    tomogram = Tomogram(path="x", nx=1, ny=1, nz=1, binning=1, pixel_size_A=None, mean=0.0, sd=1.0)
+    alignment = Alignment(method="coarse", axis_deg=0.0, views=())
+    return FinishDone(series="TS", seconds=1.0, alignment=alignment, tomogram=tomogram, files=())
+
+
+def said(commands):
+    return [type(command.event) for command in commands if isinstance(command, Say)]
+
+
+def collected(count=6, settings=None, start=1000.0):
+    series = Series("TS", settings or Settings())
+    for n in range(count):
+        series.image(image(n), start + 10 * n)
+        series.processed(placed(n), start + 10 * n + 1)
+    return series
+
+
+class Journal:
+    """Collects what a series says, to replay it."""
+
+    def __init__(self):
+        self.events = []
+
+    def take(self, commands, now):
+        self.events += [(command.event, now) for command in commands if isinstance(command, Say)]
+        return commands
+
+
+def test_first_image_opens_the_series_and_is_processed():
+    commands = Series("TS", Settings()).image(image(0), 1000.0)
+    assert said(commands) == [SeriesOpened, TiltReceived]
+    assert commands[-1] == Process("TS", 0)
+
+
+def test_the_same_image_again_is_nothing_new():
+    series = collected(2)
+    assert series.image(image(1), 1100.0) == []
+
+
+def test_better_metadata_of_a_known_image_is_an_update():
+    series = collected(2)
+    commands = series.image(image(1, dose_e_A2=3.0), 1100.0)
+    assert said(commands) == [TiltUpdated]
+    assert series.tilts[1].tilt.image.dose_e_A2 == 3.0
+
+
+def test_planned_count_closes_it_when_the_last_tilt_is_placed():
+    settings = Settings(acquisition=Acquisition(planned_tilts=6))
+    series = collected(5, settings)
+    assert said(series.image(image(5), 1050.0)) == [TiltReceived]
+    commands = series.processed(placed(5), 1051.0)
+    assert said(commands) == [TiltPlaced, SeriesCompleted]
+    assert commands[-1] == Finish("TS")
+    assert commands[1].event.witness == "count"
+
+
+def test_silence_is_measured_in_its_own_intervals():
+    series = collected(6, Settings(watch=Watch(silence_min_s=20.0, silence_factor=6.0)))
+    assert series.silence_limit_s() == 60.0
+    assert series.tick(1050.0 + 59.0) == []
+    commands = series.tick(1050.0 + 61.0)
+    assert said(commands) == [SeriesCompleted]
+    assert commands[0].event.witness == "silence"
+
+
+def test_interleaved_series_wait_longer_by_themselves():
+    series = Series("TS", Settings(watch=Watch(silence_min_s=1.0)))
+    for n in range(6):
+        series.image(image(n, acquired_s=1000.0 + 90.0 * n), 1000.0 + 90.0 * n)
+        series.processed(placed(n), 1001.0 + 90.0 * n)
+    assert series.silence_limit_s() == 540.0
+
+
+def test_an_old_series_is_complete_at_once():
+    series = Series("TS", Settings())
+    for n in range(6):
+        series.image(image(n, written_s=1000.0 + 10 * n), 900000.0, live=False)
+        series.processed(placed(n), 900000.0)
+    assert series.state == "complete"
+
+
+def test_a_late_tilt_reopens_it_and_it_is_finished_again():
+    series = collected(6)
+    series.close(1100.0, "operator", "closed by hand")
+    series.finishing(FinishStarted(series="TS", tilts=6), 1101.0)
+    commands = series.image(image(6), 1102.0)
+    assert said(commands) == [SeriesReopened, TiltReceived]
+    assert series.finishing(done(), 1103.0) == [], "the finished product is out of date"
+    series.processed(placed(6), 1104.0)
+    assert said(series.tick(1104.0 + 61.0)) == [SeriesCompleted]
+
+
+def test_too_few_tilts_are_a_state_of_their_own():
+    series = collected(3)
+    commands = series.close(1100.0, "operator", "closed by hand")
+    assert said(commands) == [SeriesCompleted, FinishFailed]
+    assert series.state == "failed"
+    assert "3 usable tilts" in commands[1].event.reason
+
+
+def test_bad_tilts_do_not_count_as_usable():
+    series = collected(6)
+    series.processed(placed(0, "bad"), 1060.0)
+    assert [state.tilt.index for state in series.usable()] == [1, 2, 3, 4, 5]
+
+
+def test_a_failed_tilt_is_tried_again_and_holds_the_series_open():
+    series = collected(6)
+    series.image(image(6), 1060.0)
+    series.processed(TiltFailed(series="TS", index=6, reason="locked", attempts=1), 1061.0)
+    assert series.busy
+    assert series.tick(1062.0) == []
+    assert series.tick(1063.5) == [Process("TS", 6)]
+    series.processed(TiltFailed(series="TS", index=6, reason="locked", attempts=4, final=True), 1064.0)
+    assert not series.busy
+    assert said(series.close(1065.0, "operator", "by hand")) == [SeriesCompleted]
+
+
+def test_finishing_is_tried_again_until_it_is_final():
+    series = collected(6)
+    series.close(1100.0, "operator", "by hand")
+    series.finishing(FinishStarted(series="TS", tilts=6), 1101.0)
+    again = series.finishing(FinishFailed(series="TS", reason="killed", final=False), 1102.0)
+    assert again[-1] == Finish("TS")
+    series.finishing(FinishStarted(series="TS", tilts=6), 1103.0)
+    assert said(series.finishing(FinishFailed(series="TS", reason="killed", final=True), 1104.0)) == [FinishFailed]
+    assert series.state == "failed"
+
+
+def test_configuration_wins_over_metadata():
+    series = Series("TS", Settings(acquisition=Acquisition(tilt_axis_deg=0.0, planned_tilts=41)))
+    series.image(image(0, tilt_axis_deg=85.0), 1000.0)
+    series.described(
+        SeriesDescribed(series="TS", source="m", planned_tilts=7, tilt_axis_deg=12.0, pixel_size_A=2.0), 1001.0
+    )
+    assert (series.axis_deg, series.planned, series.pixel_size_A) == (0.0, 41, 2.0)
+
+
+@pytest.mark.parametrize("crash_after", range(1, 16))
+def test_a_replayed_journal_stands_where_the_crash_left_it(crash_after):
+    journal, series = Journal(), Series("TS", Settings())
+    for n in range(6):
+        journal.take(series.image(image(n), 1000.0 + 10 * n), 1000.0 + 10 * n)
+        journal.take(series.processed(placed(n), 1001.0 + 10 * n), 1001.0 + 10 * n)
+    journal.take(series.close(1100.0, "operator", "by hand"), 1100.0)
+    journal.take(series.finishing(FinishStarted(series="TS", tilts=6), 1101.0), 1101.0)
+    again = Series("TS", Settings())
+    for event, time in journal.events[:crash_after]:
+        again.apply(event, time)
+    todo = again.resume()
+    waiting = [n for n, state in again.tilts.items() if state.status == "waiting"]
+    assert [command.index for command in todo if isinstance(command, Process)] == waiting
+    assert (Finish("TS") in todo) == (again.state in ("complete", "finishing"))
+    for n in range(6):
+        assert again.image(image(n), 2000.0) == [] or n >= len(again.tilts) - 1
