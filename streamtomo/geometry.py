@@ -6,8 +6,8 @@ A point `(X, Y, Z)` of the specimen, origin at its centre, seen at tilt angle `t
     raw = mag * R(axis) [xt, yt] + shift                          R turns counter-clockwise by the axis angle
 
 Images are `(ny, nx)` with y up; the centre of pixel `i` is `i`, an image's centre is `(n - 1) / 2`. Transforms are
-IMOD's: a row `a11 a12 a21 a22 dx dy` maps `[x', y'] = A [x, y] + [dx, dy]`, both sides relative to the image centres. Here a
-transform is a `(2, 3)` float64 array `[A | d]`, many of them `(n, 2, 3)`. Angles are in degrees everywhere.
+IMOD's: a row `a11 a12 a21 a22 dx dy` maps `[x', y'] = A [x, y] + [dx, dy]`, both sides relative to the image centres.
+Here a transform is a `(2, 3)` float64 array `[A | d]`, many of them `(n, 2, 3)`. Angles are in degrees everywhere.
 
 Source: IMOD's conventions, checked by experiment.
 """

@@ -1,7 +1,8 @@
 """The one module that imports numba: threading layer, cache and compiler options are decided here, once.
 
 TBB is the layer of choice: it never spins, and lets two Python threads enter parallel kernels. In a virtual
-environment numba does not find the library by itself, so it is loaded first. Where TBB is absent, OpenMP with passive waiting is used.
+environment numba does not find the library by itself, so it is loaded first. Where TBB is absent, OpenMP with passive
+waiting is used.
 `workqueue` is never used: it aborts the process when two threads enter it.
 """
 
@@ -39,14 +40,17 @@ def _usable_cache_dir() -> None:
 _usable_cache_dir()
 os.environ.setdefault("NUMBA_THREADING_LAYER", "tbb" if _load_tbb() else "omp")
 
-import numba  # noqa: E402
+import numba as _typed_numba  # noqa: E402
+
+# Its types describe dispatchers; kernels here keep the types of the plain functions.
+numba: Any = _typed_numba
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 # No "nnan"/"ninf": kernels must see NaN as NaN.
 _MATHS = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
-prange = numba.prange
+prange: Any = numba.prange
 
 
 def kernel(function: _Kernel) -> _Kernel:

@@ -1,0 +1,63 @@
+"""IMOD's text files: angles and transforms, in ascending tilt angle, one row for every section of the sorted stack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from streamtomo.errors import OutputError
+from streamtomo.geometry import Array
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all; raises OutputError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); free space or mend the permissions"
+        ) from error
+
+
+def write_angles(path: Path, angles_deg: Iterable[float]) -> None:
+    """`.rawtlt`, `.tlt`, `.xtilt`: one angle (degrees) a line."""
+    write_text(path, "".join(f"{angle:7.2f}\n" for angle in angles_deg))
+
+
+def write_transforms(path: Path, transforms: Sequence[Array]) -> None:
+    """`.xf`, `.prexg`: one `(2, 3)` transform a line as `a11 a12 a21 a22 dx dy`."""
+    write_text(path, "".join(_transform_line(transform) for transform in transforms))
+
+
+def _transform_line(transform: Array) -> str:
+    (a11, a12, dx), (a21, a22, dy) = transform
+    return "".join(f"{value:12.7f}" for value in (a11, a12, a21, a22)) + f"{dx:12.3f}{dy:12.3f}\n"
+
+
+def read_angles(path: Path) -> Array:
+    """Angles `(n,)` in degrees."""
+    return np.loadtxt(path, ndmin=1)
+
+
+def read_transforms(path: Path) -> Array:
+    """Transforms `(n, 2, 3)`."""
+    rows = np.loadtxt(path, ndmin=2)
+    return np.concatenate([rows[:, :4].reshape(-1, 2, 2), rows[:, 4:6, None]], axis=2)
+
+
+def check_rows(folder: Path, name: str, views: int) -> list[str]:
+    """Which of a series' text files does not have one row per view; empty if all do."""
+    return [
+        f"{name}{suffix}: {rows} rows for {views} views"
+        for suffix in (".rawtlt", ".tlt", ".prexg", ".xf")
+        if (rows := len((folder / f"{name}{suffix}").read_text().splitlines())) != views
+    ]

@@ -1,0 +1,74 @@
+"""What we write is what others read: mrcfile and etomofiles are the oracles."""
+
+import mrcfile
+import numpy as np
+import pytest
+
+from streamtomo import geometry
+from streamtomo.errors import OutputError
+from streamtomo.export import imod, mrc
+
+
+def test_volume_has_its_voxel_size_and_statistics(tmp_path):
+    path = tmp_path / "a_rec.mrc"
+    with mrc.new_mrc(path, (3, 4, 5), "int16", pixel_size_A=10.8, kind="volume", label="made by a test") as data:
+        data[:] = np.arange(60).reshape(3, 4, 5)
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as file:
+        assert file.is_volume()
+        assert file.voxel_size.z == pytest.approx(10.8)
+        assert float(file.header.dmean) == pytest.approx(29.5)
+    assert mrc.check_mrc(path, (3, 4, 5)) == []
+
+
+def test_stack_is_a_stack(tmp_path):
+    path = tmp_path / "a_ali.mrc"
+    with mrc.new_mrc(path, (3, 4, 5), "float32", pixel_size_A=2.0, kind="stack", label="made by a test") as data:
+        data[:] = 1.0
+    with mrcfile.open(path) as file:
+        assert file.is_image_stack()
+    assert "constant" in mrc.check_mrc(path, (3, 4, 5))[0]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    path = tmp_path / "a_rec.mrc"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        mrc.new_mrc(path, (3, 4, 5), "int16", pixel_size_A=1.0, kind="volume", label="x"),
+    ):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    path = tmp_path / "missing" / "a.xf"
+    with pytest.raises(OutputError, match=r"a\.xf"):
+        imod.write_transforms(path, [geometry.IDENTITY])
+
+
+def test_transforms_survive_the_round_trip(tmp_path):
+    rng = np.random.default_rng(1)
+    transforms = [geometry.raw_to_aligned(rng.uniform(-180, 180), rng.normal(0, 50, 2)) for _ in range(5)]
+    imod.write_transforms(tmp_path / "a.xf", transforms)
+    assert imod.read_transforms(tmp_path / "a.xf") == pytest.approx(np.array(transforms), abs=6e-4)
+    assert len((tmp_path / "a.xf").read_text().splitlines()[0]) == 72
+
+
+def test_etomofiles_reads_our_files(tmp_path):
+    etomofiles = pytest.importorskip("etomofiles")
+    angles = [-60.0, 0.0, 60.0]
+    imod.write_angles(tmp_path / "a.tlt", angles)
+    imod.write_transforms(tmp_path / "a.xf", [geometry.raw_to_aligned(85.3, (10.0, -20.0))] * 3)
+    assert np.ravel(etomofiles.read_tlt(tmp_path / "a.tlt")) == pytest.approx(angles)
+    read = etomofiles.read_xf(tmp_path / "a.xf")
+    assert np.asarray(read).reshape(3, -1)[0][-2:] == pytest.approx(
+        geometry.raw_to_aligned(85.3, (10.0, -20.0))[:, 2], abs=1e-3
+    )
+
+
+def test_missing_rows_are_found(tmp_path):
+    for suffix in (".rawtlt", ".tlt"):
+        imod.write_angles(tmp_path / f"a{suffix}", [1.0, 2.0])
+    for suffix in (".prexg", ".xf"):
+        imod.write_transforms(tmp_path / f"a{suffix}", [geometry.IDENTITY])
+    assert imod.check_rows(tmp_path, "a", 2) == ["a.prexg: 1 rows for 2 views", "a.xf: 1 rows for 2 views"]
