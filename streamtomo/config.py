@@ -52,7 +52,7 @@ class Acquisition(_Table, frozen=True):
                 description="Tilts in a complete series; the series is closed when it has as many.",
                 extra={
                     "unit": "tilts",
-                    "absent": "as many as the last complete series of the session, else closed by silence",
+                    "absent": "as many as the mdoc tells, else closed by silence",
                     "example": 41,
                 },
             ),

@@ -1,0 +1,235 @@
+"""The verbs of the command `streamtomo`. Each imports what it needs when it runs: viewers start without numpy or numba."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamtomo import __version__
+from streamtomo.errors import StreamtomoError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    args = _parser(arguments).parse_args(arguments)
+    try:
+        return int(args.verb(args))
+    except StreamtomoError as error:
+        print(f"streamtomo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamtomo",
+        description="Live cryo-electron tomography: watches the folder that a microscope writes to, shows the tomogram "
+        "while the tilt series runs, and ends with the aligned final one.",
+    )
+    parser.add_argument("--version", action="version", version=f"streamtomo {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_close, _add_stop, _add_init):
+        add(verbs)
+    words = sys.argv[1:] if arguments is None else arguments
+    _add_simulate(verbs, complete="simulate" in words)
+    _add_warmup(verbs)
+    _add_finish_job(verbs)
+    return parser
+
+
+_Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_run(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("run", help="process the tilt series in a folder, live")
+    parser.add_argument("watched", type=Path, help="folder that the microscope writes to; it is only ever read")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all results; give the same one to resume")
+    _add_run_options(parser)
+    parser.set_defaults(verb=_run)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="settings file (see `streamtomo init`)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in specimen.bead_nm=10"
+    )
+    parser.add_argument(
+        "--exit-when-idle",
+        type=_positive,
+        metavar="SECONDS",
+        help="close all series, finish them and end when nothing new came for so long",
+    )
+    parser.add_argument("--plain", action="store_true", help="lines of text instead of the dashboard")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _add_demo(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("demo", help="a simulated microscope, processed live: see what streamtomo does")
+    parser.add_argument("--out", type=Path, help="folder to make (default: ./streamtomo-demo)")
+    parser.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="time between tilts (1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated specimen (1)")
+    parser.add_argument("--plain", action="store_true", help="lines of text instead of the dashboard")
+    parser.set_defaults(verb=_demo)
+
+
+def _add_replay(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("replay", help="play an old session, or a finished stack, as if it were being acquired")
+    parser.add_argument("source", type=Path, help="a folder, or one stack with its .rawtlt, mdoc or header angles")
+    parser.add_argument("--into", type=Path, required=True, help="folder to write to, as the microscope would")
+    parser.add_argument("--speed", type=_positive, default=1.0, help="times faster than it was acquired (1)")
+    parser.add_argument(
+        "--interval", type=_positive, metavar="SECONDS", help="time between tilts, instead of the recorded one"
+    )
+    parser.set_defaults(verb=_replay)
+
+
+def _add_simulate(verbs: _Verbs, *, complete: bool) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("simulate", help="the simulated microscope: writes tilt series like the real ones")
+    if complete:  # its many options need numpy: only when asked for
+        from streamtomo.simulate import command
+
+        command.add_arguments(parser)
+    parser.set_defaults(verb=_simulate)
+
+
+def _add_status(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("status", help="what a running process is doing")
+    parser.add_argument("endpoint", nargs="?", help="tcp://HOST:PORT, a port, or an output folder")
+    parser.add_argument("--json", action="store_true", help="the whole state as JSON")
+    parser.set_defaults(verb=_status)
+
+
+def _add_dashboard(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("dashboard", help="attach to running processes from another terminal")
+    parser.add_argument("endpoints", nargs="*", help="tcp://HOST:PORT, ports, or output folders")
+    parser.set_defaults(verb=_dashboard)
+
+
+def _add_close(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("close", help="say that a series is complete; it is finished at once")
+    parser.add_argument("series", help="name of the series")
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.set_defaults(verb=_close)
+
+
+def _add_stop(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("stop", help="end a run; it resumes with the same --out")
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.set_defaults(verb=_stop)
+
+
+def _add_init(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("init", help="write a commented settings file")
+    parser.add_argument("file", type=Path, nargs="?", default=Path("streamtomo.toml"), help="(streamtomo.toml)")
+    parser.set_defaults(verb=_init)
+
+
+def _add_warmup(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("warmup", help="compile all kernels, so that the first tilt does not wait")
+    parser.set_defaults(verb=_warmup)
+
+
+def _add_finish_job(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+    parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
+    parser.add_argument("job", help="job file")
+    parser.set_defaults(verb=_finish_job)
+
+
+# -- what the verbs do -----------------------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    from streamtomo import config_file
+    from streamtomo.console import run_here
+
+    settings = config_file.load(args.config, args.set)
+    return run_here(args.watched, args.out, settings, exit_when_idle_s=args.exit_when_idle, plain=args.plain)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from streamtomo.demo import demo
+
+    return demo(args.out, interval_s=args.interval, seed=args.seed, plain=args.plain)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from streamtomo.replay import replay
+
+    return replay(args.source, args.into, speed=args.speed, interval_s=args.interval)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from streamtomo.simulate import command
+
+    return command.main(args)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from streamtomo.publish import viewer
+
+    return viewer.status(args.endpoint, json=args.json)
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from streamtomo.publish import viewer
+
+    return viewer.dashboard(args.endpoints)
+
+
+def _close(args: argparse.Namespace) -> int:
+    from streamtomo.messages import CloseSeries
+
+    return _command(args.out, CloseSeries(series=args.series))
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from streamtomo.messages import StopRun
+
+    return _command(args.out, StopRun())
+
+
+def _command(out: Path, command: object) -> int:
+    from streamtomo.messages import Command
+    from streamtomo.publish.bus import send_command
+
+    assert isinstance(command, Command)
+    answer = send_command(out / ".command", command, timeout=6.0)
+    print(answer.text)
+    return 0 if answer.ok else 1
+
+
+def _init(args: argparse.Namespace) -> int:
+    from streamtomo import config_file
+    from streamtomo.errors import OutputError
+
+    try:
+        with args.file.open("x", encoding="utf-8") as file:
+            file.write(config_file.render())
+    except FileExistsError:
+        raise OutputError(f"{args.file}: exists already; name another file") from None
+    except OSError as error:
+        raise OutputError(f"{args.file}: cannot be written ({error.strerror})") from None
+    print(f"wrote {args.file}; use it with: streamtomo run WATCHED --out OUT --config {args.file}")
+    return 0
+
+
+def _warmup(_args: argparse.Namespace) -> int:
+    from streamtomo.warmup import warm_all
+
+    warm_all(print)
+    return 0
+
+
+def _finish_job(args: argparse.Namespace) -> int:
+    from streamtomo.finish.worker import main as work
+
+    return work(args.job)

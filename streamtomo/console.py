@@ -1,0 +1,94 @@
+"""A run in this terminal: engine, dashboard or plain lines, log file, signals, and the words at the end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from streamtomo.config import Settings
+from streamtomo.engine import Engine
+from streamtomo.messages import Envelope, FinishDone, Heartbeat, Picture
+from streamtomo.publish.dashboard import Dashboard, plain_line
+from streamtomo.publish.state import SessionState
+
+
+class Log:
+    """Plain lines to `OUT/streamtomo.log`, and to the terminal where no dashboard runs."""
+
+    def __init__(self, path: Path, *, echo: bool) -> None:
+        self.path, self._echo = path, echo
+
+    def __call__(self, envelope: Envelope) -> None:
+        """Listener of the engine; a log that cannot be written never disturbs the run (the journal warns)."""
+        if isinstance(envelope.event, Heartbeat | Picture) or (line := plain_line(envelope)) is None:
+            return
+        if self._echo:
+            print(line, flush=True)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError:
+            return
+
+
+def run_here(
+    watched: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    exit_when_idle_s: float | None = None,
+    plain: bool = False,
+    on_engine: Callable[[Engine], None] = lambda engine: None,
+) -> int:
+    """Run until stopped or idle, shown in this terminal; exit status 0, or 1 if a series could not be finished."""
+    watched, out = watched.absolute(), out.absolute()
+    show = sys.stdout.isatty() and not plain
+    engine = Engine(watched, out, settings, exit_when_idle_s=exit_when_idle_s)
+    engine.listeners.append(Log(out / "streamtomo.log", echo=not show))
+    on_engine(engine)
+    _stop_on_signals(engine)
+    if show:
+        with Dashboard(lambda: msgspec.json.decode(engine.state(), type=SessionState)):
+            reason = engine.run()
+    else:
+        reason = engine.run()
+    return _farewell(engine, reason)
+
+
+def _stop_on_signals(engine: Engine) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        engine.stop("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _farewell(engine: Engine, reason: str) -> int:
+    print(f"streamtomo ended: {reason}")
+    failed = 0
+    for series in engine.series.values():
+        failed += series.state == "failed"
+        print(f"  {series.name}: {len(series.tilts)} tilts, {series.state}")
+        if series.finished is not None and series.state == "finished":
+            _print_products(series.finished)
+    print(f"  log      {engine.out / 'streamtomo.log'}")
+    print(f"  journal  {engine.out / 'journal.jsonl'}")
+    unfinished = [s.name for s in engine.series.values() if s.state in ("collecting", "complete", "finishing")]
+    if unfinished:
+        print(f"  not finished: {', '.join(unfinished)}; the same command takes them up again")
+    return 1 if failed else 0
+
+
+def _print_products(done: FinishDone) -> None:
+    alignment, tomogram = done.alignment, done.tomogram
+    residual = "" if alignment.residual_px is None else f", residual {alignment.residual_px:.2f} px"
+    print(f"    aligned by {alignment.method}, {len(alignment.views)} views{residual}, in {done.seconds:.0f} s")
+    print(f"    tomogram  {tomogram.path}  ({tomogram.nx} x {tomogram.ny} x {tomogram.nz})")
+    for path in done.files:
+        if path.endswith(".png"):
+            print(f"    picture   {path}")

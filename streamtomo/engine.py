@@ -1,0 +1,495 @@
+"""The shell round the machines: one inbox, one dispatcher, the live lane, the finishing lane, resume.
+
+Everything that happens comes through the inbox, from the watcher, the two lanes, the bus and the clock. The dispatcher (the
+thread that calls `run`) hands it to the series' machine and performs the commands that come back. Only it touches the
+machines, the journal and the state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswer
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from streamtomo import __version__, messages
+from streamtomo.config import Settings
+from streamtomo.errors import BusError, OutputError, SettingsError
+from streamtomo.export.imod import write_text
+from streamtomo.finish.recipe import FinishJob, JobTilt
+from streamtomo.finishing import FinishingLane
+from streamtomo.lane import Job, Lane
+from streamtomo.messages import Envelope, Event, FileRefused, SeriesDescribed, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.model import RawImage
+from streamtomo.publish import journal as journals
+from streamtomo.publish.bus import Publisher
+from streamtomo.publish.state import SessionState
+from streamtomo.series import Command, Finish, Process, Say, Series
+from streamtomo.watch.folder import watch
+
+TICK_S = 0.2
+HEARTBEAT_S = 1.0
+LOW_DISK_GB = 5.0
+
+Listener = Callable[[Envelope], None]
+
+
+class _Listed(Struct, frozen=True):
+    """The watcher has worked through everything that is there."""
+
+
+class _Done(Struct, frozen=True):
+    """The live lane is done with a tilt."""
+
+    events: list[Event]
+
+
+class _Idle(Struct, frozen=True):
+    """What the live lane did while no tilt waited."""
+
+    events: list[Event]
+
+
+class _Finishing(Struct, frozen=True):
+    """News from the finishing lane."""
+
+    event: Event
+
+
+class _Asked(Struct, frozen=True):
+    """A command from outside, and where its answer goes."""
+
+    command: messages.Command
+    answer: Future[messages.Answer]
+
+
+class _Stop(Struct, frozen=True):
+    """End the run."""
+
+    reason: str
+
+
+_Item = RawImage | SeriesDescribed | FileRefused | Warned | _Listed | _Done | _Idle | _Finishing | _Asked | _Stop
+
+
+class Engine:
+    """One run: a watched folder, an output folder, and everything between."""
+
+    def __init__(
+        self,
+        watched: Path,
+        out: Path,
+        settings: Settings,
+        *,
+        exit_when_idle_s: float | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        """Prepare a run; nothing is opened before `run`."""
+        self.watched, self.out, self.settings = watched, out, settings
+        self.exit_when_idle_s = exit_when_idle_s
+        self.listeners = list(listeners)
+        self.endpoint: str | None = None
+        self.session = uuid.uuid4().hex[:12]
+        self.series: dict[str, Series] = {}
+        self._inbox: queue.Queue[_Item] = queue.Queue()
+        self._state, self._state_lock = SessionState(), threading.Lock()
+        self._seq = 0
+        self._unwritten: list[Envelope] = []
+        self._pending: dict[str, deque[tuple[int, float]]] = {}
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._in_lane = False
+        self._finishing: list[str] = []
+        self._listed = False
+        self._last_news = time.monotonic()
+        self._stop_reason: str | None = None
+        self._stop = threading.Event()
+
+    # -- what others may call ------------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Ask for a clean end; safe in a signal handler and from any thread."""
+        self._inbox.put(_Stop(reason))
+
+    def state(self) -> bytes:
+        """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
+        with self._state_lock:
+            return msgspec.json.encode(self._state)
+
+    def ask(self, command: messages.Command) -> messages.Answer:
+        """Carry out a command from outside; safe from any thread."""
+        answer: Future[messages.Answer] = Future()
+        self._inbox.put(_Asked(command, answer))
+        try:
+            return answer.result(timeout=5)
+        except NoAnswer:
+            return messages.Answer(ok=False, text="the run did not answer within 5 s")
+
+    # -- the run -------------------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Work until stopped or idle; returns the reason why it ended.
+
+        Raises OutputError, SettingsError or BusError if it cannot start.
+        """
+        with self._locked_out():
+            self._journal = journals.Journal(self.out / "journal.jsonl")
+            try:
+                resumed = self._replay()
+                self._publisher = self._open_bus()
+                try:
+                    self._say(self._started(resumed))
+                    self._work()
+                    self._say(messages.SessionEnded(reason=self._stop_reason or ""))
+                finally:
+                    self._publisher.close()
+            finally:
+                self._journal.close()
+                (self.out / "endpoint.json").unlink(missing_ok=True)
+        return self._stop_reason or ""
+
+    def _work(self) -> None:
+        finisher = FinishingLane(lambda event: self._inbox.put(_Finishing(event)))
+        lane = threading.Thread(target=self._live_lane, name="live", daemon=True)
+        watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._finisher = finisher
+        for thread in (finisher, lane, watcher):
+            thread.start()
+        try:
+            for series in list(self.series.values()):
+                self._perform(series.resume())
+            self._dispatch()
+        finally:
+            self._stop.set()
+            self._jobs.put(None)
+            finisher.stop()
+            for thread in (watcher, lane, finisher):
+                thread.join(timeout=10)
+
+    def _dispatch(self) -> None:
+        next_tick = next_heartbeat = 0.0
+        while self._stop_reason is None:
+            try:
+                self._handle(self._inbox.get(timeout=TICK_S))
+            except queue.Empty:
+                pass
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + TICK_S
+                self._tick(now)
+            if now >= next_heartbeat:
+                next_heartbeat = now + HEARTBEAT_S
+                self._heartbeat()
+            self._feed_lane()
+
+    def _handle(self, item: _Item) -> None:
+        match item:
+            case RawImage():
+                self._sighted(item)
+            case SeriesDescribed():
+                self._perform(self._of(item.series).described(item, time.time()))
+            case FileRefused() | Warned():
+                self._once(item)
+            case _Listed():
+                self._listed = True
+            case _Done():
+                self._in_lane = False
+                self._lane_events(item.events)
+            case _Idle():
+                self._lane_events(item.events)
+            case _Finishing():
+                self._finishing_news(item.event)
+            case _Asked():
+                item.answer.set_result(self._obey(item.command))
+            case _Stop():
+                self._stop_reason = item.reason
+
+    def _sighted(self, image: RawImage) -> None:
+        series = self._of(image.series)
+        commands = series.image(image, time.time(), live=self._listed)
+        if commands:
+            self._last_news = time.monotonic()
+        self._perform(commands)
+
+    def _lane_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged):
+                self._last_news = time.monotonic()
+                self._perform(self._of(event.series).processed(event, time.time()))
+            else:
+                self._say(event)
+
+    def _finishing_news(self, event: Event) -> None:
+        self._last_news = time.monotonic()
+        match event:
+            case messages.FinishStep():
+                self._say(event)
+            case messages.FinishStarted():
+                self._perform(self._of(event.series).finishing(event, time.time()))
+            case messages.FinishDone() | messages.FinishFailed():
+                self._finishing.remove(event.series)
+                series = self._of(event.series)
+                if isinstance(event, messages.FinishFailed):
+                    final = series.finish_attempts >= self.settings.final.attempts
+                    event = msgspec.structs.replace(event, final=final)
+                self._perform(series.finishing(event, time.time()))
+            case _:
+                pass
+
+    def _obey(self, command: messages.Command) -> messages.Answer:
+        if isinstance(command, messages.StopRun):
+            self._stop_reason = "stopped by command"
+            return messages.Answer(ok=True, text="stopping")
+        series = self.series.get(command.series)
+        if series is None:
+            known = ", ".join(self.series) or "none yet"
+            return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
+        commands = series.close(time.time(), "operator", "closed by the operator")
+        self._perform(commands)
+        return messages.Answer(ok=bool(commands), text="closed" if commands else f"{command.series} is {series.state}")
+
+    # -- performing commands -------------------------------------------------------------------------------------
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Say():
+                    self._say(command.event)
+                case Process():
+                    self._pending.setdefault(command.series, deque()).append((command.index, time.time()))
+                case Finish():
+                    self._finish(command.series)
+
+    def _finish(self, name: str) -> None:
+        series = self._of(name)
+        tilts = tuple(
+            JobTilt(
+                tilt=state.tilt,
+                placement=state.placed.placement if state.placed else None,
+                verdict=state.placed.verdict if state.placed else None,
+                failure=None if state.placed else "could not be read",
+            )
+            for state in series.tilts.values()
+        )
+        self._finishing.append(name)
+        self._finisher.submit(
+            FinishJob(
+                series=name,
+                folder=str(self.out / name),
+                settings=self.settings,
+                axis_deg=series.axis_deg or 0.0,
+                pixel_size_A=series.pixel_size_A,
+                tilts=tilts,
+            )
+        )
+
+    def _feed_lane(self) -> None:
+        """Give the live lane the oldest waiting tilt of the series with the least work waiting."""
+        waiting = {name: tilts for name, tilts in self._pending.items() if tilts}
+        if self._in_lane or not waiting:
+            return
+        name = min(waiting, key=lambda one: len(waiting[one]))
+        index, settled_s = waiting[name].popleft()
+        series = self._of(name)
+        if series.axis_deg is None:
+            text = f"{name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
+            self._once(Warned(code="axis.unknown", text=text, series=name))
+        placed = tuple(
+            (state.tilt, state.placed) for state in series.tilts.values() if state.placed and state.tilt.index != index
+        )
+        self._in_lane = True
+        self._jobs.put(
+            Job(
+                tilt=series.tilts[index].tilt,
+                attempts=series.tilts[index].attempts,
+                settled_s=settled_s,
+                axis_deg=series.axis_deg or 0.0,
+                pixel_size_A=series.pixel_size_A,
+                placed=placed,
+            )
+        )
+
+    def _of(self, name: str) -> Series:
+        if name not in self.series:
+            self.series[name] = Series(name, self.settings)
+        return self.series[name]
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _say(self, event: Event) -> None:
+        self._seq += 1
+        envelope = Envelope(
+            version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
+        )
+        self._keep(envelope)
+        with self._state_lock:
+            self._state.apply(envelope)
+        self._publisher.publish(envelope)
+        for listener in self.listeners:
+            listener(envelope)
+
+    def _keep(self, envelope: Envelope) -> None:
+        """Write to the journal; while that fails (disk full), keep what is unwritten and try again with the next."""
+        if isinstance(envelope.event, messages.WIRE_ONLY):
+            return
+        self._unwritten.append(envelope)
+        try:
+            while self._unwritten:
+                self._journal.append(self._unwritten[0])
+                self._unwritten.pop(0)
+        except OutputError as error:
+            if len(self._unwritten) == 1:
+                self._once(Warned(code="journal.unwritable", text=str(error)))
+
+    def _once(self, event: FileRefused | Warned) -> None:
+        """Say it, unless it was said before in this or an earlier run with the same output folder."""
+        if event not in self._told:
+            self._told.add(event)
+            self._say(event)
+
+    def _started(self, resumed: bool) -> messages.SessionStarted:
+        return messages.SessionStarted(
+            watched=str(self.watched),
+            out=str(self.out),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            program=__version__,
+            resumed=resumed,
+        )
+
+    def _heartbeat(self) -> None:
+        open_series = [series for series in self.series.values() if series.state == "collecting"]
+        now = time.time()
+        waiting = [series.waiting_for(now) for series in open_series] or ["the first image of a new series"]
+        free_GB = shutil.disk_usage(self.out).free / 1e9
+        if free_GB < LOW_DISK_GB:
+            text = f"{self.out}: less than {LOW_DISK_GB:.0f} GB are free; make room before outputs fail"
+            self._once(Warned(code="disk.low", text=text))
+        self._say(
+            messages.Heartbeat(
+                backlog=self._backlog(),
+                finishing=tuple(self._finishing),
+                waiting_for="; ".join(waiting[:3]),
+                free_GB=round(free_GB, 1),
+                memory_GB=_memory_GB(),
+            )
+        )
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _backlog(self) -> int:
+        return sum(map(len, self._pending.values())) + self._in_lane
+
+    def _tick(self, now: float) -> None:
+        if not self._listed:
+            return  # silence means nothing before the folder was seen once
+        for series in list(self.series.values()):
+            self._perform(series.tick(time.time()))
+        limit = self.exit_when_idle_s
+        if limit is None or self._backlog() or self._finishing or now - self._last_news < limit:
+            return
+        still_open = [series for series in self.series.values() if series.state == "collecting" and not series.busy]
+        for series in still_open:
+            self._perform(series.close(time.time(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
+        if not still_open and not any(series.busy for series in self.series.values()):
+            self._stop_reason = f"nothing new for {limit:g} s"
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        for sighting in watch(self.watched, self.settings, self._stop):
+            self._inbox.put(_Listed() if sighting is None else sighting)
+
+    def _live_lane(self) -> None:
+        from streamtomo.warmup import warm_live
+
+        warm_live(self.settings)
+        lane = Lane(self.settings)
+        while not self._stop.is_set():
+            try:
+                job = self._jobs.get(timeout=TICK_S / 4)
+            except queue.Empty:
+                events = lane.refine_when_idle(lambda: not self._jobs.empty())
+                if events:
+                    self._inbox.put(_Idle(events))
+                continue
+            if job is None:
+                return
+            self._inbox.put(_Done(lane.process(job)))
+
+    # -- start and resume ----------------------------------------------------------------------------------------
+
+    def _locked_out(self) -> IO[str]:
+        """Make and lock the output folder; the lock ends with the process, however it ends."""
+        if not self.watched.is_dir():
+            raise SettingsError(f"{self.watched}: is no folder; give the folder that the microscope writes to")
+        if self.out.resolve().is_relative_to(self.watched.resolve()):
+            raise SettingsError(f"{self.out}: lies in the watched folder, where nothing is ever written; choose another")
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            lock = (self.out / ".lock").open("w")
+        except OSError as error:
+            raise OutputError(
+                f"{self.out}: cannot be written ({error.strerror}); choose another --out or mend the permissions"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise OutputError(f"{self.out}: another run writes there; stop it or choose another --out") from None
+        return lock
+
+    def _replay(self) -> bool:
+        """Take up where the journal ends; True if there was one."""
+        self._told: set[FileRefused | Warned] = set()
+        resumed = False
+        for envelope in journals.read(self.out / "journal.jsonl"):
+            resumed = True
+            event = envelope.event
+            if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
+                raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
+            with self._state_lock:
+                self._state.apply(envelope)
+            if isinstance(event, FileRefused | Warned):
+                self._told.add(event)
+            elif (name := getattr(event, "series", None)) is not None:
+                self._of(name).apply(event, envelope.time_s)
+        return resumed
+
+    def _open_bus(self) -> Publisher:
+        settings = self.settings.publish
+        publisher = Publisher(
+            bind=settings.bind,
+            port=settings.port,
+            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
+            snapshot=self.state,
+            command=self.ask,
+            command_socket=self.out / ".command",
+        )
+        self.endpoint = publisher.endpoint
+        write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
+        return publisher
+
+
+def _memory_GB() -> float | None:
+    """Resident memory of this process."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e9, 2)
+
+
+__all__ = ["BusError", "Engine"]

@@ -1,0 +1,111 @@
+"""The finishing lane: one series at a time, each in a spawned process of low priority.
+
+The process gets its job from a file and answers in JSON lines; if it dies, the series is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from streamtomo.export.imod import write_text
+from streamtomo.finish.recipe import FinishJob
+from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, FinishStep
+
+Tell = Callable[[Event], None]
+
+_EVENTS = msgspec.json.Decoder(FinishStep | FinishDone | FinishFailed)
+LAST_WORDS = 12
+"""Lines of the process' standard error that a failure quotes."""
+
+
+class FinishingLane(threading.Thread):
+    """Takes jobs one at a time; `tell` is called from this thread with what happens."""
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(name="finishing", daemon=True)
+        self._tell = tell
+        self._jobs: queue.Queue[FinishJob | None] = queue.Queue()
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+
+    def submit(self, job: FinishJob) -> None:
+        """Queue a series."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End the process at work, forget the jobs that wait; they are done again after a restart."""
+        self._stopping.set()
+        self._jobs.put(None)
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def run(self) -> None:
+        """Work until stopped."""
+        while (job := self._jobs.get()) is not None and not self._stopping.is_set():
+            self._tell(FinishStarted(series=job.series, tilts=len(job.tilts)))
+            try:
+                outcome = self._finish(job)
+            except OSError as error:
+                outcome = FinishFailed(series=job.series, reason=f"cannot start: {error}", final=False)
+            if not self._stopping.is_set():
+                self._tell(outcome)
+
+    def _finish(self, job: FinishJob) -> Event:
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        job_file = folder / f"{job.series}_job.json"
+        write_text(job_file, msgspec.json.encode(job).decode())
+        nice = job.settings.run.finish_nice
+        with subprocess.Popen(
+            [sys.executable, "-m", "streamtomo", "finish-job", str(job_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
+        ) as self._process:
+            _lower_priority(self._process.pid, nice)
+            return self._listen(job, self._process)
+
+    def _listen(self, job: FinishJob, process: subprocess.Popen[str]) -> Event:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        reader = threading.Thread(target=_collect, args=(process.stderr, last_words), daemon=True)
+        reader.start()
+        outcome: Event | None = None
+        for line in process.stdout:
+            event = _EVENTS.decode(line)
+            if isinstance(event, FinishStep):
+                self._tell(event)
+            else:
+                outcome = event
+        code = process.wait()
+        reader.join(timeout=2)
+        if outcome is None:
+            reason = f"the finishing process ended with status {code}: {' | '.join(last_words) or 'no message'}"
+            outcome = FinishFailed(series=job.series, reason=reason, final=False)
+        return outcome
+
+
+def _collect(lines: IO[str], into: deque[str]) -> None:
+    for line in lines:
+        into.append(line.rstrip())
+
+
+def _lower_priority(pid: int, nice: int) -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+    except OSError:
+        return  # it is gone already, or the system does not allow it: not worth a failure

@@ -1,0 +1,280 @@
+"""The live lane: one tilt at a time from file to volume. A shell: it knows the order of the stages, and none of their maths.
+
+What it keeps of a series (binned images, aligner, volume) is a cache of what the journal says: after a restart, or for a
+late tilt of a series that was let go, it is made again from the files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.align.live import LiveAligner
+from streamtomo.config import Settings
+from streamtomo.correct.prepare import live_binning, prepare
+from streamtomo.errors import StreamtomoError
+from streamtomo.judge.policy import Accepted, combine, judge_intensity, judge_placement, judge_series
+from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced
+from streamtomo.model import Correction, Placement, Tilt, Verdict
+from streamtomo.publish.pictures import thumbnail
+from streamtomo.reconstruct.live import LiveVolume
+from streamtomo.series import MAX_ATTEMPTS
+from streamtomo.watch.images import read_image
+
+DEPTH_OF_FIELD = 0.3
+"""Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A tilt to be placed, and what is known of its series."""
+
+    tilt: Tilt
+    attempts: int
+    """How often it was tried before."""
+    settled_s: float
+    """When the watcher found it settled (`time.time`)."""
+    axis_deg: float
+    pixel_size_A: float | None
+    placed: tuple[tuple[Tilt, TiltPlaced], ...]
+    """Tilts of the series that went through the lane before, bad ones included."""
+
+
+class StageClock:
+    """Milliseconds per stage of one tilt."""
+
+    def __init__(self, settled_s: float) -> None:
+        self.ms: dict[str, float] = {"wait": 1000 * max(0.0, time.time() - settled_s)}
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.ms[stage] = round(1000 * (time.perf_counter() - start), 2)
+
+    def total(self) -> dict[str, float]:
+        """All stages, with `total` from settled to now."""
+        spent = 1000 * (time.perf_counter() - self._start)
+        return {**self.ms, "wait": round(self.ms["wait"], 2), "total": round(self.ms["wait"] + spent, 2)}
+
+
+class LiveSeries:
+    """One series in the live lane: its aligner, its volume, and what was accepted so far."""
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        raw = job.tilt.image
+        self.axis_deg = job.axis_deg
+        self.binning = live_binning(raw.nx, raw.ny, settings.live.size_px)
+        self.field_px = (raw.nx, raw.ny)
+        self.pixel_size_A = job.pixel_size_A
+        self.settings = settings
+        self.aligner = LiveAligner(settings.align, job.axis_deg, self.binning)
+        self.images: dict[int, NDArray[np.float32]] = {}
+        self.views: dict[int, tuple[float, Placement]] = {}
+        self.accepted: dict[int, Accepted] = {}
+        self.verdicts: dict[int, Verdict] = {}
+        self.judged: SeriesJudged | None = None
+        self.touched_s = time.monotonic()
+        self._volume: LiveVolume | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the volume."""
+        return self._volume.nbytes if self._volume else 0
+
+    def volume_shape(self) -> tuple[int, int, int]:
+        """`(nz, ny, nx)` of the live volume, in binned pixels."""
+        ny, nx = geometry.aligned_shape(self.field_px[::-1], self.axis_deg, self.binning)
+        depth = DEPTH_OF_FIELD * max(ny, nx)
+        thickness_nm = self.settings.specimen.thickness_nm
+        if thickness_nm and self.pixel_size_A:
+            depth = thickness_nm * 10 / (self.pixel_size_A * self.binning)
+        return max(8, round(depth / 2) * 2), ny, nx
+
+    def volume(self) -> LiveVolume:
+        """The live volume; made from the kept images if it had been let go."""
+        if self._volume is None:
+            self._volume = LiveVolume(self.volume_shape())
+            for index in self.views:
+                self._add(self._volume, index)
+        return self._volume
+
+    def let_go(self) -> None:
+        """Free the volume's memory."""
+        self._volume = None
+
+    def accept(self, tilt: Tilt, image: NDArray[np.float32], placement: Placement, correction: Correction) -> None:
+        """Take a placed tilt into the aligner's references (not yet into the volume)."""
+        angle = tilt.image.angle_deg
+        self.images[tilt.index] = image
+        self.views[tilt.index] = (angle, placement)
+        self.accepted[tilt.index] = Accepted(angle_deg=angle, correction=correction, placement=placement)
+        self.aligner.accept(tilt.index, angle, image, placement)
+
+    def add(self, index: int) -> None:
+        """Add an accepted tilt to the volume, if there is a volume (else it will be in it when it is made)."""
+        if self._volume is None:
+            self.volume()
+        else:
+            self._add(self._volume, index)
+
+    def _add(self, volume: LiveVolume, index: int) -> None:
+        angle, placement = self.views[index]
+        transform = geometry.raw_to_aligned(self.axis_deg, (placement.shift_x, placement.shift_y))
+        volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))
+
+
+class Lane:
+    """All series in the live lane, within a memory budget."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._series: dict[str, LiveSeries] = {}
+        self._dirty: set[str] = set()
+
+    def process(self, job: Job) -> list[Event]:
+        """Take one tilt through all stages; a failure is an event, too."""
+        try:
+            return self._process(job)
+        except StreamtomoError as error:
+            return [self._failed(job, str(error))]
+        except Exception as error:  # a fault of ours must not stop the lane
+            return [self._failed(job, f"internal error: {type(error).__name__}: {error}")]
+
+    def refine_when_idle(self, interrupted: Callable[[], bool]) -> list[Event]:
+        """Rebuild the volume that changed last, unless `interrupted`; the pictures of the result."""
+        if not self._dirty:
+            return []
+        name = max(self._dirty, key=lambda one: self._series[one].touched_s)
+        if not self._series[name].volume().rebuild(interrupted):
+            return []
+        self._dirty.discard(name)
+        return self._pictures(name)
+
+    def forget(self, name: str) -> None:
+        """Let go of everything kept of a series."""
+        self._series.pop(name, None)
+        self._dirty.discard(name)
+
+    def _process(self, job: Job) -> list[Event]:
+        clock = StageClock(job.settled_s)
+        live = self._live(job)
+        tilt, angle = job.tilt, job.tilt.image.angle_deg
+        with clock("read"):
+            raw = self._read(tilt)
+        with clock("correct"):
+            image, correction = prepare(raw, live.binning, self.settings.correct.outlier_sigma)
+        with clock("align"):
+            placement, verdict = self._place(live, tilt, image, correction)
+        accepted = placement is not None and verdict.state != "bad"
+        with clock("reconstruct"):
+            if placement is not None and accepted:
+                live.accept(tilt, image, placement, correction)
+                live.add(tilt.index)
+                self._dirty.add(tilt.image.series)
+        with clock("show"):
+            pictures = self._pictures(tilt.image.series) if accepted else []
+        placed = TiltPlaced(
+            series=tilt.image.series,
+            index=tilt.index,
+            angle_deg=angle,
+            correction=correction,
+            placement=placement,
+            verdict=verdict,
+            in_volume=accepted,
+            stage_ms=clock.total(),
+        )
+        return [placed, *self._judge_series(live, placed), *pictures]
+
+    def _place(
+        self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction
+    ) -> tuple[Placement | None, Verdict]:
+        angle = tilt.image.angle_deg
+        intensity = judge_intensity(angle, correction, list(live.accepted.values()), self.settings.judge)
+        if intensity.state == "bad":
+            return None, intensity
+        placement = live.aligner.place(tilt.index, angle, image)
+        return placement, combine(intensity, judge_placement(placement, live.field_px, self.settings.judge))
+
+    def _judge_series(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
+        live.verdicts[placed.index] = placed.verdict
+        state, reasons = judge_series([live.verdicts[index] for index in sorted(live.verdicts)])
+        judged = SeriesJudged(series=placed.series, state=state, reasons=tuple(reasons))
+        if judged == live.judged or (live.judged is None and state == "good"):
+            return []
+        live.judged = judged
+        return [judged]
+
+    def _live(self, job: Job) -> LiveSeries:
+        name = job.tilt.image.series
+        live = self._series.get(name)
+        if live is not None and live.axis_deg != job.axis_deg:  # better metadata came: start again from the files
+            live = None
+        if live is None:
+            live = self._restored(job)
+        live.touched_s = time.monotonic()
+        self._make_room(live)
+        return live
+
+    def _restored(self, job: Job) -> LiveSeries:
+        """A series as the records say it was, made from the files; tilts whose files are gone are left out."""
+        live = LiveSeries(job, self.settings)
+        for tilt, placed in job.placed:
+            live.verdicts[tilt.index] = placed.verdict
+            if placed.placement is None or not placed.in_volume:
+                continue
+            try:
+                image, _ = prepare(self._read(tilt), live.binning, self.settings.correct.outlier_sigma)
+            except StreamtomoError:
+                continue
+            live.accept(tilt, image, placed.placement, placed.correction)
+        self._series[job.tilt.image.series] = live
+        return live
+
+    def _make_room(self, keep: LiveSeries) -> None:
+        """Let volumes go, the least recently touched first, until the budget holds."""
+        budget = self.settings.live.memory_GB * 1e9
+        for other in sorted(self._series.values(), key=lambda one: one.touched_s):
+            if sum(one.nbytes for one in self._series.values()) <= budget:
+                return
+            if other is not keep:
+                other.let_go()
+
+    def _read(self, tilt: Tilt) -> NDArray[np.generic]:
+        image = tilt.image
+        return read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+
+    def _pictures(self, name: str) -> list[Event]:
+        live = self._series[name]
+        xy, xz = live.volume().central_slices()
+        pictures: list[Event] = []
+        for plane, section, size in (("xy", xy, (96, 96)), ("xz", xz, (96, 32))):
+            pixels = thumbnail(section, *size)
+            height, width = pixels.shape
+            pictures.append(
+                Picture(
+                    series=name,
+                    plane=plane,  # type: ignore[arg-type]
+                    tilts=len(live.views),
+                    width=width,
+                    height=height,
+                    pixels=pixels.tobytes(),
+                )
+            )
+        return pictures
+
+    def _failed(self, job: Job, reason: str) -> TiltFailed:
+        attempts = job.attempts + 1
+        return TiltFailed(
+            series=job.tilt.image.series,
+            index=job.tilt.index,
+            reason=reason,
+            attempts=attempts,
+            final=attempts >= MAX_ATTEMPTS,
+        )
