@@ -1,4 +1,7 @@
-"""The verbs of the command `streamtomo`. Each imports what it needs when it runs: viewers start without numpy or numba."""
+"""The verbs of the command `streamtomo`.
+
+Each imports what it needs when it runs: viewers start without numpy or numba.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The shell round the machines: one inbox, one dispatcher, the live lane, the finishing lane, resume.
 
-Everything that happens comes through the inbox, from the watcher, the two lanes, the bus and the clock. The dispatcher (the
-thread that calls `run`) hands it to the series' machine and performs the commands that come back. Only it touches the
-machines, the journal and the state.
+Everything that happens comes through the inbox, from the watcher, the two lanes, the bus and the clock. The dispatcher
+(the thread that calls `run`) hands it to the series' machine and performs the commands that come back. Only it touches
+the machines, the journal and the state.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +33,16 @@ from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
 from streamtomo.lane import Job, Lane
-from streamtomo.messages import Envelope, Event, FileRefused, SeriesDescribed, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.messages import (
+    Envelope,
+    Event,
+    FileRefused,
+    SeriesDescribed,
+    SeriesJudged,
+    TiltFailed,
+    TiltPlaced,
+    Warned,
+)
 from streamtomo.model import RawImage
 from streamtomo.publish import journal as journals
 from streamtomo.publish.bus import Publisher
@@ -181,10 +191,8 @@ class Engine:
     def _dispatch(self) -> None:
         next_tick = next_heartbeat = 0.0
         while self._stop_reason is None:
-            try:
+            with suppress(queue.Empty):
                 self._handle(self._inbox.get(timeout=TICK_S))
-            except queue.Empty:
-                pass
             now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK_S
@@ -436,7 +444,9 @@ class Engine:
         if not self.watched.is_dir():
             raise SettingsError(f"{self.watched}: is no folder; give the folder that the microscope writes to")
         if self.out.resolve().is_relative_to(self.watched.resolve()):
-            raise SettingsError(f"{self.out}: lies in the watched folder, where nothing is ever written; choose another")
+            raise SettingsError(
+                f"{self.out}: lies in the watched folder, where nothing is ever written; choose another"
+            )
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             lock = (self.out / ".lock").open("w")

@@ -1,7 +1,8 @@
-"""The live lane: one tilt at a time from file to volume. A shell: it knows the order of the stages, and none of their maths.
+"""The live lane: one tilt at a time from file to volume.
 
-What it keeps of a series (binned images, aligner, volume) is a cache of what the journal says: after a restart, or for a
-late tilt of a series that was let go, it is made again from the files.
+A shell: it knows the order of the stages, and none of their maths. What it keeps of a series (binned images, aligner,
+volume) is a cache of what the journal says: after a restart, or for a late tilt of a series that was let go, it is made
+again from the files.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time one stage."""
         start = time.perf_counter()
         yield
         self.ms[stage] = round(1000 * (time.perf_counter() - start), 2)

@@ -27,8 +27,8 @@ def default_depth(shape_yx: tuple[int, ...]) -> int:
 def find_depth(stack: NDArray[np.float32], tilts_deg: Sequence[float]) -> int | None:
     """Sections, centred on the tilt axis, that hold the specimen with a margin; even. None where it cannot be told.
 
-    `stack` is `(n, ny, nx)`, aligned. The contrast of a plane is the variance of its middle after smoothing: noise is alike
-    in all planes, the specimen's density is not.
+    `stack` is `(n, ny, nx)`, aligned. The contrast of a plane is the variance of its middle after smoothing: noise is
+    alike in all planes, the specimen's density is not.
     """
     factor = max(1, max(stack.shape[1:]) // SMALL_SIDE_PX)
     small = _shrunk(stack, factor)

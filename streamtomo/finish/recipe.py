@@ -2,8 +2,8 @@
 
     collect -> clean -> align -> stack -> reconstruct -> pictures -> report
 
-Everything lands in the folder of the series; each file appears whole or not at all. The input is on disk (the job and the
-microscope's files), so the recipe can die at any instant and be started again.
+Everything lands in the folder of the series; each file appears whole or not at all. The input is on disk (the job and
+the microscope's files), so the recipe can die at any instant and be started again.
 """
 
 from __future__ import annotations
@@ -221,7 +221,12 @@ def views_table(job: FinishJob, views: Sequence[View], alignment: Alignment) -> 
         }
 
     rows = [
-        {"row": row, **origin(view.tilt.index), "tilt_deg": round(aligned.tilt_deg, 3), "residual_px": aligned.residual_px}
+        {
+            "row": row,
+            **origin(view.tilt.index),
+            "tilt_deg": round(aligned.tilt_deg, 3),
+            "residual_px": aligned.residual_px,
+        }
         for row, (view, aligned) in enumerate(zip(views, alignment.views, strict=True))
     ]
     left_out = [{**origin(item.index), "reason": item.reason} for item in alignment.left_out]

@@ -1,0 +1,74 @@
+"""Settings: what is refused and how, and that the files in config/ are what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+from streamtomo import config_file, schema
+from streamtomo.config import Settings
+from streamtomo.errors import SettingsError
+
+CONFIG = Path(__file__).parent.parent / "config"
+
+
+def test_nothing_given_is_all_defaults():
+    assert config_file.load() == Settings()
+
+
+def test_the_rendered_file_loads_as_the_defaults(tmp_path):
+    path = tmp_path / "streamtomo.toml"
+    path.write_text(config_file.render(), encoding="utf-8")
+    assert config_file.load(path) == Settings()
+
+
+@pytest.mark.parametrize("example", sorted(CONFIG.glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_load(example):
+    assert isinstance(config_file.load(example), Settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("streamtomo.toml", config_file.render()), ("messages.schema.json", schema.render())]
+)
+def test_generated_files_are_up_to_date(name, content):
+    assert (CONFIG / name).read_text(encoding="utf-8") == content, "run scripts/generate"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("specimen.bead_nm=-3", ["specimen.bead_nm = -3", "above 0.5 to 200", "nm"]),
+        ("specimen.bead_nm=true", ["specimen.bead_nm"]),
+        ("final.align=guess", ["final.align = 'guess'", '"patches"']),
+        ("final.binning=1.5", ["final.binning", "whole number from 1 to 32"]),
+        ("live.bogus=1", ["live.bogus is no setting", "memory_GB"]),
+        ("bogus.key=1", ["bogus is no table", "acquisition"]),
+        ("no-equals", ["table.key=value"]),
+        ("publish.bind=3", ["publish.bind"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(override, told):
+    with pytest.raises(SettingsError) as error:
+        config_file.load(None, [override])
+    for words in told:
+        assert words in str(error.value)
+
+
+def test_an_override_wins_over_the_file(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[specimen]\nbead_nm = 10\nthickness_nm = 200.0\n")
+    settings = config_file.load(path, ["specimen.bead_nm=5"])
+    assert (settings.specimen.bead_nm, settings.specimen.thickness_nm) == (5, 200.0)
+
+
+@pytest.mark.parametrize("content", [b"[specimen\n", b"\xff\xfe", b"specimen = 3\n"])
+def test_a_file_that_is_no_settings_file_is_named(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"broken\.toml"):
+        config_file.load(path)
+
+
+def test_every_setting_has_a_unit_and_a_description():
+    for setting in config_file.fields():
+        assert setting.description, setting.path
+        assert isinstance(setting.unit, str), setting.path
