@@ -1,0 +1,234 @@
+"""Decides what each settled file is, and to which series it belongs.
+
+X.mrc + X.mrc.mdoc      a growing stack: the mdoc's section n commits image n
+X.mrc + X.rawtlt        a finished stack; also with angles in its extended header
+many files + X.mdoc     one file for each exposure, named by `SubFramePath`
+names with angles       one file for each exposure, believed at once, told again when an mdoc comes
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from streamtomo.config import Acquisition
+from streamtomo.errors import BadImage, NotReady
+from streamtomo.messages import Sighting
+from streamtomo.model import RawImage
+from streamtomo.watch.book import Book
+from streamtomo.watch.images import ImageInfo, is_image, probe
+from streamtomo.watch.mdoc import Mdoc, parse
+from streamtomo.watch.naming import file_key, is_by_product, parse_name, stem_of
+from streamtomo.watch.settle import Due, Seen
+from streamtomo.watch.singles import ORPHAN_S, Singles
+from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
+
+
+def read_text(path: str) -> str:
+    """Text of a small file; bytes that are no UTF-8 are replaced."""
+    with open(path, "rb") as file:
+        return file.read().decode("utf-8", errors="replace")
+
+
+DISK = Readers(probe=probe, text=read_text, exists=os.path.exists)
+
+
+def is_wanted(path: str) -> bool:
+    """Whether a file is of any use here, by its name."""
+    return path.lower().endswith((".mdoc", *ANGLE_SUFFIXES)) or is_image(path)
+
+
+class Pass(NamedTuple):
+    """The outcome of looking at some files."""
+
+    sightings: list[Sighting]
+    unready: frozenset[str]
+    """Paths that are to be looked at again after a pause."""
+
+
+class Catalogue:
+    """Everything known about a watched folder; gets the time with each call, touches disks through `readers` only."""
+
+    def __init__(self, acquisition: Acquisition, readers: Readers = DISK, known: Iterable[RawImage] = ()) -> None:
+        """`known` are images that an earlier run was told of: they keep their series, and are not told of again."""
+        self._book = Book(acquisition, known)
+        self._read = readers
+        self._stacks = Stacks(self._book, readers)
+        self._singles = Singles(self._book)
+        self._mdocs: dict[str, Mdoc] = {}
+        self._mdoc_of: dict[str, str] = {}
+        """By stack, whether it is there or not: the mdoc that speaks for it."""
+        self._deferred: dict[str, set[str]] = {}
+        """Images that wait for an mdoc to become readable."""
+        self._anonymous: dict[str, float] = {}
+        """Stacks without angles, and until when they wait for them."""
+        self._reasons: dict[str, str] = {}
+        self._again: set[str] = set()
+        self._keys: set[str] = set()
+        """Names of all exposures seen in a format that can be read."""
+
+    def look(self, dues: Sequence[Due], now: float) -> Pass:
+        """Look at files that are due, metadata first."""
+        self._keys |= {
+            file_key(due.seen.path) for due in dues if is_image(due.seen.path) and not _is_eer(due.seen.path)
+        }
+        unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
+        again, self._again = self._again, set()
+        return Pass(self._book.drain(), frozenset(unready | again))
+
+    def tick(self, now: float) -> list[Sighting]:
+        """Decide about files that have waited long enough for their metadata; at infinity about all."""
+        self._singles.tick(now)
+        for path in [path for path, until in self._anonymous.items() if now >= until]:
+            self._anonymous[path] = math.inf
+            self._book.refuse(path, self._reasons[path])
+        return self._book.drain()
+
+    def _look(self, due: Due, now: float) -> bool:
+        """Whether the file is done with; expired ones always are."""
+        path = due.seen.path
+        try:
+            if _is_mdoc(path):
+                self._look_at_mdoc(due)
+            elif path.lower().endswith(ANGLE_SUFFIXES):
+                self._again |= {stack for stack in self._anonymous if stem_of(stack) == stem_of(path)}
+            else:
+                self._look_at_image(due.seen, now)
+        except BadImage as error:
+            self._give_up_on(path, error)
+        except FileNotFoundError:
+            return True
+        except (NotReady, OSError) as error:
+            if due.why != "expired":
+                return False
+            self._give_up_on(path, error)
+        return True
+
+    def _give_up_on(self, path: str, error: Exception) -> None:
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        self._book.refuse(path, reason)
+        if _is_mdoc(path):
+            self._mdocs[path] = Mdoc(kind="frames")
+            self._again |= self._deferred.pop(path, set())
+
+    # -- mdoc ----------------------------------------------------------------------------------------------------------
+
+    def _look_at_mdoc(self, due: Due) -> None:
+        path = due.seen.path
+        if is_by_product(path):
+            return
+        mdoc = self._parse(due)
+        self._mdocs[path] = mdoc
+        if mdoc.kind != "empty":
+            self._again |= self._deferred.pop(path, set())
+            self._mdoc_of |= {stack: path for stack in stack_candidates(path, mdoc) if self._prevails(path, stack)}
+        if mdoc.kind == "tilt series":
+            self._take_in(path, mdoc, due.seen.mtime)
+        if mdoc.unfinished and due.why == "settled":
+            raise NotReady(f"{path}: {mdoc.unfinished}")
+
+    def _parse(self, due: Due) -> Mdoc:
+        path, text = due.seen.path, self._read.text(due.seen.path)
+        mdoc = parse(text, settled=due.why != "peek")
+        if due.why == "expired" and mdoc.unfinished:  # a file that stays without its last newline is one that ends so
+            mdoc = parse(text + "\n", settled=True)
+            if mdoc.unfinished:
+                self._book.warn("mdoc.incomplete", f"{path}: {mdoc.unfinished}", about=path)
+        if mdoc.kind == "empty" and text.strip() and "=" not in text:
+            raise BadImage(f"{path}: is no mdoc")
+        return mdoc
+
+    def _prevails(self, path: str, stack: str) -> bool:
+        """Whether this mdoc may speak for a stack: where there are two, the one with the stack's whole name does."""
+        owner = self._mdoc_of.get(stack)
+        return owner is None or owner == path or path == f"{stack}.mdoc"
+
+    def _take_in(self, path: str, mdoc: Mdoc, written_s: float) -> None:
+        """Tell of the images that a tilt series' mdoc describes, wherever they are."""
+        if mdoc.axis_conflict:
+            self._book.warn("axis.disagrees", f"{path}: {mdoc.axis_conflict}; the title is believed", about=path)
+        stack = next((stack for stack in stack_candidates(path, mdoc) if self._read.exists(stack)), None)
+        if stack is None or self._prefers_singles(stack, mdoc):
+            self._singles.describe(path, mdoc)
+        elif self._mdoc_of[stack] == path:
+            self._anonymous.pop(stack, None)
+            self._singles.leave_out(mdoc)
+            if mdoc.sections:
+                self._stacks.follow(stack, mdoc, written_s)
+
+    def _prefers_singles(self, stack: str, mdoc: Mdoc) -> bool:
+        """Whether single files count and the stack beside them (their sums, or Tomo5's copy at the end) does not.
+
+        They do where they were told of already, or where Tomo5 wrote them first: so a restart decides as the first run.
+        """
+        if stack in self._book.paths:
+            return False
+        keys = {file_key(section.file_name) for section in mdoc.sections if section.file_name}
+        return self._singles.told(mdoc) or (mdoc.writer == "Tomo5" and bool(keys & self._keys))
+
+    # -- images --------------------------------------------------------------------------------------------------------
+
+    def _look_at_image(self, seen: Seen, now: float) -> None:
+        path = seen.path
+        if is_by_product(path) or (_is_eer(path) and file_key(path) in self._keys) or self._is_left_to_mdoc(seen):
+            return
+        if self._singles.left_out(path):  # a frame of a stack that is followed
+            return
+        info = self._read.probe(path)
+        if info.sections > 1 and not self._singles.described(path):
+            self._look_at_stack(seen, info, now)
+        else:
+            self._singles.add(seen, info, now, patient=info.frames > 1 or self._mdocs_grow_here())
+
+    def _is_left_to_mdoc(self, seen: Seen) -> bool:
+        """Whether an mdoc speaks for this file; one that cannot be read yet will."""
+        path = seen.path
+        owner = self._mdoc_of.get(path)
+        if owner is None:
+            beside = (f"{path}.mdoc", f"{stem_of(path)}.mdoc")
+            unread = next((m for m in beside if self._is_unread(m) and self._read.exists(m)), None)
+            if unread is not None:
+                self._deferred.setdefault(unread, set()).add(path)
+            return unread is not None
+        mdoc = self._mdocs[owner]
+        if mdoc.kind == "montage":
+            raise BadImage(f"{path}: is a montage, not a tilt series")
+        if mdoc.kind == "tilt series":
+            self._take_in(owner, mdoc, seen.mtime)
+        return mdoc.kind == "tilt series"
+
+    def _is_unread(self, mdoc_path: str) -> bool:
+        mdoc = self._mdocs.get(mdoc_path)
+        return not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
+
+    def _look_at_stack(self, seen: Seen, info: ImageInfo, now: float) -> None:
+        try:
+            self._stacks.alone(seen, info, now)
+            self._anonymous.pop(seen.path, None)
+        except NotReady as error:
+            if parse_name(seen.path) is not None:  # with the name of one exposure: its frames
+                self._singles.add(seen, info, now, patient=False)
+            self._anonymous.setdefault(seen.path, now + ORPHAN_S)
+            self._reasons[seen.path] = str(error)
+
+    def _mdocs_grow_here(self) -> bool:
+        """Whether SerialEM writes mdocs that name single files, so that it pays to wait for a new image's section."""
+        return any(
+            mdoc.writer == "SerialEM" and mdoc.sections and mdoc.sections[0].file_name for mdoc in self._mdocs.values()
+        )
+
+
+def _is_mdoc(path: str) -> bool:
+    return path.lower().endswith(".mdoc")
+
+
+def _is_eer(path: str) -> bool:
+    return path.lower().endswith(".eer")
+
+
+def _rank(due: Due) -> int:
+    """Metadata before images, so that images are told of with all that is known."""
+    path = due.seen.path
+    return 0 if _is_mdoc(path) else 1 if path.lower().endswith(ANGLE_SUFFIXES) else 2
