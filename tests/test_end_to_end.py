@@ -1,0 +1,223 @@
+"""The whole job as its user does it: a simulated microscope writes, `streamtomo run` processes, files are opened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mrcfile
+import msgspec
+import numpy as np
+import pytest
+
+from streamtomo import messages
+from streamtomo.export import imod
+from streamtomo.publish import journal
+
+SIZE = "256x256"
+
+
+def streamtomo(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "streamtomo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        **options,
+    )
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "streamtomo", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def simulate(folder, *options):
+    done = streamtomo("simulate", folder, "--size", SIZE, "--interval", 0, "--truth", folder.parent / "truth", *options)
+    assert done.returncode == 0, done.stderr
+
+
+def events(out, kind):
+    return [e.event for e in journal.read(out / "journal.jsonl") if isinstance(e.event, kind)]
+
+
+def check_products(folder, name, views):
+    """What a scientist opens: rows agree, files are what they say they are."""
+    etomofiles = pytest.importorskip("etomofiles")
+    table = json.loads((folder / f"{name}_views.json").read_text())
+    assert len(table["views"]) == views
+    for suffix in (".rawtlt", ".tlt"):
+        angles = np.ravel(etomofiles.read_tlt(folder / f"{name}{suffix}"))
+        assert len(angles) == views
+        assert (np.diff(angles) >= 0).all()
+    for suffix in (".prexg", ".xf"):
+        assert len(etomofiles.read_xf(folder / f"{name}{suffix}")) == views
+    with mrcfile.open(folder / f"{name}_ali.mrc") as stack, mrcfile.open(folder / f"{name}_rec.mrc") as volume:
+        assert stack.is_image_stack()
+        assert stack.data.shape[0] == views
+        assert volume.is_volume()
+        assert volume.data.shape[1:] == stack.data.shape[1:]
+        assert volume.voxel_size.x == pytest.approx(stack.voxel_size.x)
+        assert np.isfinite(volume.data).all()
+        assert volume.data.std() > 0
+    assert (folder / f"{name}_rec_xy.png").read_bytes().startswith(b"\x89PNG")
+    return table
+
+
+def test_a_series_becomes_a_tomogram_while_it_is_written(tmp_path):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    watched.mkdir()
+    run = start("run", watched, "--out", out, "--plain", "--exit-when-idle", 4, "--set", "acquisition.planned_tilts=15")
+    options = ("--tilts", 15, "--step", 8, "--interval", 0.4, "--name", "TS_01")
+    done = streamtomo("simulate", watched, "--size", SIZE, *options, "--truth", tmp_path / "truth")
+    assert done.returncode == 0, done.stderr
+    text, _ = run.communicate(timeout=150)
+    assert run.returncode == 0, text
+    check_products(out / "TS_01", "TS_01", 15)
+    placed = events(out, messages.TiltPlaced)
+    assert sorted(e.index for e in placed) == list(range(15))
+    assert [e.witness for e in events(out, messages.SeriesCompleted)] == ["count"]
+    assert "tomogram" in text
+    assert not (out / "endpoint.json").exists()
+
+
+def test_nothing_is_written_into_the_watched_folder(tmp_path):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(watched.rglob("*"))}
+    run = streamtomo("run", watched, "--out", out, "--plain", "--exit-when-idle", 1.5)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(watched.rglob("*"))} == before
+
+
+def test_killed_at_any_instant_it_ends_with_the_same_alignment(tmp_path):
+    watched = tmp_path / "scope"
+    simulate(watched, "--tilts", 9, "--step", 12, "--name", "TS_01")
+    options = ("--plain", "--exit-when-idle", 1.5, "--set", "final.align=coarse")
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert streamtomo("run", watched, "--out", calm, *options).returncode == 0
+    for wait_s in (1.5, 2.5):
+        run = start("run", watched, "--out", killed, *options, start_new_session=True)
+        time.sleep(wait_s)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+    last = streamtomo("run", watched, "--out", killed, *options)
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert sorted(e.index for e in events(killed, messages.TiltPlaced)) == list(range(9)), "none lost, none doubled"
+    for suffix in (".rawtlt", ".tlt", ".prexg", ".xf"):
+        assert (killed / "TS_01" / f"TS_01{suffix}").read_text() == (calm / "TS_01" / f"TS_01{suffix}").read_text()
+    assert not list(killed.rglob("*.part"))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_cleanly_and_takes_up_again(tmp_path, sign):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
+    run = start("run", watched, "--out", out, "--plain")
+    while not (out / "journal.jsonl").exists() or not events(out, messages.TiltPlaced):
+        time.sleep(0.2)
+        assert run.poll() is None, run.communicate()[0]
+    run.send_signal(sign)
+    text, _ = run.communicate(timeout=30)
+    assert run.returncode == 0, text
+    assert "streamtomo ended: " in text
+    assert events(out, messages.SessionEnded)
+    again = streamtomo("run", watched, "--out", out, "--plain", "--exit-when-idle", 1.5)
+    assert again.returncode == 0, again.stdout
+    assert len(events(out, messages.TiltReceived)) == 7
+    check_products(out / "TS_01", "TS_01", 7)
+
+
+def test_bad_input_is_named_once_and_costs_nothing_else(tmp_path):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
+    (watched / "empty_0.0.mrc").touch()
+    (watched / "text_3.0.mrc").write_text("this is a shopping list, not an image\n" * 100)
+    whole = next(watched.glob("TS_01*.mrc")).read_bytes()
+    (watched / "cut_001_6.0.mrc").write_bytes(whole[: 1024 + 1000])
+    (watched / "cut_001_9.0.tif").write_bytes(b"II*\x00\x08\x00\x00\x00\x05\x00")
+    (watched / "half.mrc.mdoc").write_text("PixelSpacing = 5.4\r\nImageFile = half.mrc\r\n\r\n[ZValue = 0]\r\nTiltAn")
+    options = ("--set", "watch.settle_s=0.2", "--exit-when-idle", 24)
+    run = streamtomo("run", watched, "--out", out, "--plain", *options)
+    check_products(out / "TS_01", "TS_01", 7)
+    refused = [Path(event.path).name for event in events(out, messages.FileRefused)]
+    assert len(refused) == len(set(refused)), "each file once"
+    assert {"empty_0.0.mrc", "text_3.0.mrc", "cut_001_6.0.mrc", "cut_001_9.0.tif"} <= set(refused)
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_it_refuses_to_start_where_it_cannot_work(tmp_path):
+    watched = tmp_path / "scope"
+    watched.mkdir()
+    (tmp_path / "file").touch()
+    for out, told in (
+        (tmp_path / "file" / "out", "cannot be written"),
+        (watched / "out", "lies in the watched folder"),
+    ):
+        run = streamtomo("run", watched, "--out", out, "--plain")
+        assert run.returncode == 1
+        assert told in run.stderr
+        assert len(run.stderr.splitlines()) == 1
+    run = streamtomo("run", tmp_path / "nowhere", "--out", tmp_path / "out", "--plain")
+    assert "is no folder" in run.stderr
+
+
+def test_another_terminal_sees_the_run_and_closes_the_series(tmp_path):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
+    now = time.time()
+    for path in watched.iterdir():
+        os.utime(path, (now, now))
+    run = start("run", watched, "--out", out, "--plain")
+    while not (out / "journal.jsonl").exists() or len(events(out, messages.TiltPlaced)) < 7:
+        time.sleep(0.2)
+        assert run.poll() is None, run.communicate()[0]
+    status = streamtomo("status", out, "--json")
+    assert status.returncode == 0, status.stderr
+    assert "TS_01" in json.dumps(json.loads(status.stdout))
+    assert streamtomo("close", "TS_01", "--out", out).returncode == 0
+    assert streamtomo("close", "nobody", "--out", out).returncode == 1
+    while not events(out, messages.FinishDone):
+        time.sleep(0.3)
+        assert run.poll() is None, run.communicate()[0]
+    assert streamtomo("stop", "--out", out).returncode == 0
+    text, _ = run.communicate(timeout=30)
+    assert run.returncode == 0, text
+    assert streamtomo("status", out).returncode == 1
+
+
+def test_two_runs_do_not_share_an_output_folder(tmp_path):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    watched.mkdir()
+    run = start("run", watched, "--out", out, "--plain")
+    while not (out / "endpoint.json").exists():
+        time.sleep(0.1)
+        assert run.poll() is None, run.communicate()[0]
+    second = streamtomo("run", watched, "--out", out, "--plain")
+    assert second.returncode == 1
+    assert "another run writes there" in second.stderr
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=30)
+
+
+def test_summary_is_valid_json(tmp_path):
+    """The views left out are missing from all files, and named with their reason."""
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    simulate(watched, "--tilts", 9, "--step", 12, "--dark", "4", "--name", "TS_01")
+    run = streamtomo("run", watched, "--out", out, "--plain", "--exit-when-idle", 1.5)
+    assert run.returncode == 0, run.stdout + run.stderr
+    table = check_products(out / "TS_01", "TS_01", 8)
+    assert len(table["left_out"]) == 1
+    assert "predict" in table["left_out"][0]["reason"] or table["left_out"][0]["reason"]
+    summary = msgspec.json.decode((out / "TS_01" / "TS_01_summary.json").read_bytes())
+    assert summary["tomogram"]["nx"] == 256
+    assert imod.read_angles(out / "TS_01" / "TS_01.tlt").shape == (8,)
