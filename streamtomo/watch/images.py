@@ -16,6 +16,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo.errors import BadImage, NotReady
+from streamtomo.watch import tiff_header
 from streamtomo.watch.mrc_header import HEADER_BYTES, axis_from_titles, parse_extended, parse_header
 
 MRC_SUFFIXES = frozenset({".mrc", ".mrcs", ".st"})
@@ -27,7 +28,6 @@ UNSUPPORTED = {
 }
 IMAGE_SUFFIXES = MRC_SUFFIXES | TIFF_SUFFIXES | {".eer"}
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_CENTIMETRE = 3
 
 
@@ -78,7 +78,8 @@ def probe(path: str | Path, *, growing: bool = False) -> ImageInfo:
     with open(path, "rb", buffering=0) as file:
         head = file.read(HEADER_BYTES)
         size = os.fstat(file.fileno()).st_size
-        if head[:4] in _TIFF_MAGIC:
+        if head[:4] in tiff_header.MAGIC:
+            tiff_header.check_directories(file, head, size, path)
             info = _probe_tiff(path, size)
         elif suffix in TIFF_SUFFIXES:
             raise _no_tiff(path, head)
@@ -162,7 +163,9 @@ def _open_tiff(path: str) -> Any:
 
     try:
         return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # tifffile raises whatever a cut-off directory makes it stumble over
         raise NotReady(f"{path}: its TIFF directory is not complete ({error})") from error
 
 

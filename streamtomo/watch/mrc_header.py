@@ -173,8 +173,8 @@ def _pixel_size(head: bytes, order: str) -> float | None:
     cell = struct.unpack_from(order + "f", head, 40)[0]
     if mx <= 0 or not math.isfinite(cell):
         return None
-    size = round(abs(cell) / mx, 5)
-    return size if 1e-3 < size < 1e5 and abs(size - 1.0) > 1e-6 else None
+    size = _six_digits(abs(cell) / mx)
+    return size if 1e-3 < size < 1e5 and size != 1.0 else None
 
 
 def _titles(head: bytes, order: str) -> tuple[str, ...]:
@@ -218,7 +218,12 @@ def _parse_fei1(extended: bytes, header: MrcHeader) -> Extended:
 
 
 def _from_metres(size: float) -> float | None:
-    return round(size * 1e10, 6) if math.isfinite(size) and 1e-13 < size < 1e-5 else None
+    return _six_digits(size * 1e10) if math.isfinite(size) and 1e-13 < size < 1e-5 else None
+
+
+def _six_digits(value: float) -> float:
+    """What a float32 can hold, without the noise behind it."""
+    return float(f"{value:.6g}")
 
 
 def _plausible(angles: tuple[float, ...]) -> tuple[float, ...] | None:
