@@ -1,0 +1,16 @@
+"""Compiles what the live alignment calls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamtomo.align.live import LiveAligner
+from streamtomo.config import Align
+
+
+def warmup() -> None:
+    """Place a few small images."""
+    image = np.random.default_rng(0).normal(size=(96, 96)).astype(np.float32)
+    aligner = LiveAligner(Align(), 10.0, 1)
+    for index, angle_deg in enumerate((0.0, 3.0, -3.0)):
+        aligner.accept(index, angle_deg, image, aligner.place(index, angle_deg, image))
