@@ -25,6 +25,9 @@ from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
 
+USELESS = Mdoc(kind="frames")
+"""Stands for an mdoc that cannot be read: its images go by their names."""
+
 
 def read_text(path: str) -> str:
     """Text of a small file; bytes that are no UTF-8 are replaced."""
@@ -95,7 +98,7 @@ class Catalogue:
             elif path.lower().endswith(ANGLE_SUFFIXES):
                 self._again |= {stack for stack in self._anonymous if stem_of(stack) == stem_of(path)}
             else:
-                self._look_at_image(due.seen, now)
+                self._look_at_image(due, now)
         except BadImage as error:
             self._give_up_on(path, error)
         except FileNotFoundError:
@@ -108,9 +111,10 @@ class Catalogue:
 
     def _give_up_on(self, path: str, error: Exception) -> None:
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-        self._book.refuse(path, reason)
-        if _is_mdoc(path):
-            self._mdocs[path] = Mdoc(kind="frames")
+        again = "" if isinstance(error, BadImage) else "; it is looked at again when it changes"
+        self._book.refuse(path, reason + again)
+        if self._is_unread(path):
+            self._mdocs[path] = USELESS
             self._again |= self._deferred.pop(path, set())
 
     # -- mdoc ----------------------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ class Catalogue:
             self._again |= self._deferred.pop(path, set())
             self._mdoc_of |= {stack: path for stack in stack_candidates(path, mdoc) if self._prevails(path, stack)}
         if mdoc.kind == "tilt series":
-            self._take_in(path, mdoc, due.seen.mtime)
+            self._take_in(path, mdoc, due)
         if mdoc.unfinished and due.why == "settled":
             raise NotReady(f"{path}: {mdoc.unfinished}")
 
@@ -145,7 +149,7 @@ class Catalogue:
         owner = self._mdoc_of.get(stack)
         return owner is None or owner == path or path == f"{stack}.mdoc"
 
-    def _take_in(self, path: str, mdoc: Mdoc, written_s: float) -> None:
+    def _take_in(self, path: str, mdoc: Mdoc, due: Due) -> None:
         """Tell of the images that a tilt series' mdoc describes, wherever they are."""
         if mdoc.axis_conflict:
             self._book.warn("axis.disagrees", f"{path}: {mdoc.axis_conflict}; the title is believed", about=path)
@@ -155,8 +159,18 @@ class Catalogue:
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
             self._singles.leave_out(mdoc)
-            if mdoc.sections:
-                self._stacks.follow(stack, mdoc, written_s)
+            self._follow(stack, mdoc, due)
+
+    def _follow(self, stack: str, mdoc: Mdoc, due: Due) -> None:
+        """Follow a stack; what is wrong with it is said of it, not of the mdoc that may have led here."""
+        try:
+            self._stacks.follow(stack, mdoc, due.seen.mtime)
+        except BadImage as error:
+            self._book.refuse(stack, str(error))
+        except (NotReady, OSError) as error:
+            if due.why != "expired":
+                raise
+            self._give_up_on(stack, error)
 
     def _prefers_singles(self, stack: str, mdoc: Mdoc) -> bool:
         """Whether single files count and the stack beside them (their sums, or Tomo5's copy at the end) does not.
@@ -170,9 +184,9 @@ class Catalogue:
 
     # -- images --------------------------------------------------------------------------------------------------------
 
-    def _look_at_image(self, seen: Seen, now: float) -> None:
-        path = seen.path
-        if is_by_product(path) or (_is_eer(path) and file_key(path) in self._keys) or self._is_left_to_mdoc(seen):
+    def _look_at_image(self, due: Due, now: float) -> None:
+        seen, path = due.seen, due.seen.path
+        if is_by_product(path) or (_is_eer(path) and file_key(path) in self._keys) or self._is_left_to_mdoc(due):
             return
         if self._singles.left_out(path):  # a frame of a stack that is followed
             return
@@ -182,9 +196,9 @@ class Catalogue:
         else:
             self._singles.add(seen, info, now, patient=info.frames > 1 or self._mdocs_grow_here())
 
-    def _is_left_to_mdoc(self, seen: Seen) -> bool:
+    def _is_left_to_mdoc(self, due: Due) -> bool:
         """Whether an mdoc speaks for this file; one that cannot be read yet will."""
-        path = seen.path
+        path = due.seen.path
         owner = self._mdoc_of.get(path)
         if owner is None:
             beside = (f"{path}.mdoc", f"{stem_of(path)}.mdoc")
@@ -196,12 +210,12 @@ class Catalogue:
         if mdoc.kind == "montage":
             raise BadImage(f"{path}: is a montage, not a tilt series")
         if mdoc.kind == "tilt series":
-            self._take_in(owner, mdoc, seen.mtime)
-        return mdoc.kind == "tilt series"
+            self._take_in(owner, mdoc, due)
+        return mdoc.kind in ("tilt series", "empty")
 
     def _is_unread(self, mdoc_path: str) -> bool:
         mdoc = self._mdocs.get(mdoc_path)
-        return not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
+        return _is_mdoc(mdoc_path) and not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
 
     def _look_at_stack(self, seen: Seen, info: ImageInfo, now: float) -> None:
         try:

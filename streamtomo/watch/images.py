@@ -85,6 +85,8 @@ def probe(path: str | Path, *, growing: bool = False) -> ImageInfo:
             raise _no_tiff(path, head)
         else:
             info = _probe_mrc(path, head, size, file)
+    if info.sections == 0:
+        raise NotReady(f"{path}: holds no image yet")
     if size < info.expected_bytes and not growing:
         raise NotReady(f"{path}: {size} bytes, but its headers demand {info.expected_bytes}")
     return info

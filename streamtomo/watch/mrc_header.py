@@ -130,7 +130,7 @@ def _is_sane(head: bytes, order: str) -> bool:
     return (
         0 < nx <= MAX_SIDE
         and 0 < ny <= MAX_SIDE
-        and 0 <= nz <= MAX_SECTIONS
+        and 0 <= nz <= MAX_SECTIONS  # 0: SerialEM opened the file and waits for the first image
         and mode in MODES
         and 0 <= extended_bytes <= MAX_EXTENDED_BYTES
     )

@@ -92,6 +92,9 @@ class Singles:
                 f"{seen.path}: is a movie of {info.sections} frames in MRC format, which is not read; "
                 "let the microscope write sums, or movies in TIFF format"
             )
+        if (before := self._files.get(seen.path)) and before.seen.size != seen.size and seen.path in self._book.paths:
+            text = f"{seen.path}: changed after it was taken in; finish the series again to make use of it"
+            self._book.warn("image.changed", text, about=seen.path, series=self._book.paths[seen.path])
         name = parse_name(seen.path)
         single = self._files[seen.path] = _Single(seen, info, name, now)
         paths = self._by_key.setdefault(file_key(seen.path), [])

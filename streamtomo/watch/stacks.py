@@ -48,6 +48,8 @@ class Stacks:
             return
         sections = {section.z: section for section in mdoc.sections}
         known = {z: image for z in sections if (image := self._book.images.get((stack, z)))}
+        if not sections:
+            return
         series = self._book.paths.get(stack) or self._book.name(stack, os.path.basename(stem_of(stack)))
         if any(_is_another(sections[z], image) for z, image in known.items()):
             self._leave_alone(stack, series)
