@@ -99,6 +99,8 @@ def parse(text: str, *, settled: bool) -> Mdoc:
         blocks = blocks[:-1]
     if blocks and settled and "TiltAngle" not in blocks[-1].fields:
         unfinished = unfinished or f"section {blocks[-1].value} has no TiltAngle"
+        if any("TiltAngle" in block.fields for block in blocks):  # else the angles are in the stack's header
+            blocks = blocks[:-1]
     sections = _sections(blocks)
     axis, conflict = _axis(titles, sections)
     return Mdoc(
