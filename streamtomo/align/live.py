@@ -103,12 +103,12 @@ class LiveAligner:
         window = taper(ny, nx)
         reference = self._seen_at(view, angle_deg, view.shift)
         peak = correlate(masked(*reference), masked(image, window), self._band, reach)
-        shift = view.shift + (peak.dx, peak.dy)
+        shift = view.shift + np.array([peak.dx, peak.dy])
         for _ in range(2):
             moved, visible = self._seen_at(view, angle_deg, shift)
             both = visible * window
             near = correlate(masked(moved, both), masked(image, both), self._band, (NEAR_PX, NEAR_PX))
-            shift = shift + (near.dx, near.dy)
+            shift = shift + np.array([near.dx, near.dy])
         return _Found(neighbour, shift, peak)
 
     def _seen_at(self, view: _View, angle_deg: float, shift: geometry.Array) -> tuple[Image, Image]:
