@@ -205,6 +205,7 @@ def test_the_frames_behind_a_stack_are_not_told_again():
 def test_a_frame_that_comes_before_its_section_waits_for_it():
     folder = Folder()
     movie = info(frames=8, kind="tiff")
+    assert folder.put({"X.mrc": NotReady("X.mrc: holds no image yet")}) == []
     assert folder.put({"f/X_000_0.0.tif": movie}) == []
     folder.put({"X.mrc": info(1), "X.mrc.mdoc": mdoc(tilt(0, frame="X_000_0.0.tif"))})
     assert folder.wait(1e6) == []
@@ -383,6 +384,23 @@ def test_where_mdocs_grow_a_new_image_waits_for_its_section_then_goes_by_its_nam
     assert folder.put({"run_0003_6.0.tif": info(kind="tiff")}) == []
     [image] = folder.wait(15)
     assert (image.series, image.angle_deg) == ("run", 6.0)
+
+
+def test_one_that_waited_in_vain_makes_its_successors_go_at_once():
+    folder = Folder()
+    folder.put({"TS_01.mdoc": mdoc(tilt(0, 1, "run_0001_0.0.tif"))})
+    assert folder.put({"new_0001_3.0.tif": info(kind="tiff")}) == []
+    assert angles(folder.wait(15)) == [3.0]
+    assert angles(folder.put({"new_0002_6.0.tif": info(kind="tiff")})) == [6.0]
+
+
+def test_a_number_that_all_images_share_belongs_to_the_series_name():
+    folder = Folder()
+    names = ["TS_001_0.0.tif", "TS_001_3.0.tif", "TS_002_0.0.tif", "TS_002_3.0.tif"]
+    told = images(folder.put({name: info(kind="tiff") for name in names}))
+    assert [image.series for image in told] == ["TS_001", "TS_001", "TS_002", "TS_002"]
+    [image] = folder.put({"TS_002_6.0.tif": info(kind="tiff")})
+    assert image.series == "TS_002"
 
 
 def test_a_series_keeps_the_name_under_which_it_began():

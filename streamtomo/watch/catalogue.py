@@ -69,14 +69,16 @@ class Catalogue:
         """Stacks without angles, and until when they wait for them."""
         self._reasons: dict[str, str] = {}
         self._again: set[str] = set()
+        self._unborn: set[str] = set()
+        """Stacks without an image."""
         self._keys: set[str] = set()
         """Names of all exposures seen in a format that can be read."""
 
     def look(self, dues: Sequence[Due], now: float) -> Pass:
         """Look at files that are due, metadata first."""
-        self._keys |= {
-            file_key(due.seen.path) for due in dues if is_image(due.seen.path) and not _is_eer(due.seen.path)
-        }
+        images = [due.seen.path for due in dues if is_image(due.seen.path) and not _is_eer(due.seen.path)]
+        self._keys |= {file_key(path) for path in images}
+        self._singles.expect(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
@@ -190,11 +192,21 @@ class Catalogue:
             return
         if self._singles.left_out(path):  # a frame of a stack that is followed
             return
-        info = self._read.probe(path)
+        info = self._probe(due)
         if info.sections > 1 and not self._singles.described(path):
             self._look_at_stack(seen, info, now)
         else:
-            self._singles.add(seen, info, now, patient=info.frames > 1 or self._mdocs_grow_here())
+            self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
+
+    def _probe(self, due: Due) -> ImageInfo:
+        path = due.seen.path
+        self._unborn.discard(path)
+        try:
+            return self._read.probe(path)
+        except NotReady:
+            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and parse_name(path) is None:
+                self._unborn.add(path)
+            raise
 
     def _is_left_to_mdoc(self, due: Due) -> bool:
         """Whether an mdoc speaks for this file; one that cannot be read yet will."""
@@ -228,7 +240,12 @@ class Catalogue:
             self._reasons[seen.path] = str(error)
 
     def _mdocs_grow_here(self) -> bool:
-        """Whether SerialEM writes mdocs that name single files, so that it pays to wait for a new image's section."""
+        """Whether it pays to wait for a new image's section in an mdoc.
+
+        It does where SerialEM writes mdocs that name single files, or where it opened a stack that has no image yet.
+        """
+        if any(self._read.exists(path) for path in self._unborn):
+            return True
         return any(
             mdoc.writer == "SerialEM" and mdoc.sections and mdoc.sections[0].file_name for mdoc in self._mdocs.values()
         )

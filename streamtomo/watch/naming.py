@@ -48,6 +48,8 @@ class ParsedName(Struct, frozen=True, kw_only=True):
     """Date and time in the name, read as if they were UTC."""
     tomo5: bool = False
     """Written by Tomo5, which writes its mdoc only at the end."""
+    numbered: str | None = None
+    """Series and number together: the series' name if the number counts series, not images (`TS_001_-51.0`)."""
 
 
 def parse_name(path: str) -> ParsedName | None:
@@ -65,6 +67,7 @@ def parse_name(path: str) -> ParsedName | None:
                 order=int(parts["order"]) if parts.get("order") else None,
                 acquired_s=_seconds(parts["date"] + parts["time"]) if parts.get("date") else None,
                 tomo5=parts.get("date") is not None,
+                numbered=f"{parts['series']}_{parts['order']}" if parts.get("order") else None,
             )
     return None
 

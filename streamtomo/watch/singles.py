@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streamtomo.errors import BadImage
 from streamtomo.model import RawImage
@@ -43,6 +45,12 @@ class Singles:
         self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
         """By the name of the exposure: its mdoc's path, the mdoc, the section."""
         self._left_out: set[str] = set()
+        self._unexplained: set[str] = set()
+        """Series that waited in vain for an mdoc."""
+        self._angles: dict[tuple[str, int], float] = {}
+        """Angle of each number in a series known by its names."""
+        self._numbered: set[str] = set()
+        """Series whose images all have one number: it counts series, and belongs to the name."""
         for path in book.paths:
             self._by_key.setdefault(file_key(path), []).append(path)
 
@@ -82,6 +90,20 @@ class Singles:
             if single := self._files.get(path):
                 self._tell(single)
 
+    def expect(self, paths: Iterable[str]) -> None:
+        """These files are there: learn from all their names together which numbers count images."""
+        for path in paths:
+            if (name := parse_name(path)) and name.order is not None and not name.tomo5:
+                source, key = _source(path, name), (_source(path, name), name.order)
+                if abs(self._angles.setdefault(key, name.angle_deg) - name.angle_deg) > 0.1:
+                    self._numbered.add(source)
+
+    def _name(self, path: str) -> ParsedName | None:
+        name = parse_name(path)
+        if name is None or name.numbered is None or _source(path, name) not in self._numbered:
+            return name
+        return replace(name, series=name.numbered, order=None)
+
     def add(self, seen: Seen, info: ImageInfo, now: float, *, patient: bool) -> None:
         """A readable file with one exposure; a `patient` one waits a little for its mdoc before its name is believed.
 
@@ -95,13 +117,15 @@ class Singles:
         if (before := self._files.get(seen.path)) and before.seen.size != seen.size and seen.path in self._book.paths:
             text = f"{seen.path}: changed after it was taken in; finish the series again to make use of it"
             self._book.warn("image.changed", text, about=seen.path, series=self._book.paths[seen.path])
-        name = parse_name(seen.path)
+        name = self._name(seen.path)
         single = self._files[seen.path] = _Single(seen, info, name, now)
         paths = self._by_key.setdefault(file_key(seen.path), [])
         if seen.path not in paths:
             paths.append(seen.path)
         known = self.described(seen.path) or seen.path in self._book.paths
-        if known or (name is not None and (name.tomo5 or not patient)):
+        if name is not None and (name.tomo5 or _source(seen.path, name) in self._unexplained):
+            patient = False
+        if known or (name is not None and not patient):
             self._tell(single)
         else:
             self._waiting[seen.path] = now + (HOLD_S if name else ORPHAN_S)
@@ -109,7 +133,8 @@ class Singles:
     def tick(self, now: float) -> None:
         """Believe the names of those that waited long enough, and refuse those without."""
         for path in [path for path, until in self._waiting.items() if now >= until]:
-            if self._files[path].name is not None:
+            if (name := self._files[path].name) is not None:
+                self._unexplained.add(_source(path, name))
                 self._tell(self._files[path])
             else:
                 del self._waiting[path]
