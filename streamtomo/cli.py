@@ -205,7 +205,7 @@ def _command(out: Path, command: object) -> int:
     from streamtomo.publish.bus import send_command
 
     assert isinstance(command, Command)
-    answer = send_command(out / ".command", command, timeout=6.0)
+    answer = send_command(out, command)
     print(answer.text)
     return 0 if answer.ok else 1
 

@@ -13,7 +13,8 @@ import msgspec
 from streamtomo.config import Settings
 from streamtomo.engine import Engine
 from streamtomo.messages import Envelope, FinishDone, Heartbeat, Picture
-from streamtomo.publish.dashboard import Dashboard, plain_line
+from streamtomo.publish.dashboard import Dashboard
+from streamtomo.publish.lines import plain_line
 from streamtomo.publish.state import SessionState
 
 

@@ -45,7 +45,7 @@ from streamtomo.messages import (
 )
 from streamtomo.model import RawImage
 from streamtomo.publish import journal as journals
-from streamtomo.publish.bus import Publisher
+from streamtomo.publish.bus import Publisher, command_socket
 from streamtomo.publish.state import SessionState
 from streamtomo.series import Command, Finish, Process, Say, Series
 from streamtomo.watch.folder import watch
@@ -175,6 +175,7 @@ class Engine:
         lane = threading.Thread(target=self._live_lane, name="live", daemon=True)
         watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._finisher = finisher
+        self._known = [state.tilt.image for series in self.series.values() for state in series.tilts.values()]
         for thread in (finisher, lane, watcher):
             thread.start()
         try:
@@ -417,7 +418,7 @@ class Engine:
     # -- threads -------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        for sighting in watch(self.watched, self.settings, self._stop):
+        for sighting in watch(self.watched, self.settings, self._stop, known=self._known):
             self._inbox.put(_Listed() if sighting is None else sighting)
 
     def _live_lane(self) -> None:
@@ -486,7 +487,7 @@ class Engine:
             curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
             snapshot=self.state,
             command=self.ask,
-            command_socket=self.out / ".command",
+            command_socket=command_socket(self.out),
         )
         self.endpoint = publisher.endpoint
         write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")

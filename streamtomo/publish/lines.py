@@ -1,0 +1,100 @@
+"""Events as lines of text: for the log, and for a terminal without a dashboard."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from streamtomo.messages import (
+    Envelope,
+    Event,
+    FileRefused,
+    FinishDone,
+    FinishFailed,
+    FinishStarted,
+    FinishStep,
+    SeriesCompleted,
+    SeriesDescribed,
+    SeriesJudged,
+    SeriesOpened,
+    SeriesReopened,
+    SessionEnded,
+    SessionStarted,
+    TiltFailed,
+    TiltPlaced,
+    Warned,
+)
+
+
+def plain_line(envelope: Envelope) -> str | None:
+    """One line for an event worth a line, else None."""
+    words = _words(envelope.event)
+    return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {words}" if words else None
+
+
+def _words(event: Event) -> str | None:
+    match event:
+        case SessionStarted():
+            verb = "going on with" if event.resumed else "watching"
+            return f"{verb} {event.watched}, results in {event.out} (streamtomo {event.program}, process {event.pid})"
+        case SessionEnded():
+            return f"ended: {event.reason}"
+        case FileRefused():
+            return f"REFUSED {event.path}: {event.reason}"
+        case Warned():
+            return f"WARNING {event.code}: {event.text}"
+        case TiltPlaced():
+            return _tilt(event)
+        case TiltFailed():
+            again = "given up" if event.final else "to be tried again"
+            return f"{event.series}  tilt {event.index} FAILED ({again}): {event.reason}"
+        case _:
+            return _series(event)
+
+
+def _tilt(event: TiltPlaced) -> str:
+    at = event.placement
+    where = f"shift {at.shift_x:+8.1f} {at.shift_y:+8.1f} px, peak {at.score:5.1f}" if at else "not placed"
+    reasons = f": {'; '.join(event.verdict.reasons)}" if event.verdict.reasons else ""
+    total = event.stage_ms.get("total", 0.0)
+    return (
+        f"{event.series}  tilt {event.index:3d} at {event.angle_deg:+6.1f}°  {where}, "
+        f"{event.correction.repaired} px repaired, {total:.0f} ms  {event.verdict.state}{reasons}"
+    )
+
+
+def _series(event: Event) -> str | None:
+    match event:
+        case SeriesOpened():
+            return f"{event.series}  new series, {event.nx} x {event.ny}{_described(event)}"
+        case SeriesDescribed():
+            return f"{event.series}  metadata{_described(event)}"
+        case SeriesJudged():
+            return f"{event.series}  series {event.state}: {'; '.join(event.reasons) or 'nothing wrong any more'}"
+        case SeriesCompleted():
+            return f"{event.series}  complete ({event.witness}): {event.text}"
+        case SeriesReopened():
+            return f"{event.series}  open again: {event.reason}"
+        case FinishStarted():
+            return f"{event.series}  finishing, {event.tilts} tilts"
+        case FinishStep() if event.step != "reconstruct" or event.fraction <= 0.66:
+            return f"{event.series}  finishing: {event.step}"
+        case FinishDone():
+            residual = event.alignment.residual_px
+            fit = f", residual {residual:.2f} px" if residual is not None else ""
+            return (
+                f"{event.series}  FINISHED in {event.seconds:.0f} s: {len(event.alignment.views)} views aligned by "
+                f"{event.alignment.method}{fit}; {event.tomogram.path}"
+            )
+        case FinishFailed():
+            again = "given up" if event.final else "to be tried again"
+            return f"{event.series}  FINISHING FAILED ({again}): {event.reason}"
+        case _:
+            return None
+
+
+def _described(event: SeriesOpened | SeriesDescribed) -> str:
+    words = [f"pixel {event.pixel_size_A:g} Å" if event.pixel_size_A else "pixel size unknown"]
+    words.append(f"axis {event.tilt_axis_deg:.1f}°" if event.tilt_axis_deg is not None else "axis unknown")
+    if event.planned_tilts:
+        words.append(f"{event.planned_tilts} tilts planned")
+    return ", " + ", ".join(words)

@@ -1,0 +1,62 @@
+"""Pictures for people: contrast, thumbnails, PNG files. Arrays have y up, pictures have the top row first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo.errors import OutputError
+
+CONTRAST = (0.5, 99.5)
+"""Percentiles of the pixels that become black and white."""
+SAMPLES = 200_000
+"""Pixels that the percentiles are taken from."""
+
+
+def to_grey(image: NDArray[np.float32], percentiles: tuple[float, float] = CONTRAST) -> NDArray[np.uint8]:
+    """Grey values 0 to 255 of an image `(ny, nx)`, rows in the same order; what is not finite becomes black."""
+    finite = image[np.isfinite(image)] if not np.isfinite(image).all() else image
+    if finite.size == 0:
+        return np.zeros(image.shape, np.uint8)
+    low, high = np.percentile(finite.ravel()[:: max(1, finite.size // SAMPLES)], percentiles)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    grey = np.nan_to_num((image - low) * scale, nan=0.0, posinf=255.0, neginf=0.0)
+    pixels: NDArray[np.uint8] = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def thumbnail(image: NDArray[np.float32], max_width: int, max_height: int) -> NDArray[np.uint8]:
+    """A small grey picture, top row first, with the image's proportions; each pixel is the mean of an area."""
+    ny, nx = image.shape
+    factor = max(nx / max_width, ny / max_height, 1.0)
+    width, height = max(1, round(nx / factor)), max(1, round(ny / factor))
+    means = _area_means(_area_means(image, height, axis=0), width, axis=1)
+    return np.ascontiguousarray(to_grey(means)[::-1])
+
+
+def _area_means(image: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float32]:
+    edges = np.linspace(0, image.shape[axis], count + 1).round().astype(np.int64)
+    sums = np.add.reduceat(image, edges[:-1], axis=axis, dtype=np.float32)
+    sizes = np.diff(edges).astype(np.float32)
+    return np.asarray(sums / (sizes[:, None] if axis == 0 else sizes[None, :]), np.float32)
+
+
+def write_png(path: Path, grey: NDArray[np.uint8]) -> None:
+    """Write grey values `(ny, nx)`, y up, as a PNG that appears whole or not at all. Raises OutputError."""
+    import imagecodecs
+
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(imagecodecs.png_encode(np.ascontiguousarray(grey[::-1])))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); free space or mend the permissions"
+        ) from error

@@ -1,0 +1,192 @@
+"""What is known of a session, as a pure function of its events: for the dashboard, `status` and late joiners."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+
+from msgspec import Struct, field
+
+from streamtomo.messages import (
+    Envelope,
+    Event,
+    FileRefused,
+    FinishDone,
+    FinishFailed,
+    FinishStarted,
+    FinishStep,
+    Heartbeat,
+    Picture,
+    SeriesCompleted,
+    SeriesDescribed,
+    SeriesJudged,
+    SeriesOpened,
+    SeriesReopened,
+    SeriesState,
+    SessionEnded,
+    SessionStarted,
+    TiltFailed,
+    TiltPlaced,
+    TiltReceived,
+    TiltUpdated,
+    Warned,
+)
+
+MESSAGES_KEPT = 200
+"""Warnings and refused files that a state remembers."""
+
+
+class TiltRow(Struct, kw_only=True):
+    """One tilt."""
+
+    index: int
+    angle_deg: float
+    received_s: float
+    placed: TiltPlaced | None = None
+    failure: str | None = None
+
+    @property
+    def letter(self) -> str:
+        """G good, D doubtful, B bad, F failed, "." not yet processed."""
+        if self.failure:
+            return "F"
+        return self.placed.verdict.state[0].upper() if self.placed else "."
+
+
+class SeriesRow(Struct, kw_only=True):
+    """One series."""
+
+    name: str
+    source: str = ""
+    nx: int = 0
+    ny: int = 0
+    pixel_size_A: float | None = None
+    tilt_axis_deg: float | None = None
+    planned: int | None = None
+    state: SeriesState = "collecting"
+    closed_by: str = ""
+    """The witness that closed it, in words."""
+    judged: SeriesJudged | None = None
+    tilts: dict[int, TiltRow] = field(default_factory=dict)
+    step: str = ""
+    """Step of the finishing."""
+    fraction: float = 0.0
+    done: FinishDone | None = None
+    failure: str | None = None
+    touched_s: float = 0.0
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    """Last picture of each plane."""
+
+    @property
+    def placed(self) -> list[TiltRow]:
+        """Tilts that went through the live lane, in the order they were received."""
+        return [tilt for tilt in self.tilts.values() if tilt.placed]
+
+    @property
+    def interval_s(self) -> float | None:
+        """Median time between the last tilts received."""
+        stamps = [tilt.received_s for tilt in self.tilts.values()][-12:]
+        return median(b - a for a, b in pairwise(stamps)) if len(stamps) > 1 else None
+
+
+class SessionState(Struct, kw_only=True):
+    """A whole session."""
+
+    session: str = ""
+    seq: int = 0
+    """Last envelope taken in."""
+    time_s: float = 0.0
+    """When that happened."""
+    missed: int = 0
+    """Envelopes of this session that never came."""
+    started: SessionStarted | None = None
+    ended: SessionEnded | None = None
+    heartbeat: Heartbeat | None = None
+    heartbeat_s: float = 0.0
+    series: dict[str, SeriesRow] = field(default_factory=dict)
+    warnings: list[Warned] = field(default_factory=list)
+    refused: list[FileRefused] = field(default_factory=list)
+
+    def apply(self, envelope: Envelope) -> None:
+        """Take in an envelope; one that was taken in before changes nothing."""
+        if envelope.session == self.session and envelope.seq <= self.seq:
+            return
+        if envelope.session == self.session:
+            self.missed += envelope.seq - self.seq - 1
+        self.session, self.seq, self.time_s = envelope.session, envelope.seq, envelope.time_s
+        event = envelope.event
+        match event:
+            case SessionStarted():
+                self.started, self.ended = event, None
+            case SessionEnded():
+                self.ended = event
+            case Heartbeat():
+                self.heartbeat, self.heartbeat_s = event, envelope.time_s
+            case Warned():
+                self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
+            case FileRefused():
+                self.refused = [*self.refused, event][-MESSAGES_KEPT:]
+            case _:
+                row = self.series.setdefault(event.series, SeriesRow(name=event.series))
+                row.touched_s = envelope.time_s
+                _apply(row, event, envelope.time_s)
+
+    @property
+    def active(self) -> SeriesRow | None:
+        """The series that something happened to last."""
+        return max(self.series.values(), key=lambda row: row.touched_s, default=None)
+
+
+def _apply(row: SeriesRow, event: Event, time_s: float) -> None:
+    match event:
+        case SeriesOpened() | SeriesDescribed():
+            _describe(row, event)
+        case TiltReceived():
+            image = event.tilt.image
+            row.tilts[event.tilt.index] = TiltRow(index=event.tilt.index, angle_deg=image.angle_deg, received_s=time_s)
+        case TiltUpdated():
+            if event.tilt.index in row.tilts:
+                row.tilts[event.tilt.index].angle_deg = event.tilt.image.angle_deg
+        case TiltPlaced():
+            tilt = _tilt(row, event.index, event.angle_deg, time_s)
+            tilt.placed, tilt.failure = event, None
+        case TiltFailed():
+            _tilt(row, event.index, 0.0, time_s).failure = event.reason
+        case SeriesJudged():
+            row.judged = event
+        case Picture():
+            row.pictures[event.plane] = event
+        case _:
+            _apply_phase(row, event)
+
+
+def _tilt(row: SeriesRow, index: int, angle_deg: float, time_s: float) -> TiltRow:
+    """The tilt's row; made where the envelope that told of the tilt was missed."""
+    return row.tilts.setdefault(index, TiltRow(index=index, angle_deg=angle_deg, received_s=time_s))
+
+
+def _describe(row: SeriesRow, event: SeriesOpened | SeriesDescribed) -> None:
+    row.source = event.source
+    row.planned = event.planned_tilts or row.planned
+    row.pixel_size_A = event.pixel_size_A or row.pixel_size_A
+    row.tilt_axis_deg = event.tilt_axis_deg if event.tilt_axis_deg is not None else row.tilt_axis_deg
+    if isinstance(event, SeriesOpened):
+        row.nx, row.ny = event.nx, event.ny
+
+
+def _apply_phase(row: SeriesRow, event: Event) -> None:
+    match event:
+        case SeriesCompleted():
+            row.state, row.closed_by = "complete", event.text
+        case SeriesReopened():
+            row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
+        case FinishStarted():
+            row.state, row.step, row.fraction, row.failure = "finishing", "starting", 0.0, None
+        case FinishStep():
+            row.step, row.fraction = event.step, event.fraction
+        case FinishDone():
+            row.state, row.done, row.fraction, row.failure = "finished", event, 1.0, None
+        case FinishFailed():
+            row.state, row.failure = ("failed" if event.final else "complete"), event.reason
+        case _:
+            pass

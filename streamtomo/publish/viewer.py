@@ -1,0 +1,115 @@
+"""The viewers: `status` and `dashboard` attach to running processes over ZeroMQ."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.text import Text
+
+from streamtomo.errors import BusError
+from streamtomo.publish.bus import Subscriber, find_endpoint
+from streamtomo.publish.dashboard import REFRESH_S, render
+from streamtomo.publish.state import SeriesRow, SessionState
+
+ANSWER_S = 2.0
+
+
+def status(where: str | None, *, json: bool) -> int:
+    """Print what a run is doing; raises BusError if it does not answer."""
+    endpoint = find_endpoint(where)
+    subscriber = Subscriber(endpoint)
+    try:
+        if not subscriber.snapshot(ANSWER_S):
+            raise BusError(f"{endpoint}: no answer; is a run active there?")
+    finally:
+        subscriber.close()
+    state = subscriber.state
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(_without_pixels(state)), indent=1).decode())
+        return 0
+    for line in _lines(state):
+        print(line)
+    return 0
+
+
+def _without_pixels(state: SessionState) -> SessionState:
+    """The state without its pictures, which nobody reads as text."""
+    for row in state.series.values():
+        row.pictures = {}
+    return state
+
+
+def _lines(state: SessionState) -> list[str]:
+    started, beat = state.started, state.heartbeat
+    lines = [f"watching {started.watched}, results in {started.out}" if started else "starting"]
+    if beat is not None:
+        lines.append(f"{beat.backlog} tilts in the queue; next: {beat.waiting_for}")
+    return [*lines, *(_line(row) for row in state.series.values())]
+
+
+def _line(row: SeriesRow) -> str:
+    tilts = f"{len(row.tilts)} of {row.planned}" if row.planned else f"{len(row.tilts)}"
+    letters = "".join(tilt.letter for tilt in row.tilts.values())
+    result = f"  {row.done.tomogram.path}" if row.done else f"  {row.failure}" if row.failure else ""
+    return f"{row.name:20s} {tilts:>9s} tilts  {row.state:10s} {letters}{result}"
+
+
+class _Watched:
+    """One endpoint, followed by a thread of its own."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.answered_s: float | None = None
+        self._subscriber = Subscriber(endpoint)
+        self._lock = threading.Lock()
+        self._encoded = b""
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def state(self) -> SessionState | None:
+        """A copy of what is known; None before the first answer."""
+        with self._lock:
+            return msgspec.json.decode(self._encoded, type=SessionState) if self._encoded else None
+
+    def _follow(self) -> None:
+        for envelope in self._subscriber.envelopes():
+            if envelope is not None or (self._subscriber.state.session and not self._encoded):
+                self.answered_s = time.time()
+                with self._lock:
+                    self._encoded = msgspec.json.encode(self._subscriber.state)
+
+
+def dashboard(where: Sequence[str]) -> int:
+    """Show one or several runs until Ctrl-C."""
+    named: Sequence[str | None] = where or [None]
+    watched = [_Watched(find_endpoint(one)) for one in named]
+    console = Console()
+    if not console.is_terminal:
+        raise BusError("the dashboard needs a terminal; use `streamtomo status` for text")
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(_screen(watched, console), refresh=True)
+                time.sleep(REFRESH_S * 2)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _screen(watched: list[_Watched], console: Console) -> Group:
+    width, height = console.size
+    each = height // len(watched)
+    parts: list[RenderableType] = []
+    for one in watched:
+        state = one.state()
+        if len(watched) > 1:
+            parts.append(Rule(one.endpoint, align="left", style="dim"))
+        if state is None:
+            parts.append(Text(f"{one.endpoint}: no answer yet; trying on", style="yellow"))
+        else:
+            parts.append(render(state, width, each - (len(watched) > 1), time.time()))
+    return Group(*parts)
