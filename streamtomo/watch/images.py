@@ -8,6 +8,7 @@ cut short meanwhile raises an error instead of killing the process.
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,22 +73,12 @@ def probe(path: str | Path, *, growing: bool = False) -> ImageInfo:
     shorter than its headers demand, `BadImage` for one that never will be an image, `OSError` as the system does.
     """
     path = os.fspath(path)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in UNSUPPORTED:
-        raise BadImage(f"{path}: {UNSUPPORTED[suffix]}")
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(HEADER_BYTES)
-        size = os.fstat(file.fileno()).st_size
-        if head[:4] in tiff_header.MAGIC:
-            tiff_header.check_directories(file, head, size, path)
-            info = _probe_tiff(path, size)
-        elif suffix in TIFF_SUFFIXES:
-            raise _no_tiff(path, head)
-        else:
-            info = _probe_mrc(path, head, size, file)
+    with _open(path) as file:
+        info = _headers(path, file)
     if info.sections == 0:
         raise NotReady(f"{path}: holds no image yet")
-    if size < info.expected_bytes and not growing:
+    if info.whole_sections < info.sections and not growing:
+        size = os.stat(path).st_size
         raise NotReady(f"{path}: {size} bytes, but its headers demand {info.expected_bytes}")
     return info
 
@@ -99,15 +90,33 @@ def read_image(path: str | Path, section: int = 0, *, flip_tiff: bool = True) ->
     flipped unless told otherwise. Raises as `probe` does.
     """
     path = os.fspath(path)
-    info = probe(path, growing=True)
-    if not 0 <= section < info.sections:
-        raise BadImage(f"{path}: has no section {section}, only {info.sections}")
-    if section >= info.whole_sections:
-        raise NotReady(f"{path}: section {section} is not complete yet")
-    return _read_tiff(path, flip=flip_tiff) if info.kind == "tiff" else _read_mrc(path, info, section)
+    with _open(path) as file:
+        info = _headers(path, file)
+        if not 0 <= section < info.sections:
+            raise BadImage(f"{path}: has no section {section}, only {info.sections}")
+        if section >= info.whole_sections:
+            raise NotReady(f"{path}: section {section} is not complete yet")
+        return _read_tiff(path, flip=flip_tiff) if info.kind == "tiff" else _read_mrc(path, file, info, section)
 
 
-def _probe_mrc(path: str, head: bytes, size: int, file: Any) -> ImageInfo:
+def _open(path: str) -> FileIO:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in UNSUPPORTED:
+        raise BadImage(f"{path}: {UNSUPPORTED[suffix]}")
+    return FileIO(path)
+
+
+def _headers(path: str, file: FileIO) -> ImageInfo:
+    head, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
+    if head[:4] in tiff_header.MAGIC:
+        tiff_header.check_directories(file, head, size, path)
+        return _probe_tiff(path, size)
+    if os.path.splitext(path)[1].lower() in TIFF_SUFFIXES:
+        raise _no_tiff(path, head)
+    return _probe_mrc(path, head, size, file)
+
+
+def _probe_mrc(path: str, head: bytes, size: int, file: FileIO) -> ImageInfo:
     header = parse_header(head, path)
     if size < header.data_offset:
         raise NotReady(f"{path}: {size} bytes, shorter than its headers ({header.data_offset})")
@@ -129,11 +138,10 @@ def _probe_mrc(path: str, head: bytes, size: int, file: Any) -> ImageInfo:
     )
 
 
-def _read_mrc(path: str, info: ImageInfo, section: int) -> NDArray[Any]:
+def _read_mrc(path: str, file: FileIO, info: ImageInfo, section: int) -> NDArray[Any]:
     image = np.empty((info.ny, info.nx), dtype=info.dtype)
-    with open(path, "rb", buffering=0) as file:
-        file.seek(info.data_offset + section * image.nbytes)
-        _fill(file, image.reshape(-1).view(np.uint8).data, path)
+    file.seek(info.data_offset + section * image.nbytes)
+    _fill(file, image.reshape(-1).view(np.uint8).data, path)
     if image.dtype.itemsize == 2 and image.dtype.kind == "f":
         return image.astype(np.float32)
     if not image.dtype.isnative:
@@ -141,7 +149,7 @@ def _read_mrc(path: str, info: ImageInfo, section: int) -> NDArray[Any]:
     return image
 
 
-def _fill(file: Any, buffer: memoryview, path: str) -> None:
+def _fill(file: FileIO, buffer: memoryview, path: str) -> None:
     """Read until the buffer is full; one call may deliver less on network drives and beyond 2 GiB."""
     while buffer:
         count = file.readinto(buffer)

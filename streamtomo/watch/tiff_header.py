@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from io import FileIO
+from typing import NamedTuple
 
 from streamtomo.errors import NotReady
 
@@ -33,7 +34,7 @@ _CLASSIC = _Layout(first=4, offset="I", number="H", entry="HHII")
 _BIG_TIFF = _Layout(first=8, offset="Q", number="Q", entry="HHQQ")
 
 
-def check_directories(file: BinaryIO, head: bytes, size: int, name: str) -> None:
+def check_directories(file: FileIO, head: bytes, size: int, name: str) -> None:
     """Raise `NotReady` unless all directories, and the values that they point to, lie within the file.
 
     `head` is the file's beginning, `size` its length.
@@ -48,7 +49,7 @@ def check_directories(file: BinaryIO, head: bytes, size: int, name: str) -> None
         raise NotReady(f"{name}: its TIFF directory is not complete")
 
 
-def _ends(file: BinaryIO, order: str, layout: _Layout) -> Iterator[int]:
+def _ends(file: FileIO, order: str, layout: _Layout) -> Iterator[int]:
     """Byte behind everything that the directories of all pages hold or point to, pixels excepted."""
     offset = _unpack(file, layout.first, order + layout.offset)[0]
     if offset == 0:
@@ -73,11 +74,11 @@ def _value_end(kind: int, count: int, offset: int, inline: int) -> int:
     return offset + length if length > inline else 0
 
 
-def _unpack(file: BinaryIO, place: int, form: str) -> tuple[int, ...]:
+def _unpack(file: FileIO, place: int, form: str) -> tuple[int, ...]:
     return struct.unpack(form, _read(file, place, struct.calcsize(form)))
 
 
-def _read(file: BinaryIO, place: int, length: int) -> bytes:
+def _read(file: FileIO, place: int, length: int) -> bytes:
     file.seek(place)
     data = file.read(length) if length < 1 << 24 else b""
     if len(data) != length:
