@@ -305,3 +305,32 @@ SHARED = Path("/work/shared/data")
 def test_real_series(name, tilts, first, pixel):
     series = read_series(SHARED / name, SETTINGS)
     assert (len(series.images), series.images[0].angle_deg, series.described.pixel_size_A) == (tilts, first, pixel)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_however_the_writes_are_cut_every_image_is_told_once_and_right(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    microscope, source = SerialEM(tmp_path), tmp_path / "source"
+    source.mkdir()
+    original = SerialEM(source)
+    original.open()
+    microscope.open()
+    story, told = Story(tmp_path, skip=[source]), []
+    angles = [float(angle) for angle in rng.permutation(np.arange(-30, 31, 3))[:12]]
+    for value, angle in enumerate(angles):
+        microscope.pixels(value)
+        told += story.after(rng.choice([0.0, 0.5, 2.0]))
+        microscope.header()
+        original.count += 1
+        original.section(angle)
+        text = original.mdoc.read_bytes()
+        while (have := microscope.mdoc.stat().st_size) < len(text):
+            with open(microscope.mdoc, "ab") as file:
+                file.write(text[have : have + int(rng.integers(1, 40))])
+            told += story.after(rng.choice([0.0, 0.0, 0.5, 0.5, 2.0]))
+    told += story.after(5.0)
+    unique = {(image.path, image.section): image for image in images(told)}
+    assert [unique[str(microscope.stack), z].angle_deg for z in range(12)] == angles
+    assert len(images(told)) == 12
+    assert all(np.all(read_image(path, z) == z) for path, z in unique)
+    assert not [sighting for sighting in told if isinstance(sighting, FileRefused | Warned)]
