@@ -1,0 +1,104 @@
+"""The volume that grows while the series runs: add a view at once, rebuild all of it in idle time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.reconstruct.backproject import backproject
+from streamtomo.reconstruct.wbp import level
+from streamtomo.reconstruct.weights import angular_weights, filter_rows
+from streamtomo.resample import warp
+
+Image = NDArray[np.float32]
+
+CUTOFF = 0.25
+FALLOFF = 0.1
+"""The radial filter of the live picture, cycles per live pixel: a little smoother than the final one."""
+EDGE_FRACTION = 0.03
+"""Images fade to their mean over this fraction of their sides."""
+BLOCK_ROWS = 32
+"""Rows of y that are rebuilt between two looks at whether a new tilt waits."""
+THICK = 24
+"""The central sections shown are means over one part in so many of the depth."""
+
+
+class LiveVolume:
+    """Voxels `(ny, nz, nx)` inside; `(nz, ny, nx)` in what is handed out.
+
+    After `rebuild` it is the weighted back-projection of all views added, in whatever order they came; after an `add` it
+    is that plus the new view with the sector it would have if nothing came after it.
+    """
+
+    def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
+        """An empty volume; its memory is touched now, so that the first view does not wait for it."""
+        nz, ny, nx = shape_zyx
+        self._voxels = np.zeros((ny, nz, nx), np.float32)
+        self._spare: Image | None = None
+        self._views: list[Image] = []
+        self._tilts: list[float] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of voxels and kept views, the second buffer of a rebuild included."""
+        return 2 * self._voxels.nbytes + sum(view.nbytes for view in self._views)
+
+    @property
+    def views(self) -> int:
+        """Views in the volume."""
+        return len(self._views)
+
+    def add(self, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
+        """Add a corrected image `(ny, nx)` float32; `transform` `(2, 3)` maps it to the aligned view, in its pixels."""
+        ny, _, nx = self._voxels.shape
+        mean, sd = level(image)
+        flat = (image - np.float32(mean)) * _fading(image.shape[0], image.shape[1]) * np.float32(1 / sd)
+        aligned = warp(flat, transform, (ny, nx), fill=0.0)
+        filtered = filter_rows(aligned, CUTOFF, FALLOFF)
+        self._views.append(filtered)
+        self._tilts.append(tilt_deg)
+        weight = np.float32(angular_weights(self._tilts)[-1])
+        backproject(filtered[None] * weight, [tilt_deg], self._voxels)
+
+    def rebuild(self, interrupted: Callable[[], bool]) -> bool:
+        """Make the volume anew from all views with the weights of now; False, and nothing changed, if interrupted."""
+        weights = angular_weights(self._tilts).astype(np.float32)[:, None, None]
+        fresh = self._spare if self._spare is not None else np.empty_like(self._voxels)
+        self._spare = fresh
+        for y0 in range(0, len(fresh), BLOCK_ROWS):
+            if interrupted():
+                return False
+            block = fresh[y0 : y0 + BLOCK_ROWS]
+            block[:] = 0.0
+            views = np.stack([view[y0 : y0 + BLOCK_ROWS] for view in self._views]) * weights
+            backproject(views, self._tilts, block)
+        self._voxels, self._spare = fresh, self._voxels
+        return True
+
+    def central_slices(self) -> tuple[Image, Image]:
+        """Central sections `(xy (ny, nx), xz (nz, nx))`, each the mean of a thin slab."""
+        ny, nz, _ = self._voxels.shape
+        half = max(1, nz // THICK) // 2
+        middle_z, middle_y = nz // 2, ny // 2
+        xy = self._voxels[:, middle_z - half : middle_z + half + 1].mean(axis=1)
+        xz = self._voxels[middle_y - half : middle_y + half + 1].mean(axis=0)
+        return xy, xz
+
+    def snapshot(self) -> Image:
+        """A copy of all voxels, `(nz, ny, nx)`."""
+        return np.ascontiguousarray(self._voxels.transpose(1, 0, 2))
+
+
+def _fading(ny: int, nx: int) -> Image:
+    """1 inside, a smooth step down to 0 at the edges, `(ny, nx)`."""
+    return np.asarray(np.outer(_fade(ny), _fade(nx)), np.float32)
+
+
+def _fade(n: int) -> NDArray[np.float64]:
+    width = max(1, round(EDGE_FRACTION * n))
+    distance = np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5
+    ramp = np.clip(distance / width, 0.0, 1.0)
+    return np.asarray(ramp * ramp * (3 - 2 * ramp))
