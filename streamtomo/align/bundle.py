@@ -1,0 +1,341 @@
+"""Bundle adjustment of a tilt series: views and 3-D points from measured positions, against outliers and gaps.
+
+    raw = mag * R(axis) [X cos t + Z sin t, Y] + shift
+
+Levenberg-Marquardt on the robustly weighted squares; the points are eliminated by the Schur complement (Triggs et al.
+2000), so that a step costs one dense system of the views' freedoms. The views' parameters are linear in these freedoms
+(one axis angle for all, a smooth curve, one value a view), each with a prior about its start.
+
+What no measurement fixes (the origin of the points; with free tilt angles their offset; with free magnifications
+their mean) is held by the weak priors while iterating; at the end the mean of the points is put at the origin.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.align import bundle_kernels as kernels
+from streamtomo.align.basis import Basis, Freedoms, basis_of
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+POINT_PRIOR_PX = 1e4
+HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
+HUBER_LIMIT, TUKEY_LIMIT = 1.5, 4.685
+"""Where the weights begin to fall, and where Tukey's end, in standard deviations of one coordinate."""
+SHRINKAGE = 8.0
+"""Number of positions in a view at which its own scale counts as much as that of the views around it."""
+SCALE_REACH, SCALE_CEILING = 3, 2.0
+"""Views on each side that count as around; how much worse than they a view may be."""
+RAYLEIGH_MEDIAN = 1.1774
+"""Median length of a 2-D normal vector with unit standard deviations."""
+FLOOR_PX = 1e-3
+LEFT_OUT_STEPS = 3
+
+
+class Tracks(NamedTuple):
+    """Measured positions: which view, which point, where (raw pixels about the image's centre, `(n, 2)`)."""
+
+    view: Index
+    point: Index
+    xy: Array
+    weight: Array
+    """Relative weight of each position before any robust weighting, mostly 1."""
+
+
+class Poses(NamedTuple):
+    """The views: tilt and axis angle (degrees), magnification, `(n,)` each; shift `(n, 2)` in raw pixels."""
+
+    tilt_deg: Array
+    axis_deg: Array
+    mag: Array
+    shift: Array
+
+
+class State(NamedTuple):
+    """What the minimisation moves: the coefficients of the freedoms `(freedoms,)`, and the points `(points, 3)`."""
+
+    q: Array
+    points: Array
+
+
+class Solution(NamedTuple):
+    """What the bundle adjustment found."""
+
+    poses: Poses
+    points: Array
+    """`(points, 3)`, their mean at the origin."""
+    residuals: Array
+    """Predicted minus measured, `(n, 2)`, raw pixels."""
+    weights: Array
+    """Robust weights 0 to 1, `(n,)`."""
+    scale: Array
+    """Standard deviation of one coordinate of the residuals, a view, `(views,)`."""
+    error: Array
+    """Expected error (distance) of the field's centre in each view, `(views,)`, from the covariance."""
+    freedoms: Freedoms
+    state: State
+    """Where to go on from with the same start and freedoms."""
+
+    def rms(self, tracks: Tracks) -> float:
+        """Root of the weighted mean square distance."""
+        weights = self.weights * tracks.weight
+        return float(np.sqrt((weights @ (self.residuals**2).sum(1)) / max(float(weights.sum()), 1e-12)))
+
+
+class _Problem(NamedTuple):
+    tracks: Tracks
+    start: Poses
+    basis: Basis
+    n_points: int
+
+
+def make_tracks(view: Index, point: Index, xy: Array, weight: Array | None = None) -> Tracks:
+    """Tracks with the array types that the kernels are compiled for."""
+    ones = np.ones(len(view)) if weight is None else weight
+    return Tracks(
+        np.array(view, np.int64), np.array(point, np.int64), np.array(xy, float).reshape(-1, 2), np.array(ones, float)
+    )
+
+
+def solve(
+    tracks: Tracks, start: Poses, freedoms: Freedoms | None = None, previous: Solution | None = None
+) -> Solution:
+    """Views and points that explain the tracks, from `start`, to which the priors pull.
+
+    `previous`: a solution of (nearly) the same tracks whose weights are taken as a start instead of equal ones.
+    Points are numbered from 0 without gaps; views without measurements keep their start, but for the gauge.
+    """
+    freedoms = freedoms or Freedoms()
+    problem = _Problem(tracks, start, basis_of(freedoms, len(start.mag)), _count_points(tracks))
+    state = State(np.zeros(problem.basis.matrix.shape[1]), np.zeros((problem.n_points, 3)))
+    weights = np.ones(len(tracks.view))
+    if previous is not None:
+        weights = previous.weights
+        state = previous.state if freedoms == previous.freedoms else state
+    state, weights, scale = _reweighted(problem, state, weights, warm=previous is not None)
+    return _solution(problem, state, weights, scale, freedoms)
+
+
+def solve_without(tracks: Tracks, start: Poses, solution: Solution, left_out: NDArray[np.bool_]) -> tuple[Poses, Array]:
+    """Poses and points of a solution redone without some positions, its weights and freedoms kept."""
+    problem = _Problem(tracks, start, basis_of(solution.freedoms, len(start.mag)), _count_points(tracks))
+    weights = np.where(left_out, 0.0, solution.weights)
+    state = _minimise(problem, solution.state, _precision(problem, weights, solution.scale), LEFT_OUT_STEPS, 1e-4)
+    return _poses(problem, state.q), state.points
+
+
+def predict(poses: Poses, points: Array, view: Index, point: Index) -> Array:
+    """Raw positions `(n, 2)` of given points in given views."""
+    out = np.empty((len(view), 2))
+    kernels.residuals(
+        np.asarray(view, np.int64), np.asarray(point, np.int64), np.zeros_like(out), _terms(poses), poses.shift,
+        np.ascontiguousarray(points), out
+    )  # fmt: skip
+    return out
+
+
+def residuals_of(tracks: Tracks, poses: Poses, points: Array) -> Array:
+    """Predicted minus measured positions `(n, 2)`."""
+    out = np.empty_like(tracks.xy)
+    kernels.residuals(tracks.view, tracks.point, tracks.xy, _terms(poses), poses.shift, points, out)
+    return out
+
+
+def move_origin(poses: Poses, points: Array, origin: Array) -> tuple[Poses, Array]:
+    """The same solution with the specimen's origin moved to `origin` `(3,)`."""
+    at_origin = predict(poses, origin.reshape(1, 3), np.arange(len(poses.mag)), np.zeros(len(poses.mag), np.int64))
+    return poses._replace(shift=at_origin), points - origin
+
+
+# ---------------------------------------------------------------------------------------------------- minimisation
+
+
+def _poses(problem: _Problem, q: Array) -> Poses:
+    change = (problem.basis.matrix @ q).reshape(-1, 5)
+    start = problem.start
+    return Poses(
+        tilt_deg=start.tilt_deg + np.degrees(change[:, 3]),
+        axis_deg=start.axis_deg + np.degrees(change[:, 2]),
+        mag=start.mag * np.exp(change[:, 4]),
+        shift=start.shift + change[:, :2],
+    )
+
+
+def _terms(poses: Poses) -> Array:
+    tilt, axis = geometry.tilt_terms(poses.tilt_deg), geometry.tilt_terms(poses.axis_deg)
+    return np.stack([tilt.cos, tilt.sin, axis.cos, axis.sin, poses.mag], axis=1)
+
+
+def _minimise(problem: _Problem, state: State, precision: Array, steps: int, tolerance: float = 1e-7) -> State:
+    """Levenberg-Marquardt with weights fixed: until the cost falls by less than `tolerance`, at most `steps`."""
+    damping = 1e-6
+    residual, cost = _evaluate(problem, state, precision)
+    for _ in range(steps):
+        blocks = _blocks(problem, state, precision, residual)
+        while True:
+            trial = _step(blocks, state, damping)
+            trial_residual, trial_cost = _evaluate(problem, trial, precision)
+            if trial_cost <= cost or damping > 1e6:
+                break
+            damping = max(10 * damping, 1e-4)
+        if trial_cost > cost:
+            break
+        gain = cost - trial_cost
+        state, residual, cost, damping = trial, trial_residual, trial_cost, damping / 10
+        if gain <= tolerance * cost:
+            break
+    return state
+
+
+def _evaluate(problem: _Problem, state: State, precision: Array) -> tuple[Array, float]:
+    """Residuals, and the cost with the priors."""
+    residual = residuals_of(problem.tracks, _poses(problem, state.q), state.points)
+    prior = ((state.q / problem.basis.prior_sd) ** 2).sum() + ((state.points / POINT_PRIOR_PX) ** 2).sum()
+    return residual, float(precision @ (residual**2).sum(1) + prior)
+
+
+class _Blocks(NamedTuple):
+    """Normal equations in the freedoms: views `(q, q)`, points `(p, 3, 3)`, mixed `(q, 3 p)`, and the gradients."""
+
+    views: Array
+    points: Array
+    mixed: Array
+    grad_views: Array
+    grad_points: Array
+
+
+def _blocks(problem: _Problem, state: State, precision: Array, residual: Array) -> _Blocks:
+    n, p, matrix = len(problem.start.mag), problem.n_points, problem.basis.matrix
+    by_view, by_point, mixed = np.zeros((n, 5, 5)), np.zeros((p, 3, 3)), np.zeros((5 * n, 3 * p))
+    grad_view, grad_point = np.zeros(5 * n), np.zeros((p, 3))
+    tracks, terms = problem.tracks, _terms(_poses(problem, state.q))
+    kernels.normal_equations(
+        tracks.view, tracks.point, precision, residual, terms, state.points,
+        by_view, by_point, mixed, grad_view, grad_point
+    )  # fmt: skip
+    prior = 1 / problem.basis.prior_sd**2
+    views = matrix.T @ (by_view @ matrix.reshape(n, 5, -1)).reshape(5 * n, -1)
+    views[np.diag_indices_from(views)] += prior
+    by_point += np.eye(3) / POINT_PRIOR_PX**2
+    grad_point += state.points / POINT_PRIOR_PX**2
+    return _Blocks(views, by_point, matrix.T @ mixed, matrix.T @ grad_view + prior * state.q, grad_point)
+
+
+def _schur(blocks: _Blocks, damping: float) -> tuple[Array, Array, Array]:
+    """Reduced matrix of the freedoms `(q, q)`, `mixed V^-1` `(q, 3 p)`, and `V^-1` `(p, 3, 3)`."""
+    diagonal = np.einsum("pii->pi", blocks.points)
+    inverse = np.linalg.inv(blocks.points + damping * diagonal[:, :, None] * np.eye(3))
+    q = len(blocks.views)
+    eliminated = np.einsum("qpi,pij->qpj", blocks.mixed.reshape(q, -1, 3), inverse).reshape(q, -1)
+    reduced = blocks.views - eliminated @ blocks.mixed.T
+    reduced[np.diag_indices_from(reduced)] += damping * np.diag(blocks.views)
+    return reduced, eliminated, inverse
+
+
+def _step(blocks: _Blocks, state: State, damping: float) -> State:
+    reduced, eliminated, inverse = _schur(blocks, damping)
+    dq = np.linalg.solve(reduced, eliminated @ blocks.grad_points.ravel() - blocks.grad_views)
+    rest = blocks.grad_points + (blocks.mixed.T @ dq).reshape(-1, 3)
+    return State(state.q + dq, state.points - np.einsum("pij,pj->pi", inverse, rest))
+
+
+# ------------------------------------------------------------------------------------------------- robust weighting
+
+
+def _reweighted(problem: _Problem, state: State, weights: Array, warm: bool) -> tuple[State, Array, Array]:
+    """Alternate between minimising and weighting: Huber's convex weights first, then Tukey's until they rest."""
+    n = len(problem.start.mag)
+    scale = np.ones(n)
+    if not warm:
+        for _ in range(HUBER_ROUNDS):
+            state = _minimise(problem, state, _precision(problem, weights, scale), steps=2)
+            length, scale = _lengths(problem, state)
+            weights = np.minimum(1.0, HUBER_LIMIT / np.maximum(length / scale[problem.tracks.view], 1e-9))
+    for _ in range(TUKEY_ROUNDS):
+        state = _minimise(problem, state, _precision(problem, weights, scale), steps=4)
+        length, scale = _lengths(problem, state)
+        share = length / (TUKEY_LIMIT * scale[problem.tracks.view])
+        new = np.where(share < 1, (1 - share**2) ** 2, 0.0)
+        rest = np.abs(new - weights).max(initial=0.0)
+        weights = new
+        if rest < 0.02:
+            break
+    state = _minimise(problem, state, _precision(problem, weights, scale), steps=4)
+    return state, weights, scale
+
+
+def _precision(problem: _Problem, weights: Array, scale: Array) -> Array:
+    return weights * problem.tracks.weight / scale[problem.tracks.view] ** 2
+
+
+def _lengths(problem: _Problem, state: State) -> tuple[Array, Array]:
+    """Lengths of the residuals as if all had weight 1, `(n,)`, and the scale a view `(views,)`."""
+    residual = residuals_of(problem.tracks, _poses(problem, state.q), state.points)
+    length = np.sqrt((residual**2).sum(1) * problem.tracks.weight)
+    return length, _scales(length, problem.tracks.view, len(problem.start.mag))
+
+
+def _scales(length: Array, view: Index, n: int) -> Array:
+    """A view's scale: from its own median residual, drawn towards that of the views around it.
+
+    Where few positions are left, half of them outliers, only the views around tell what is normal: hence the ceiling.
+    """
+    scale = np.ones(n)
+    for i in range(n):
+        around = length[np.abs(view - i) <= SCALE_REACH]
+        if len(around) == 0:
+            continue
+        usual = float(np.median(around)) / RAYLEIGH_MEDIAN
+        own = length[view == i]
+        square = (np.median(own) / RAYLEIGH_MEDIAN) ** 2 if len(own) else 0.0
+        shrunk = np.sqrt((len(own) * square + SHRINKAGE * usual**2) / (len(own) + SHRINKAGE))
+        scale[i] = min(shrunk, SCALE_CEILING * usual)
+    return np.maximum(scale, FLOOR_PX)
+
+
+# ----------------------------------------------------------------------------------------------------------- results
+
+
+def _solution(problem: _Problem, state: State, weights: Array, scale: Array, freedoms: Freedoms) -> Solution:
+    poses = _poses(problem, state.q)
+    origin = _weighted_mean(problem, state.points, weights)
+    error = _expected_error(problem, state, weights, scale)
+    poses, points = move_origin(poses, state.points, origin)
+    residual = residuals_of(problem.tracks, poses, points)
+    return Solution(poses, points, residual, weights, scale, error, freedoms, state)
+
+
+def _weighted_mean(problem: _Problem, points: Array, weights: Array) -> Array:
+    """Mean `(3,)` of the points, each as much as it is measured, up to three positions."""
+    total = np.bincount(problem.tracks.point, weights, minlength=len(points))
+    share = np.minimum(total, 3.0)
+    mean: Array = share @ points / max(float(share.sum()), 1e-12)
+    return mean
+
+
+def _expected_error(problem: _Problem, state: State, weights: Array, scale: Array) -> Array:
+    """Standard deviation of each view's shift (distance) with the origin of the points held, `(views,)`."""
+    poses = _poses(problem, state.q)
+    precision = _precision(problem, weights, scale)
+    residual, _ = _evaluate(problem, state, precision)
+    reduced, _, _ = _schur(_blocks(problem, state, precision, residual), 0.0)
+    n = len(poses.mag)
+    views, none = np.arange(n), np.zeros(n, np.int64)
+    gauge = np.zeros((len(reduced), 3))
+    for k, unit in enumerate(np.eye(3)):
+        moved = predict(poses, unit.reshape(1, 3), views, none) - poses.shift
+        gauge[: 2 * n, k] = moved.ravel()
+    gauge, _ = np.linalg.qr(gauge)
+    covariance = np.linalg.inv(reduced + float(np.abs(np.diag(reduced)).max()) * gauge @ gauge.T)
+    error: Array = np.sqrt(np.maximum(np.diag(covariance)[: 2 * n].reshape(n, 2).sum(1), 0.0))
+    return error
+
+
+def _count_points(tracks: Tracks) -> int:
+    return int(tracks.point.max()) + 1 if len(tracks.point) else 0

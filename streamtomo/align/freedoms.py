@@ -1,0 +1,87 @@
+"""Which freedoms a solution may have: they are added one at a time, only while a left-out error falls.
+
+The left-out error is the weighted RMS distance between positions that took no part in a solution and what it predicts
+for them (k-fold cross-validation over single positions, all folds with the robust weights of the full solution).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo.align.basis import Freedom, Freedoms
+from streamtomo.align.bundle import Poses, Solution, Tracks, residuals_of, solve, solve_without
+
+FOLDS = 5
+LEAST_GAIN = 0.005
+"""Share by which the left-out error must fall for a freedom to stay."""
+NEXT: dict[Freedom, Freedom] = {"fixed": "smooth", "one": "smooth", "smooth": "each"}
+
+
+class Validated(NamedTuple):
+    """A solution and its left-out error in raw pixels."""
+
+    solution: Solution
+    left_out_px: float
+
+
+def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) -> Validated:
+    """Solve with the freedoms that the measurements support, beginning with `first` (default: one axis angle)."""
+    best = validated(tracks, start, first or supported(tracks, len(start.mag)))
+    while True:
+        trials = [validated(tracks, start, freedoms, best.solution) for freedoms in _steps(best.solution.freedoms)]
+        if not trials:
+            return best
+        found = min(trials, key=lambda trial: trial.left_out_px)
+        if found.left_out_px > (1 - LEAST_GAIN) * best.left_out_px:
+            return best
+        best = found
+
+
+def supported(tracks: Tracks, n_views: int) -> Freedoms:
+    """The least freedoms: one axis angle where there are positions enough to tell, else none."""
+    unknowns = 2 * n_views + 3 * (int(tracks.point.max(initial=-1)) + 1)
+    return Freedoms() if 2 * len(tracks.view) > 1.2 * unknowns else Freedoms(axis="fixed")
+
+
+def validated(tracks: Tracks, start: Poses, freedoms: Freedoms, previous: Solution | None = None) -> Validated:
+    """Solve, and measure the left-out error; `previous` gives the first weights.
+
+    Trials that are to be compared are judged with the weights of `previous`, so that none can gain by rejecting more.
+    """
+    solution = solve(tracks, start, freedoms, previous)
+    judge = previous or solution
+    return Validated(solution, left_out_error(tracks, start, solution, judge.weights))
+
+
+def left_out_error(tracks: Tracks, start: Poses, solution: Solution, judged: NDArray[np.float64]) -> float:
+    """Weighted RMS distance of positions left out, in turn, from the solution of the others."""
+    fold = _folds(tracks)
+    squares, total = 0.0, 0.0
+    for k in range(FOLDS):
+        out = fold == k
+        distance = (residuals_of(tracks, *solve_without(tracks, start, solution, out))[out] ** 2).sum(1)
+        weight = (judged * tracks.weight)[out]
+        squares += float(weight @ distance)
+        total += float(weight.sum())
+    return float(np.sqrt(squares / max(total, 1e-12)))
+
+
+def _folds(tracks: Tracks) -> NDArray[np.int64]:
+    """Fold of each position: neighbouring views of one point fall into different ones, in a fixed scattered order."""
+    return (tracks.view + 2 * tracks.point + tracks.view // FOLDS) % FOLDS
+
+
+def _steps(freedoms: Freedoms) -> list[Freedoms]:
+    """All sets with one more freedom."""
+    axis, tilt, mag = (NEXT.get(kind) for kind in freedoms)
+    steps = []
+    if axis:
+        steps.append(freedoms._replace(axis=axis))
+    if tilt:
+        steps.append(freedoms._replace(tilt=tilt))
+    if mag:
+        steps.append(freedoms._replace(mag=mag))
+    return steps
