@@ -2,8 +2,9 @@
 
 Along a line of constant z the position in a view at tilt t moves by cos t for each voxel. So each filtered row is
 first sampled anew at steps of cos t: then a step along the line is a step in the row, and back-projecting is adding the
-row to the line from an offset `X + Z tan t` on. `PHASES` versions of the row, each a fraction of a step further, take the place of
-interpolation at that moment; the one good interpolation (Lanczos-3) is made when a row is sampled, once for all lines.
+row to the line from an offset `X + Z tan t` on. `PHASES` versions of the row, each a fraction of a step further, take
+the place of interpolation at that moment; the one good interpolation (Lanczos-3) is made when a row is sampled, once
+for all lines.
 
 Source of the geometry: `geometry.project`; xt = cos t (X + Z tan t).
 """

@@ -29,8 +29,8 @@ THICK = 24
 class LiveVolume:
     """Voxels `(ny, nz, nx)` inside; `(nz, ny, nx)` in what is handed out.
 
-    After `rebuild` it is the weighted back-projection of all views added, in whatever order they came; after an `add` it
-    is that plus the new view with the sector it would have if nothing came after it.
+    After `rebuild` it is the weighted back-projection of all views added, in whatever order they came; after an
+    `add` it is that plus the new view, with the sector it would have if nothing came after it.
     """
 
     def __init__(self, shape_zyx: tuple[int, int, int]) -> None:

@@ -33,9 +33,9 @@ def reconstruct(
 ) -> Iterator[tuple[int, Image]]:
     """Yield `(y0, slab)` with slabs `(rows, nz, nx)`, a new array each, from y = 0 upward; z is up.
 
-    `stack` is `(n, ny, nx)`, aligned, with the tilt axis along y through the middle of x. Each view is brought to mean 0
-    and standard deviation 1 first; with the ramp in cycles per pixel and the sectors in radians a voxel is then density per
-    pixel in those units, whatever the number of views and the thickness.
+    `stack` is `(n, ny, nx)`, aligned, with the tilt axis along y through the middle of x. Each view is brought to
+    mean 0 and standard deviation 1 first; with the ramp in cycles per pixel and the sectors in radians a voxel is then
+    density per pixel in those units, whatever the number of views and the thickness.
     """
     n, ny, nx = stack.shape
     if n != len(tilts_deg):
