@@ -116,6 +116,15 @@ def tilt_stretch(axis_deg: float, from_tilt_deg: float, to_tilt_deg: float) -> A
     return np.column_stack([linear, np.zeros(2)])
 
 
+def parallax(from_tilt_deg: float, to_tilt_deg: float) -> float:
+    """Shift across the tilt axis per unit of depth, between a view stretched to another tilt and the view taken there.
+
+    `|sin b - sin a cos b / cos a| = |sin(b - a)| / cos a`; of the two directions the larger.
+    """
+    a, b = tilt_terms(from_tilt_deg), tilt_terms(to_tilt_deg)
+    return float(abs(b.sin * a.cos - a.sin * b.cos) / min(a.cos, b.cos))
+
+
 def thickness_path(tilt_deg: ArrayLike) -> Array:
     """Path through a flat specimen relative to its thickness, `1 / cos t`."""
     path: Array = 1.0 / tilt_terms(tilt_deg).cos

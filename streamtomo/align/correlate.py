@@ -94,8 +94,9 @@ def masked(image: Image, window: Image) -> Image:
     total = float(window.sum())
     if total <= 0:
         return np.zeros_like(image)
-    mean = float(np.vdot(image, window)) / total
-    flat: Image = (image - np.float32(mean)) * window
+    flat: Image = image - np.float32(image.mean(dtype=np.float64))  # large offsets first, they cost digits
+    flat -= np.float32(float(np.vdot(flat, window)) / total)
+    flat *= window
     power = float(np.vdot(flat, flat))
     if power > 0:
         flat *= np.float32(1 / np.sqrt(power))

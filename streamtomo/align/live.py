@@ -3,6 +3,11 @@
 The nearest accepted tilt in angle is stretched across the tilt axis to the new angle, about the place of the specimen's
 origin in it, and correlated with the new image. The correlation is then repeated with the reference moved to where it
 was found, both images seen through the same window: what only one of them shows no longer pulls the peak.
+
+A stretched view is right for one depth only. From one tilt to the next a feature at depth z moves by `parallax * z`
+against the rest, so the peak of a thick specimen is a row of peaks, and the highest of them is now this depth, now
+that: the alignment drifts. The repeated correlation is therefore limited to frequencies at which a specimen of
+`DEPTH` gives one peak, which lies at the mean depth of what is seen.
 """
 
 from __future__ import annotations
@@ -29,6 +34,12 @@ NEIGHBOURS = 3
 """Neighbours that are tried."""
 NEAR_PX = 12.0
 """Search radius of the repeated correlation, live pixels."""
+DEPTH = 0.2
+"""Depth of the specimen that is reckoned with, as a fraction of the field's longer side."""
+SMEAR = 0.25
+"""Cycles over which the features of that depth may spread at the upper edge of the band."""
+LOWEST_BAND = Band(low=0.01, high=0.02)
+"""The band of the repeated correlation never shrinks below this."""
 
 
 class _View(NamedTuple):
@@ -104,12 +115,19 @@ class LiveAligner:
         reference = self._seen_at(view, angle_deg, view.shift)
         peak = correlate(masked(*reference), masked(image, window), self._band, reach)
         shift = view.shift + np.array([peak.dx, peak.dy])
+        band = self._one_peak_band(view.angle_deg, angle_deg, max(nx, ny))
         for _ in range(2):
             moved, visible = self._seen_at(view, angle_deg, shift)
             both = visible * window
-            near = correlate(masked(moved, both), masked(image, both), self._band, (NEAR_PX, NEAR_PX))
+            near = correlate(masked(moved, both), masked(image, both), band, (NEAR_PX, NEAR_PX))
             shift = shift + np.array([near.dx, near.dy])
         return _Found(neighbour, shift, peak)
+
+    def _one_peak_band(self, from_deg: float, to_deg: float, field: int) -> Band:
+        """The part of the band in which features of different depth still share one peak."""
+        spread = DEPTH * field * geometry.parallax(from_deg, _stretchable(to_deg))
+        high = min(self._band.high, max(LOWEST_BAND.high, SMEAR / max(spread, 1e-6)))
+        return Band(min(self._band.low, LOWEST_BAND.low), high)
 
     def _seen_at(self, view: _View, angle_deg: float, shift: geometry.Array) -> tuple[Image, Image]:
         """A view as it would look at another angle with the specimen at `shift`, and its window moved with it."""
