@@ -1,0 +1,166 @@
+"""Milliseconds per stage of the live lane, and the rate of the final back-projection.
+
+The images are noise with a grain that can be aligned: speed does not depend on what they show. Minimum and median of
+several runs; on a shared machine compare runs made side by side, not figures of different days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+from scipy import ndimage
+
+from streamtomo import geometry, jit
+from streamtomo.align.live import LiveAligner
+from streamtomo.config import Settings
+from streamtomo.correct.binning import bin_image
+from streamtomo.correct.outliers import repair
+from streamtomo.correct.prepare import live_binning, prepare
+from streamtomo.lane import Job, Lane
+from streamtomo.messages import TiltPlaced
+from streamtomo.model import RawImage, Tilt
+from streamtomo.publish.pictures import thumbnail
+from streamtomo.reconstruct.live import LiveVolume
+from streamtomo.reconstruct.wbp import reconstruct
+from streamtomo.warmup import warm_live
+from streamtomo.watch.images import read_image
+
+AXIS_DEG = 85.3
+
+
+def times_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Minimum and median of `runs` calls, after one that is not counted."""
+    work()
+    spent = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        spent.append(1000 * (time.perf_counter() - start))
+    return min(spent), statistics.median(spent)
+
+
+def write_image(path: Path, nx: int, ny: int, seed: int) -> None:
+    """A counting image with grain, int16."""
+    rng = np.random.default_rng(seed)
+    grain = ndimage.zoom(np.random.default_rng(0).normal(size=(ny // 8 + 1, nx // 8 + 1)), 8, order=1)[:ny, :nx]
+    image = rng.poisson(np.clip(20 + 4 * grain, 1, None)).astype(np.int16)
+    image.flat[rng.integers(0, image.size, 30)] = 2000
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(image)
+
+
+def row(name: str, figures: tuple[float, float]) -> None:
+    """One line of the table."""
+    print(f"  {name:44s} {figures[0]:9.1f} {figures[1]:9.1f}", flush=True)
+
+
+def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
+    """All stages of one tilt."""
+    settings = Settings()
+    paths = [folder / f"tilt_{n}.mrc" for n in range(2)]
+    for n, path in enumerate(paths):
+        write_image(path, nx, ny, n)
+    binning = live_binning(nx, ny, settings.live.size_px)
+    raw = read_image(str(paths[0]), 0)
+    image, _ = prepare(raw, binning, settings.correct.outlier_sigma)
+    print(f"\n{nx} x {ny} int16, live binning {binning} ({image.shape[1]} x {image.shape[0]}), ms   minimum    median")
+    row("read (file in the page cache)", times_ms(lambda: read_image(str(paths[0]), 0), runs))
+    row("repair outliers", times_ms(lambda: repair(raw, settings.correct.outlier_sigma), runs))
+    row("bin", times_ms(lambda: bin_image(raw, binning), runs))
+    aligner = LiveAligner(settings.align, AXIS_DEG, binning)
+    aligner.accept(0, 0.0, image, aligner.place(0, 0.0, image))
+    row("align", times_ms(lambda: aligner.place(1, 3.0, image), runs))
+    out_ny, out_nx = geometry.aligned_shape((ny, nx), AXIS_DEG, binning)
+    volume = LiveVolume((round(0.15 * max(out_ny, out_nx)) * 2, out_ny, out_nx))
+    transform = geometry.raw_to_aligned(AXIS_DEG)
+    row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
+    row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
+    row("whole chain: settled file to shown volume", chain_ms(paths, nx, ny, runs))
+
+
+def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
+    """`Lane.process`, the engine's own call, for the second and later tilts of a series."""
+    lane = Lane(Settings())
+    placed: list[tuple[Tilt, TiltPlaced]] = []
+    totals = []
+    for n in range(runs + 2):
+        image = RawImage(series="bench", path=str(paths[n % 2]), nx=nx, ny=ny, angle_deg=3.0 * n)
+        tilt = Tilt(index=n, image=image)
+        job = Job(
+            tilt=tilt, attempts=0, settled_s=time.time(), axis_deg=AXIS_DEG, pixel_size_A=2.0, placed=tuple(placed)
+        )
+        event = next(e for e in lane.process(job) if isinstance(e, TiltPlaced))
+        placed.append((tilt, event))
+        totals.append(event.stage_ms["total"])
+    return min(totals[2:]), statistics.median(totals[2:])
+
+
+def bench_final(nx: int, ny: int, nz: int, views: int, runs: int) -> None:
+    """Filtered back-projection of a whole stack, in giga voxel updates per second (GUPS)."""
+    stack = np.random.default_rng(0).normal(100, 10, (views, ny, nx)).astype(np.float32)
+    tilts = np.linspace(-60, 60, views)
+
+    def work() -> None:
+        for _ in reconstruct(stack, tilts, nz, cutoff=0.35, falloff=0.05):
+            pass
+
+    updates = nx * ny * nz * views / 1e9
+    best, middle = times_ms(work, runs)
+    print(f"\nfinal WBP, {views} views, {nx} x {ny} x {nz}: filtering, stretching, adding    minimum    median")
+    row("milliseconds", (best, middle))
+    row("GUPS", (1000 * updates / best, 1000 * updates / middle))
+
+
+def bench_first_tilt(folder: Path) -> None:
+    """A first tilt in a new process: imports, kernels from the cache, memory."""
+    import subprocess
+    import sys
+
+    path = folder / "first.mrc"
+    write_image(path, 5760, 4092, 3)
+    code = f"""
+import time
+start = time.perf_counter()
+from streamtomo.config import Settings
+from streamtomo.lane import Job, Lane
+from streamtomo.model import RawImage, Tilt
+from streamtomo.warmup import warm_live
+warm_live(Settings())
+warm = time.perf_counter()
+image = RawImage(series="a", path={str(path)!r}, nx=5760, ny=4092, angle_deg=0.0)
+tilt = Tilt(index=0, image=image)
+job = Job(tilt=tilt, attempts=0, settled_s=time.time(), axis_deg=85.3, pixel_size_A=2.0, placed=())
+Lane(Settings()).process(job)
+print(warm - start, time.perf_counter() - warm)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    print("\na new process: start and warm-up, then the first tilt of 5760 x 4092 int16")
+    row("start and warm-up, ms", (1000 * float(out[0]), 1000 * float(out[0])))
+    row("first tilt, ms", (1000 * float(out[1]), 1000 * float(out[1])))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
+    runs = parser.parse_args().runs
+    print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
+    warm_live(Settings())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bench_tilt(folder, 5760, 4092, runs)
+        bench_tilt(folder, 1024, 1024, runs)
+        bench_first_tilt(folder)
+    bench_final(1024, 1024, 300, 41, max(2, runs // 3))
+
+
+if __name__ == "__main__":
+    main()
