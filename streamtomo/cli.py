@@ -9,9 +9,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from streamtomo import __version__
 from streamtomo.errors import StreamtomoError
+
+if TYPE_CHECKING:
+    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,10 +47,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     return parser
 
 
-_Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add_run(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_run(verbs: Verbs) -> None:
     parser = verbs.add_parser("run", help="process the tilt series in a folder, live")
     parser.add_argument("watched", type=Path, help="folder that the microscope writes to; it is only ever read")
     parser.add_argument("--out", type=Path, required=True, help="folder for all results; give the same one to resume")
@@ -75,7 +76,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _add_demo(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_demo(verbs: Verbs) -> None:
     parser = verbs.add_parser("demo", help="a simulated microscope, processed live: see what streamtomo does")
     parser.add_argument("--out", type=Path, help="folder to make (default: ./streamtomo-demo)")
     parser.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="time between tilts (1)")
@@ -84,7 +85,7 @@ def _add_demo(verbs: _Verbs) -> None:  # type: ignore[valid-type]
     parser.set_defaults(verb=_demo)
 
 
-def _add_replay(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_replay(verbs: Verbs) -> None:
     parser = verbs.add_parser("replay", help="play an old session, or a finished stack, as if it were being acquired")
     parser.add_argument("source", type=Path, help="a folder, or one stack with its .rawtlt, mdoc or header angles")
     parser.add_argument("--into", type=Path, required=True, help="folder to write to, as the microscope would")
@@ -95,7 +96,7 @@ def _add_replay(verbs: _Verbs) -> None:  # type: ignore[valid-type]
     parser.set_defaults(verb=_replay)
 
 
-def _add_simulate(verbs: _Verbs, *, complete: bool) -> None:  # type: ignore[valid-type]
+def _add_simulate(verbs: Verbs, *, complete: bool) -> None:
     parser = verbs.add_parser("simulate", help="the simulated microscope: writes tilt series like the real ones")
     if complete:  # its many options need numpy: only when asked for
         from streamtomo.simulate import command
@@ -104,44 +105,44 @@ def _add_simulate(verbs: _Verbs, *, complete: bool) -> None:  # type: ignore[val
     parser.set_defaults(verb=_simulate)
 
 
-def _add_status(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_status(verbs: Verbs) -> None:
     parser = verbs.add_parser("status", help="what a running process is doing")
     parser.add_argument("endpoint", nargs="?", help="tcp://HOST:PORT, a port, or an output folder")
     parser.add_argument("--json", action="store_true", help="the whole state as JSON")
     parser.set_defaults(verb=_status)
 
 
-def _add_dashboard(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_dashboard(verbs: Verbs) -> None:
     parser = verbs.add_parser("dashboard", help="attach to running processes from another terminal")
     parser.add_argument("endpoints", nargs="*", help="tcp://HOST:PORT, ports, or output folders")
     parser.set_defaults(verb=_dashboard)
 
 
-def _add_close(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_close(verbs: Verbs) -> None:
     parser = verbs.add_parser("close", help="say that a series is complete; it is finished at once")
     parser.add_argument("series", help="name of the series")
     parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
     parser.set_defaults(verb=_close)
 
 
-def _add_stop(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_stop(verbs: Verbs) -> None:
     parser = verbs.add_parser("stop", help="end a run; it resumes with the same --out")
     parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
     parser.set_defaults(verb=_stop)
 
 
-def _add_init(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_init(verbs: Verbs) -> None:
     parser = verbs.add_parser("init", help="write a commented settings file")
     parser.add_argument("file", type=Path, nargs="?", default=Path("streamtomo.toml"), help="(streamtomo.toml)")
     parser.set_defaults(verb=_init)
 
 
-def _add_warmup(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_warmup(verbs: Verbs) -> None:
     parser = verbs.add_parser("warmup", help="compile all kernels, so that the first tilt does not wait")
     parser.set_defaults(verb=_warmup)
 
 
-def _add_finish_job(verbs: _Verbs) -> None:  # type: ignore[valid-type]
+def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
     parser.add_argument("job", help="job file")
     parser.set_defaults(verb=_finish_job)

@@ -1,8 +1,8 @@
 """Replay: an old session, or a finished stack, is written into a folder as if it were being acquired.
 
-A shell between the readers and the simulated microscope's writers. Stacks are written anew as SerialEM's growing stack with
-its mdoc; single files are copied as they are, byte for byte, each at its time, and their mdoc grows with them if SerialEM
-wrote it, or comes at the end if Tomo5 did.
+A shell between the readers and the simulated microscope's writers. Stacks are written anew as SerialEM's growing stack
+with its mdoc; single files are copied as they are, byte for byte, each at its time, and their mdoc grows with them if
+SerialEM wrote it, or comes at the end if Tomo5 did.
 """
 
 from __future__ import annotations
