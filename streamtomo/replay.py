@@ -12,15 +12,15 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 from msgspec import Struct
 
 from streamtomo.config import Settings
 from streamtomo.errors import InputError, OutputError
 from streamtomo.model import RawImage
+from streamtomo.simulate.mdoc_text import Shot
 from streamtomo.simulate.writers import Writer, open_writer
 from streamtomo.watch.finished import read_all
 from streamtomo.watch.images import read_image
@@ -102,17 +102,16 @@ def _by_series(schedule: Sequence[Due]) -> dict[str, list[RawImage]]:
 
 def _player(series: str, images: Sequence[RawImage], into: Path) -> StackPlayer | FilesPlayer:
     one_file = len({image.path for image in images}) == 1
-    return StackPlayer(series, images[0], into) if one_file else FilesPlayer(images, into)
+    return StackPlayer(series, len(images), into) if one_file else FilesPlayer(images, into)
 
 
 class StackPlayer:
     """Writes the sections of a stack as SerialEM would."""
 
-    def __init__(self, series: str, first: RawImage, into: Path) -> None:
+    def __init__(self, series: str, sections: int, into: Path) -> None:
         self._series, self._into = series, into
-        self._first = first
+        self._sections = sections
         self._writer: Writer | None = None
-        self._dose = 0.0
 
     def play(self, image: RawImage) -> None:
         """Write the next section."""
@@ -122,18 +121,19 @@ class StackPlayer:
                 "serialem-stack",
                 self._into,
                 self._series,
-                pixels.shape,
-                np.dtype(pixels.dtype),
-                image.pixel_size_A,
-                image.tilt_axis_deg,
+                shape_yx=(image.ny, image.nx),
+                dtype=pixels.dtype,
+                pixel_size_A=image.pixel_size_A,
+                axis_deg=image.tilt_axis_deg,
+                sections=self._sections,
             )
-        self._writer.write(
-            pixels,
-            image.angle_deg,
-            datetime.now(UTC).astimezone().replace(tzinfo=None),
+        shot = Shot(
+            angle_deg=image.angle_deg,
+            when=datetime.now(),
             dose_e_A2=image.dose_e_A2,
             prior_dose_e_A2=image.prior_dose_e_A2,
         )
+        self._writer.write(pixels, shot)
 
     def close(self) -> None:
         """End the series."""

@@ -1,0 +1,274 @@
+"""The command `simulate`: tilt series written into a folder in the pace of a microscope, and the truth beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from streamtomo.simulate.mdoc_text import Shot
+from streamtomo.simulate.optics import Optics
+from streamtomo.simulate.schemes import SCHEMES, tilt_angles
+from streamtomo.simulate.series import Motion, Plan, Series
+from streamtomo.simulate.specimen import Recipe
+from streamtomo.simulate.writers import CONTAINERS, PATTERNS, open_writer
+
+UNPACED_S = 20.0
+"""Time between the stamps of tilts that are written without a pause."""
+
+
+# -- the command line ----------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All options of the simulated microscope."""
+    parser.add_argument("out", type=Path, help="folder to write to, as the microscope does; made if absent")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="where NAME.json goes (default: OUT-truth)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
+    for add in (_add_writing, _add_scheme, _add_specimen, _add_microscope, _add_faults):
+        add(parser)
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is written")
+    group.add_argument("--pattern", choices=PATTERNS, default=PATTERNS[0], help="the writer imitated (%(default)s)")
+    every = ", ".join(f"{pattern}: {' or '.join(kinds)}" for pattern, kinds in CONTAINERS.items())
+    group.add_argument("--container", help=f"kind of image file, the first is the default ({every})")
+    group.add_argument("--name", default="TS_01", help="of the series; several count on from it (%(default)s)")
+    group.add_argument("--series", type=_count, default=1, help="number of series (1)")
+    group.add_argument("--interleaved", action="store_true", help="one tilt of every series in turn")
+    group.add_argument("--interval", type=_not_negative, default=1.0, metavar="S", help="between tilts; 0: none (1)")
+    group.add_argument("--write-time", type=_not_negative, default=0.0, metavar="S", help="to write one image (0)")
+
+
+def _add_scheme(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("tilts")
+    group.add_argument("--scheme", choices=tuple(SCHEMES), default="dose-symmetric", help="order (%(default)s)")
+    group.add_argument("--tilts", type=_count, default=41, help="number of tilts (41)")
+    group.add_argument("--step", type=float, default=3.0, metavar="DEG", help="(3)")
+    group.add_argument("--start", type=float, default=0.0, metavar="DEG", help="where the scheme begins (0)")
+    group.add_argument("--max-tilt", type=float, metavar="DEG", help="all tilts within this, instead of --tilts")
+    group.add_argument("--group", type=_count, default=1, help="tilts on one side before the other (1)")
+
+
+def _add_specimen(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("specimen")
+    group.add_argument("--thickness", type=float, default=150.0, metavar="NM", help="(150)")
+    group.add_argument("--pitch", type=float, default=0.0, metavar="DEG", help="of the slab across the axis (0)")
+    group.add_argument("--pretilt", type=float, default=0.0, metavar="DEG", help="of the slab about the axis (0)")
+    group.add_argument("--beads", type=int, default=14, help="gold beads in the field (14)")
+    group.add_argument("--bead-size", type=float, default=10.0, metavar="NM", help="(10)")
+    group.add_argument("--bead-surface", choices=("both", "top", "bottom"), default="both", help="(both)")
+
+
+def _add_microscope(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("microscope and camera")
+    group.add_argument("--size", type=_size, default=(1024, 1024), metavar="WxH", help="pixels (1024x1024)")
+    group.add_argument("--pixel-size", type=float, default=10.8, metavar="A", help="(10.8)")
+    group.add_argument("--axis", type=float, default=85.3, metavar="DEG", help="tilt axis from the image's Y (85.3)")
+    group.add_argument("--dose", type=float, default=3.0, metavar="E/A2", help="of each tilt (3)")
+    group.add_argument("--defocus", type=float, default=4.0, metavar="UM", help="underfocus (4)")
+    group.add_argument("--dtype", choices=("int16", "uint8", "uint16", "float32"), default="int16", help="(int16)")
+    group.add_argument("--gain", type=float, metavar="COUNTS", help="per electron (4, less for a small type)")
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("faults", "Tilts are numbered from 0 in the order of acquisition.")
+    group.add_argument("--drift", type=float, default=6.0, metavar="PX", help="RMS shift between tilts (6)")
+    group.add_argument("--jump", type=_jump, action="append", default=[], metavar="TILT:PX", help="a lasting shift")
+    group.add_argument("--tilt-error", type=float, default=0.0, metavar="DEG", help="SD of the stage's error (0)")
+    group.add_argument("--mag-change", type=float, default=0.0, help="relative, first to last tilt (0)")
+    group.add_argument("--dark", type=_tilts, default=(), metavar="TILT,...", help="closed shutter")
+    group.add_argument("--grid-bar", type=float, metavar="NM", help="opaque beyond this distance across the axis")
+    group.add_argument("--xrays", type=float, default=10.0, help="hits an image (10)")
+    group.add_argument("--hot", type=int, default=20, help="hot pixels (20)")
+    group.add_argument("--dead", type=int, default=0, help="dead pixels (0)")
+    group.add_argument("--dead-columns", type=int, default=0, help="(0)")
+    group.add_argument("--dead-rows", type=int, default=0, help="(0)")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`1024` or `1024x768` as width, height."""
+    width, _, height = text.lower().partition("x")
+    return _count(width), _count(height or width)
+
+
+def _jump(text: str) -> tuple[int, float]:
+    index, _, size = text.partition(":")
+    return int(index), float(size or 160.0)
+
+
+def _tilts(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(",") if one)
+
+
+# -- from options to a plan ----------------------------------------------------------------------------------------
+
+
+def plans(args: argparse.Namespace) -> dict[str, Plan]:
+    """A plan for each series, by name; all share the camera. Raises ValueError for what cannot be."""
+    base = _plan(args)
+    names = list(_names(args.name, args.series))
+    return {name: replace(base, seed=args.seed + n, camera_seed=args.seed) for n, name in enumerate(names)}
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    angles = SCHEMES[args.scheme](tilt_angles(args.start, args.step, args.tilts, args.max_tilt), args.start, args.group)
+    wrong = [index for index in (*args.dark, *(index for index, _ in args.jump)) if not 0 <= index < len(angles)]
+    if wrong:
+        raise ValueError(f"there is no tilt {wrong[0]}: the series has tilts 0 to {len(angles) - 1}")
+    return Plan(
+        angles_deg=tuple(angles),
+        shape_yx=args.size[::-1],
+        pixel_size_A=args.pixel_size,
+        axis_deg=args.axis,
+        dose_e_A2=args.dose,
+        dtype=args.dtype,
+        gain=args.gain,
+        recipe=Recipe(
+            thickness_nm=args.thickness,
+            pitch_deg=args.pitch,
+            pretilt_deg=args.pretilt,
+            beads=args.beads,
+            bead_nm=args.bead_size,
+            bead_surface=args.bead_surface,
+        ),
+        optics=Optics(underfocus_um=args.defocus),
+        motion=Motion(args.drift, tuple(args.jump), args.tilt_error, args.mag_change),
+        dark=args.dark,
+        grid_bar_nm=args.grid_bar,
+        xrays=args.xrays,
+        hot=args.hot,
+        dead=args.dead,
+        dead_columns=args.dead_columns,
+        dead_rows=args.dead_rows,
+    )
+
+
+def _names(first: str, count: int) -> Iterator[str]:
+    """`TS_01`, `TS_02`, ...: the number at the end of the first name goes on, or begins at 1."""
+    stem = first.rstrip("0123456789")
+    digits = first[len(stem) :]
+    if count == 1:
+        yield first
+        return
+    for n in range(count):
+        number = int(digits or 1) + n
+        yield f"{stem}{number:0{len(digits)}d}" if digits else f"{stem}_{number}"
+
+
+def order(names: Sequence[str], tilts: int, *, interleaved: bool) -> list[tuple[str, int]]:
+    """Which tilt of which series is taken when."""
+    if interleaved:
+        return [(name, index) for index in range(tilts) for name in names]
+    return [(name, index) for name in names for index in range(tilts)]
+
+
+# -- the session ---------------------------------------------------------------------------------------------------
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write all series; exit status 0, or 1 with a line on what is wrong."""
+    try:
+        simulate(args, time.sleep)
+    except (ValueError, OSError) as error:
+        print(f"streamtomo simulate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def simulate(args: argparse.Namespace, sleep: Callable[[float], None]) -> None:
+    """Grow the specimens, then expose and write tilt after tilt, each when it is due."""
+    planned = plans(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    truth = args.truth or args.out.absolute().with_name(f"{args.out.absolute().name}-truth")
+    truth.mkdir(parents=True, exist_ok=True)
+    schedule = order(list(planned), len(next(iter(planned.values())).angles_deg), interleaved=args.interleaved)
+    begun = datetime.now() - timedelta(seconds=0 if args.interval else UNPACED_S * len(schedule))
+    with ExitStack() as stack:
+        sessions: dict[str, _Session] = {}
+        start = time.monotonic()
+        for n, (name, index) in enumerate(schedule):
+            if name not in sessions:
+                sessions[name] = stack.enter_context(closing(_Session(name, planned[name], args, truth, begun)))
+            sessions[name].expose(index)
+            if n == 0:
+                start = time.monotonic()
+            sleep(max(0.0, start + n * args.interval - time.monotonic()))
+            sessions[name].write(begun + timedelta(seconds=n * UNPACED_S) if not args.interval else datetime.now())
+            if index == len(planned[name].angles_deg) - 1:
+                sessions[name].close()
+
+
+class _Session:
+    """One series while it is acquired."""
+
+    def __init__(self, name: str, plan: Plan, args: argparse.Namespace, truth: Path, begun: datetime) -> None:
+        self._series, self._plan = Series(plan), plan
+        self._writer = open_writer(
+            args.pattern,
+            args.out,
+            name,
+            shape_yx=plan.shape_yx,
+            dtype=plan.dtype,
+            pixel_size_A=plan.pixel_size_A,
+            axis_deg=plan.axis_deg,
+            started=begun,
+            container=args.container,
+            sections=max(256, len(plan.angles_deg)),
+            write_s=args.write_time,
+        )
+        self._out, self._truth_file = args.out, truth / f"{name}.json"
+        self._truth = {"series": name, "pattern": args.pattern, **self._series.truth()}
+        self._taken: list[dict[str, object]] = []
+        self._index, self._closed = 0, False
+
+    def expose(self, index: int) -> None:
+        """Take the image; it is not written yet."""
+        self._index, self._exposure = index, self._series.expose(index)
+
+    def write(self, when: datetime) -> None:
+        """Write the image taken last."""
+        index, dose = self._index, self._plan.dose_e_A2
+        shot = Shot(
+            angle_deg=float(self._series.read_deg[index]),
+            when=when,
+            dose_e_A2=dose,
+            prior_dose_e_A2=round(index * dose, 6),
+            defocus_um=-self._plan.optics.underfocus_um,
+        )
+        written = self._writer.write(self._exposure.image, shot)
+        file = written.path.relative_to(self._out)
+        self._taken.append({"file": str(file), "section": written.section, "xrays": self._exposure.xrays})
+
+    def close(self) -> None:
+        """End the series, and tell the truth about what was taken."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        views = self._truth["views"]
+        assert isinstance(views, list)
+        views = [{**view, **taken} for view, taken in zip(views, self._taken, strict=False)]
+        text = json.dumps({**self._truth, "views": views}, indent=1)
+        self._truth_file.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,212 @@
+"""One simulated tilt series: what happens at each tilt, and the image that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import cos, hypot, radians, sin, sqrt
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from streamtomo.simulate import camera as cameras
+from streamtomo.simulate import optics as opticses
+from streamtomo.simulate import specimen as specimens
+from streamtomo.simulate.camera import Camera, Exposure
+from streamtomo.simulate.optics import Optics
+from streamtomo.simulate.pose import View, path_factor
+from streamtomo.simulate.specimen import Field, Map, Recipe, Specimen
+
+STEEPEST_DEG = 75.0
+"""Matter reaches as far as an image tilted so can see."""
+GRID_BAR_TRANSMISSION = 0.02
+STAGE_NOISE_DEG = 0.005
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How badly the stage and the lenses behave."""
+
+    drift_px: float = 6.0
+    """Root mean square shift from one tilt to the next."""
+    jumps: tuple[tuple[int, float], ...] = ()
+    """Tilt (from 0, in order of acquisition) and size in pixels of sudden shifts that last."""
+    tilt_error_deg: float = 0.0
+    """Standard deviation of the true angle about the one the stage reads."""
+    mag_change: float = 0.0
+    """Relative change of magnification from the first tilt to the last."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a series."""
+
+    angles_deg: tuple[float, ...]
+    """Nominal, in order of acquisition."""
+    shape_yx: tuple[int, int] = (1024, 1024)
+    pixel_size_A: float = 10.8
+    axis_deg: float = 85.3
+    dose_e_A2: float = 3.0
+    """Per tilt."""
+    dtype: DTypeLike = "int16"
+    gain: float | None = None
+    """Counts per electron; None: what suits the pixel type."""
+    recipe: Recipe = field(default_factory=Recipe)
+    optics: Optics = field(default_factory=Optics)
+    motion: Motion = field(default_factory=Motion)
+    dark: tuple[int, ...] = ()
+    """Tilts whose shutter stays closed."""
+    grid_bar_nm: float | None = None
+    """Distance across the tilt axis from the specimen's centre to an opaque grid bar."""
+    xrays: float = 10.0
+    hot: int = 20
+    dead: int = 0
+    dead_columns: int = 0
+    dead_rows: int = 0
+    seed: int = 1
+    camera_seed: int | None = None
+    """Seed of the camera's defects; None: the series' own."""
+
+    @property
+    def electrons_per_pixel(self) -> float:
+        """Of the bare beam."""
+        return self.dose_e_A2 * self.pixel_size_A**2
+
+
+class Series:
+    """A series in which everything but the images is decided at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        stage, defects = np.random.SeedSequence(plan.seed).spawn(2)
+        rng = np.random.default_rng(stage)
+        nominal = np.asarray(plan.angles_deg)
+        self.read_deg = nominal + rng.normal(0, STAGE_NOISE_DEG, len(nominal))
+        """What the stage says."""
+        self.views = _views(plan, self.read_deg, rng)
+        self.camera: Camera = cameras.make_camera(
+            plan.shape_yx,
+            plan.dtype,
+            np.random.default_rng(defects if plan.camera_seed is None else plan.camera_seed),
+            mean_electrons=plan.electrons_per_pixel,
+            gain=plan.gain,
+            xrays=plan.xrays,
+            hot=plan.hot,
+            dead=plan.dead,
+            dead_columns=plan.dead_columns,
+            dead_rows=plan.dead_rows,
+        )
+        self.specimen: Specimen = specimens.grow(plan.recipe, _field(plan, self.views), plan.seed)
+        self._transfer: NDArray[np.complex64] | None = None
+
+    def electrons(self, index: int) -> Map:
+        """Mean electrons per pixel `(ny, nx)` at one tilt, before the camera."""
+        plan, view = self.plan, self.views[index]
+        if index in plan.dark:
+            return np.full(plan.shape_yx, cameras.DARK_ELECTRONS, np.float32)
+        margin = plan.optics.margin(plan.pixel_size_A)
+        pixel_nm = plan.pixel_size_A / 10
+        matter = specimens.project(self.specimen, view, plan.shape_yx, pixel_nm, margin)
+        if self._transfer is None:
+            self._transfer = plan.optics.transfer(matter.phase.shape, plan.pixel_size_A)
+        seen = opticses.intensity(matter, plan.optics, self._transfer)
+        ny, nx = plan.shape_yx
+        beam = plan.electrons_per_pixel * self.transmission(index)
+        image = np.float32(beam) * seen[margin : margin + ny, margin : margin + nx]
+        return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view)
+
+    def expose(self, index: int) -> Exposure:
+        """The image of one tilt as read out; the same whenever it is asked for."""
+        rng = np.random.default_rng((self.plan.seed, 2**20 + index))
+        return cameras.expose(self.camera, self.electrons(index), rng)
+
+    def transmission(self, index: int) -> float:
+        """Share of the beam behind the bare ice of one tilt."""
+        recipe = self.plan.recipe
+        factor = path_factor(self.views[index].tilt_deg, recipe.pitch_deg, recipe.pretilt_deg)
+        return self.plan.optics.ice_transmission(recipe.thickness_nm * factor)
+
+    def _past_grid_bar(self, view: View) -> Map:
+        """What a bar that covers all beyond its edge lets through, `(ny, nx)`."""
+        assert self.plan.grid_bar_nm is not None
+        edge = np.array([[self.plan.grid_bar_nm * 10 / self.plan.pixel_size_A, 0.0, 0.0]])
+        (x, y), normal = view.raw(edge)[0], View(0.0, view.axis_deg).matrix()[:, 0]
+        ny, nx = self.plan.shape_yx
+        across = normal[0] * (np.arange(nx) - (nx - 1) / 2 - x)
+        along = normal[1] * (np.arange(ny) - (ny - 1) / 2 - y)
+        beyond = np.sign(self.plan.grid_bar_nm) * (along[:, None] + across)
+        share = GRID_BAR_TRANSMISSION + (1 - GRID_BAR_TRANSMISSION) / (1 + np.exp(np.clip(beyond / 3, -50, 50)))
+        return np.asarray(share, np.float32)
+
+    def truth(self) -> dict[str, object]:
+        """All that a test can ask, but for what the camera and the writer add tilt by tilt."""
+        plan = self.plan
+        beads_px = self.specimen.beads_nm * 10 / plan.pixel_size_A
+        return {
+            "seed": plan.seed,
+            "pixel_size_A": plan.pixel_size_A,
+            "shape_yx": plan.shape_yx,
+            "dtype": np.dtype(plan.dtype).name,
+            "axis_deg": plan.axis_deg,
+            "dose_e_A2": plan.dose_e_A2,
+            "electrons_per_pixel": plan.electrons_per_pixel,
+            "counts_per_electron": self.camera.gain,
+            "specimen": asdict(plan.recipe),
+            "optics": asdict(plan.optics),
+            "motion": asdict(plan.motion),
+            "grid_bar_nm": plan.grid_bar_nm,
+            "beads_nm": np.round(self.specimen.beads_nm, 4).tolist(),
+            "beads_px": np.round(beads_px, 4).tolist(),
+            "vesicles_nm": np.round(self.specimen.vesicles_nm, 3).tolist(),
+            "vesicle_radii_nm": np.round(self.specimen.vesicle_radii_nm, 3).tolist(),
+            "camera": self.camera.defects(),
+            "views": [self.view_truth(i) for i in range(len(self.views))],
+        }
+
+    def view_truth(self, index: int) -> dict[str, object]:
+        """One tilt; `index` counts in order of acquisition."""
+        view = self.views[index]
+        return {
+            "index": index,
+            "nominal_deg": self.plan.angles_deg[index],
+            "read_deg": round(float(self.read_deg[index]), 6),
+            "tilt_deg": view.tilt_deg,
+            "axis_deg": view.axis_deg,
+            "shift_xy": view.shift_xy,
+            "mag": view.mag,
+            "transmission": round(self.transmission(index), 6),
+            "dark": index in self.plan.dark,
+        }
+
+
+def _views(plan: Plan, read_deg: NDArray[np.float64], rng: np.random.Generator) -> list[View]:
+    """Angles, random walk with jumps, and magnification of every tilt."""
+    count, motion = len(read_deg), plan.motion
+    steps = rng.normal(0, motion.drift_px / sqrt(2), (count, 2))
+    errors = rng.normal(0, 1, count) * motion.tilt_error_deg
+    directions = rng.uniform(0, 2 * np.pi, count)
+    for index, size in motion.jumps:
+        steps[index] += size * np.array([np.cos(directions[index]), np.sin(directions[index])])
+    shifts = np.cumsum(steps, axis=0)
+    mags = 1 + motion.mag_change * np.linspace(0, 1, count)
+    return [
+        View(round(float(read_deg[i] + errors[i]), 6), plan.axis_deg, (float(sx), float(sy)), float(mags[i]))
+        for i, (sx, sy) in enumerate(np.round(shifts, 4))
+    ]
+
+
+def _field(plan: Plan, views: list[View]) -> Field:
+    """How much specimen the series can see."""
+    ny, nx = plan.shape_yx
+    pixel_nm, margin = plan.pixel_size_A / 10, plan.optics.margin(plan.pixel_size_A)
+    smallest = min(view.mag for view in views)
+    moved = max(hypot(*view.shift_xy) for view in views)
+    slack = (margin + moved) * pixel_nm + plan.recipe.thickness_nm
+    a = radians(plan.axis_deg)
+    across = (nx * abs(cos(a)) + ny * abs(sin(a))) / 2 * pixel_nm
+    along = (nx * abs(sin(a)) + ny * abs(cos(a))) / 2 * pixel_nm
+    steepest = min(STEEPEST_DEG, max(abs(view.tilt_deg + plan.recipe.pretilt_deg) for view in views))
+    widest = cos(radians(steepest)) * smallest
+    lean = abs(cos(radians(plan.recipe.pitch_deg)))
+    return Field(
+        nx * pixel_nm, ny * pixel_nm, plan.axis_deg, ((across + slack) / widest, (along + slack) / smallest / lean)
+    )

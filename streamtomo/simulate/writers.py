@@ -1,0 +1,254 @@
+"""Writers that leave files as real microscopes do: in place, growing, in the real order.
+
+    writer = open_writer("serialem-stack", folder, "TS_01", shape_yx=(1024, 1024), dtype="int16", pixel_size_A=10.8,
+                         axis_deg=85.3)
+    written = writer.write(image, Shot(angle_deg=0.0, when=datetime.now()))
+    writer.close()
+
+Images are `(ny, nx)`, y up, of the writer's pixel type. MRC keeps the rows so; TIFF stores the top row first.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tifffile
+from numpy.typing import DTypeLike, NDArray
+
+from streamtomo.simulate import mdoc_text
+from streamtomo.simulate.mdoc_text import Shot, Titles
+from streamtomo.simulate.mrc import HEADER_BYTES, MODES, RECORD, Header, section_record
+
+PATTERNS = ("serialem-stack", "serialem-frames", "tomo5", "plain")
+CONTAINERS = {
+    "serialem-stack": ("mrc", "st"),
+    "serialem-frames": ("tif", "mrc"),
+    "tomo5": ("mrc", "tiff"),
+    "plain": ("mrc", "tif"),
+}
+"""Kinds of image file that each pattern can write, the default first."""
+PIECES = 4
+"""Writes in which one image reaches the disk."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where one image went."""
+
+    path: Path
+    section: int
+
+
+class Writer(Protocol):
+    """One series being written."""
+
+    def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
+        """Add the next image."""
+        ...
+
+    def close(self) -> None:
+        """End the series; nothing of it stays open."""
+        ...
+
+
+def open_writer(
+    pattern: str,
+    folder: Path,
+    name: str,
+    *,
+    shape_yx: tuple[int, int],
+    dtype: DTypeLike,
+    pixel_size_A: float | None,
+    axis_deg: float | None,
+    started: datetime | None = None,
+    voltage_kV: float = 300.0,
+    container: str | None = None,
+    sections: int = 256,
+    write_s: float = 0.0,
+) -> Writer:
+    """A writer of one series.
+
+    A pixel size or an axis of None is in no file. `started` defaults to now; `container` to the first of the pattern's
+    CONTAINERS; `sections` is the room that a stack keeps in its extended header; `write_s` is the time over which the
+    pixels of one image arrive.
+    Raises ValueError for a pattern, container or pixel type that no such microscope writes.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"no writer is called {pattern!r}: choose one of {', '.join(PATTERNS)}")
+    container = container or CONTAINERS[pattern][0]
+    if container not in CONTAINERS[pattern]:
+        raise ValueError(f"{pattern} writes {' or '.join(CONTAINERS[pattern])}, not {container}")
+    kind = np.dtype(dtype)
+    if kind.name not in MODES:
+        raise ValueError(f"pixels of {kind.name} are written by no microscope: choose one of {', '.join(MODES)}")
+    begun = started or datetime.now()
+    titles = Titles(f"{name}.{container}", shape_yx, kind, pixel_size_A, axis_deg, begun, voltage_kV)
+    if pattern == "serialem-stack":
+        return _StackWriter(folder, titles, sections, write_s)
+    return {"serialem-frames": _FramesWriter, "tomo5": _Tomo5Writer, "plain": _PlainWriter}[pattern](
+        folder, name, container, titles, write_s
+    )
+
+
+class _StackWriter:
+    """SerialEM's growing stack: pixels, main header, extended header, mdoc, for each image."""
+
+    def __init__(self, folder: Path, titles: Titles, sections: int, write_s: float) -> None:
+        self._titles, self._write_s = titles, write_s
+        self._path = folder / titles.image_file
+        self._mdoc = folder / f"{titles.image_file}.mdoc"
+        self._room = sections
+        extended = -(-sections * RECORD.size // HEADER_BYTES) * HEADER_BYTES
+        self._header = Header(titles.shape_yx, titles.dtype, titles.pixel_size_A, titles.labels(), 0, extended)
+        self._file = self._path.open("wb")
+
+    def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
+        _check(image, self._titles)
+        head, z = self._header, self._header.sections
+        if z == self._room:
+            raise ValueError(f"{self._path}: no room for more than {z} sections; open the writer with more")
+        self._file.seek(HEADER_BYTES + head.extended_bytes + z * head.section_bytes)
+        _write_slowly(self._file, image.tobytes(), self._write_s)
+        head.statistics.add(image)
+        head.sections += 1
+        self._put(0, head.pack())
+        record = section_record(shot.angle_deg, shot.stage_um, mdoc_text.MAGNIFICATION, 0.115275)
+        self._put(HEADER_BYTES + z * RECORD.size, record)
+        _add_section(self._mdoc, z, mdoc_text.serialem_section(z, shot, self._titles, image), self._titles)
+        return Written(self._path, z)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _put(self, offset: int, data: bytes) -> None:
+        self._file.seek(offset)
+        self._file.write(data)
+        self._file.flush()
+
+
+class _SinglesWriter:
+    """One file a tilt; what else is written is the subclass's."""
+
+    def __init__(self, folder: Path, name: str, container: str, titles: Titles, write_s: float) -> None:
+        self._folder, self._name, self._container = folder, name, container
+        self._titles, self._write_s = titles, write_s
+        self._count = 0
+
+    def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
+        _check(image, self._titles)
+        path = self._folder / self._file_name(shot)
+        if self._container == "mrc":
+            _write_mrc(path, image, self._titles, self._write_s)
+        else:
+            _write_tiff(path, image, self._titles, self._write_s)
+        self._note(image, replace(shot, frame_path=self._windows_path(path)))
+        self._count += 1
+        return Written(path, 0)
+
+    def close(self) -> None:
+        """Nothing is open between images."""
+
+    def _file_name(self, shot: Shot) -> str:
+        return f"{self._name}_{self._count:03d}_{shot.angle_deg + 0.0:.1f}.{self._container}"
+
+    def _windows_path(self, path: Path) -> str:
+        return f"X:\\frames\\{path.name}"
+
+    def _note(self, image: NDArray[np.generic], shot: Shot) -> None:
+        """Write down what was taken."""
+
+
+class _PlainWriter(_SinglesWriter):
+    """The names alone tell order and angle."""
+
+
+class _FramesWriter(_SinglesWriter):
+    """SerialEM's frame files, and the mdoc that names them."""
+
+    def _note(self, image: NDArray[np.generic], shot: Shot) -> None:
+        titles = replace(self._titles, image_file=f"{self._name}.mrc")
+        lines = mdoc_text.serialem_section(self._count, shot, titles, image)
+        _add_section(self._folder / f"{titles.image_file}.mdoc", self._count, lines, titles)
+
+
+class _Tomo5Writer(_SinglesWriter):
+    """Tomography 5: order, angle and time in the names, the mdoc only at the end."""
+
+    def __init__(self, folder: Path, name: str, container: str, titles: Titles, write_s: float) -> None:
+        super().__init__(folder, name, container, replace(titles, image_file=f"{name}.mrc"), write_s)
+        self._lines = mdoc_text.tomo5_head(self._titles)
+
+    def close(self) -> None:
+        if self._count:
+            _write_in_place(self._folder / f"{self._name}.mdoc", ("\n".join(self._lines) + "\n").encode("ascii"), 0.0)
+
+    def _file_name(self, shot: Shot) -> str:
+        angle = f"{round(shot.angle_deg, 2) + 0.0:.2f}"
+        stamp = f"{shot.when:%Y%m%d_%H%M%S}"
+        return f"{self._name}_{self._count + 1:03d}_{angle}_{stamp}_fractions.{self._container}"
+
+    def _windows_path(self, path: Path) -> str:
+        return f"\\\\192.168.10.81\\StorageServer\\{path.name}"
+
+    def _note(self, image: NDArray[np.generic], shot: Shot) -> None:
+        self._lines += mdoc_text.tomo5_section(self._count, shot, self._titles, image)
+
+
+# -- bytes to disk -----------------------------------------------------------------------------------------------------
+
+
+def _check(image: NDArray[np.generic], titles: Titles) -> None:
+    if image.shape != titles.shape_yx or image.dtype != titles.dtype:
+        raise ValueError(
+            f"{titles.image_file}: opened for {titles.dtype.name} images of {titles.shape_yx}, "
+            f"given {image.dtype.name} of {image.shape}"
+        )
+
+
+def _write_mrc(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> None:
+    head = Header(titles.shape_yx, titles.dtype, titles.pixel_size_A, titles.labels(), sections=1)
+    head.statistics.add(image)
+    _write_in_place(path, head.pack() + image.tobytes(), write_s)
+
+
+def _write_tiff(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> None:
+    per_cm = 1e8 / titles.pixel_size_A if titles.pixel_size_A else None
+    memory = io.BytesIO()
+    tifffile.imwrite(
+        memory,
+        image[::-1],
+        photometric="minisblack",
+        description="\n".join(titles.labels()),
+        metadata=None,
+        resolution=(per_cm, per_cm) if per_cm else None,
+        resolutionunit="CENTIMETER" if per_cm else None,
+    )
+    _write_in_place(path, memory.getvalue(), write_s)
+
+
+def _write_in_place(path: Path, data: bytes, write_s: float) -> None:
+    with path.open("wb") as file:
+        _write_slowly(file, data, write_s)
+
+
+def _write_slowly(file: io.BufferedWriter, data: bytes, write_s: float) -> None:
+    """Several writes, so that a reader can meet a file that is not whole."""
+    size = -(-len(data) // PIECES)
+    for start in range(0, len(data), size):
+        file.write(data[start : start + size])
+        file.flush()
+        time.sleep(write_s / PIECES)
+
+
+def _add_section(path: Path, z: int, lines: list[str], titles: Titles) -> None:
+    """Whole for the first section, appended for the others; every line ends in CRLF."""
+    if z == 0:
+        lines = [*mdoc_text.serialem_head(titles), *lines]
+    with path.open("wb" if z == 0 else "ab") as file:
+        file.write("".join(line + "\r\n" for line in lines).encode("ascii"))
