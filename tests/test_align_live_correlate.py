@@ -7,9 +7,9 @@ from scipy import ndimage
 from streamtomo.align.correlate import (
     Band,
     band_pass,
+    best_peak,
     correlate,
     cross_correlation,
-    highest_peak,
     masked,
     taper,
     vertex,
@@ -52,8 +52,18 @@ def test_only_the_ellipse_is_searched():
 def test_two_equal_peaks_are_ambiguous():
     surface = np.zeros((64, 64), dtype=np.float32)
     surface[20, 20] = surface[40, 45] = 1
-    peak = highest_peak(surface, 5.0, (30, 30))
+    peak = best_peak(surface, 5.0, (30, 30))
     assert peak.ambiguity == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_long_shift_needs_a_higher_peak_but_a_clear_one_wins():
+    surface = np.random.default_rng(3).normal(0, 1, (128, 128)).astype(np.float32)
+    surface[64 + 3, 64 - 2] = 6.0
+    surface[64 - 40, 64] = 6.5
+    assert best_peak(surface, 5.0, (60, 60), usual_px=4.0).dy > 0
+    assert best_peak(surface, 5.0, (60, 60)).dy < -30
+    surface[64 - 40, 64] = 12.0
+    assert best_peak(surface, 5.0, (60, 60), usual_px=4.0).dy < -30
 
 
 def test_the_correlation_is_the_sum_of_products():

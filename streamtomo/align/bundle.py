@@ -24,7 +24,8 @@ from streamtomo.align.basis import Basis, Freedoms, basis_of
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-POINT_PRIOR_PX = 1e4
+POINT_PRIOR_PX = np.array([1e4, 1e4, 1e3])
+"""Weak; a point seen once lies in the middle of the specimen rather than far above."""
 HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
 HUBER_LIMIT, TUKEY_LIMIT = 1.5, 4.685
 """Where the weights begin to fall, and where Tukey's end, in standard deviations of one coordinate."""
@@ -93,6 +94,7 @@ class _Problem(NamedTuple):
     start: Poses
     basis: Basis
     n_points: int
+    floor_px: float
 
 
 def make_tracks(view: Index, point: Index, xy: Array, weight: Array | None = None) -> Tracks:
@@ -104,15 +106,20 @@ def make_tracks(view: Index, point: Index, xy: Array, weight: Array | None = Non
 
 
 def solve(
-    tracks: Tracks, start: Poses, freedoms: Freedoms | None = None, previous: Solution | None = None
+    tracks: Tracks,
+    start: Poses,
+    freedoms: Freedoms | None = None,
+    previous: Solution | None = None,
+    floor_px: float = FLOOR_PX,
 ) -> Solution:
     """Views and points that explain the tracks, from `start`, to which the priors pull.
 
     `previous`: a solution of (nearly) the same tracks whose weights are taken as a start instead of equal ones.
+    `floor_px`: error that positions have at least, however well they seem to fit (few of them always do).
     Points are numbered from 0 without gaps; views without measurements keep their start, but for the gauge.
     """
     freedoms = freedoms or Freedoms()
-    problem = _Problem(tracks, start, basis_of(freedoms, len(start.mag)), _count_points(tracks))
+    problem = _Problem(tracks, start, basis_of(freedoms, len(start.mag)), _count_points(tracks), floor_px)
     state = State(np.zeros(problem.basis.matrix.shape[1]), np.zeros((problem.n_points, 3)))
     weights = np.ones(len(tracks.view))
     if previous is not None:
@@ -124,7 +131,7 @@ def solve(
 
 def solve_without(tracks: Tracks, start: Poses, solution: Solution, left_out: NDArray[np.bool_]) -> tuple[Poses, Array]:
     """Poses and points of a solution redone without some positions, its weights and freedoms kept."""
-    problem = _Problem(tracks, start, basis_of(solution.freedoms, len(start.mag)), _count_points(tracks))
+    problem = _Problem(tracks, start, basis_of(solution.freedoms, len(start.mag)), _count_points(tracks), FLOOR_PX)
     weights = np.where(left_out, 0.0, solution.weights)
     state = _minimise(problem, solution.state, _precision(problem, weights, solution.scale), LEFT_OUT_STEPS, 1e-4)
     return _poses(problem, state.q), state.points
@@ -222,7 +229,7 @@ def _blocks(problem: _Problem, state: State, precision: Array, residual: Array) 
     prior = 1 / problem.basis.prior_sd**2
     views = matrix.T @ (by_view @ matrix.reshape(n, 5, -1)).reshape(5 * n, -1)
     views[np.diag_indices_from(views)] += prior
-    by_point += np.eye(3) / POINT_PRIOR_PX**2
+    by_point += np.diag(1 / POINT_PRIOR_PX**2)
     grad_point += state.points / POINT_PRIOR_PX**2
     return _Blocks(views, by_point, matrix.T @ mixed, matrix.T @ grad_view + prior * state.q, grad_point)
 
@@ -278,10 +285,10 @@ def _lengths(problem: _Problem, state: State) -> tuple[Array, Array]:
     """Lengths of the residuals as if all had weight 1, `(n,)`, and the scale a view `(views,)`."""
     residual = residuals_of(problem.tracks, _poses(problem, state.q), state.points)
     length = np.sqrt((residual**2).sum(1) * problem.tracks.weight)
-    return length, _scales(length, problem.tracks.view, len(problem.start.mag))
+    return length, _scales(length, problem.tracks.view, len(problem.start.mag), problem.floor_px)
 
 
-def _scales(length: Array, view: Index, n: int) -> Array:
+def _scales(length: Array, view: Index, n: int, floor_px: float) -> Array:
     """A view's scale: from its own median residual, drawn towards that of the views around it.
 
     Where few positions are left, half of them outliers, only the views around tell what is normal: hence the ceiling.
@@ -296,7 +303,7 @@ def _scales(length: Array, view: Index, n: int) -> Array:
         square = (np.median(own) / RAYLEIGH_MEDIAN) ** 2 if len(own) else 0.0
         shrunk = np.sqrt((len(own) * square + SHRINKAGE * usual**2) / (len(own) + SHRINKAGE))
         scale[i] = min(shrunk, SCALE_CEILING * usual)
-    return np.maximum(scale, FLOOR_PX)
+    return np.maximum(scale, floor_px)
 
 
 # ----------------------------------------------------------------------------------------------------------- results

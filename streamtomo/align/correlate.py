@@ -44,13 +44,16 @@ class Peak(NamedTuple):
     """Height of the second peak over the first's."""
 
 
-def correlate(reference: Image, image: Image, band: Band, reach_px: tuple[float, float]) -> Peak:
+def correlate(
+    reference: Image, image: Image, band: Band, reach_px: tuple[float, float], usual_px: float | None = None
+) -> Peak:
     """Find the shift between two views of equal shape `(ny, nx)`, already tapered, mean removed.
 
-    Searches within an ellipse with half axes `reach_px` (x, y).
+    Searches within an ellipse with half axes `reach_px` (x, y). Shifts are usually shorter than `usual_px`: a peak far
+    beyond it must be so much the higher (None: all shifts are equally likely).
     """
     surface = cross_correlation(reference, image, band)
-    return highest_peak(surface, band.reach, reach_px)
+    return best_peak(surface, band.reach, reach_px, usual_px)
 
 
 def cross_correlation(reference: Image, image: Image, band: Band) -> Image:
@@ -103,13 +106,21 @@ def masked(image: Image, window: Image) -> Image:
     return flat
 
 
-def highest_peak(surface: Image, peak_reach: float, reach_px: tuple[float, float]) -> Peak:
-    """Position, score and ambiguity of the highest value within an ellipse about the centre of a correlation."""
+def best_peak(surface: Image, peak_reach: float, reach_px: tuple[float, float], usual_px: float | None = None) -> Peak:
+    """The likeliest shift within an ellipse about the centre of a correlation, with its score and ambiguity.
+
+    In white noise a peak of `z` standard deviations has the log likelihood `z^2 / 2`; long shifts have the prior
+    probability `1 / (1 + (r / usual)^2)^2`, whose tail leaves jumps of the stage possible.
+    """
     ny, nx = surface.shape
     rx, ry = (min(max(reach, 3.0), n / 2 - 2) for reach, n in zip(reach_px, (nx, ny), strict=True))
     x, y = np.arange(nx) - nx // 2, np.arange(ny) - ny // 2
     allowed = (x[None, :] / rx) ** 2 + (y[:, None] / ry) ** 2 <= 1
-    py, px = np.unravel_index(int(np.argmax(np.where(allowed, surface, -np.inf))), surface.shape)
+    merit = surface - surface.mean(dtype=np.float64).astype(np.float32)
+    if usual_px is not None:
+        variance = float(merit.var(dtype=np.float64))
+        merit = merit * np.abs(merit) / np.float32(2 * variance or 1) + _prior(ny, nx, usual_px)
+    py, px = np.unravel_index(int(np.argmax(np.where(allowed, merit, -np.inf))), surface.shape)
     away = (x[None, :] - x[px]) ** 2 + (y[:, None] - y[py]) ** 2 > peak_reach**2
     background = surface[away]
     mean, sd = float(background.mean()), float(background.std())
@@ -123,6 +134,15 @@ def highest_peak(surface: Image, peak_reach: float, reach_px: tuple[float, float
         score=height / sd if sd > 0 else 0.0,
         ambiguity=float(np.clip(second / height, 0, 1)) if height > 0 else 1.0,
     )
+
+
+@lru_cache(maxsize=8)
+def _prior(ny: int, nx: int, usual_px: float) -> Image:
+    """Log of the prior probability of shifts `(ny, nx)`, 0 at shift zero in the middle."""
+    x, y = np.arange(nx) - nx // 2, np.arange(ny) - ny // 2
+    prior: Image = (-2 * np.log1p((x[None, :] ** 2 + y[:, None] ** 2) / usual_px**2)).astype(np.float32)
+    prior.flags.writeable = False
+    return prior
 
 
 def vertex(values: NDArray[Any]) -> tuple[float, float]:

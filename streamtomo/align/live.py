@@ -31,7 +31,12 @@ CLEAR_SCORE = 8.0
 CLEAR_AMBIGUITY = 0.75
 """A peak that is lower, or less alone, makes the aligner try the next neighbour."""
 NEIGHBOURS = 3
-"""Neighbours that are tried."""
+"""Neighbours that are tried one by one."""
+TOGETHER = 5
+"""Tilts whose sum is tried when no single one gives a clear peak."""
+USUAL_SHIFT = 0.03
+"""Shifts between neighbouring tilts are mostly shorter than this fraction of the field."""
+REFINEMENTS = 2
 NEAR_PX = 12.0
 """Search radius of the repeated correlation, live pixels."""
 DEPTH = 0.2
@@ -50,7 +55,8 @@ class _View(NamedTuple):
 
 
 class _Found(NamedTuple):
-    neighbour: int
+    neighbours: list[int]
+    """The tilts correlated with, the nearest first."""
     shift: geometry.Array
     peak: Peak
 
@@ -72,22 +78,23 @@ class LiveAligner:
     def place(self, index: int, angle_deg: float, image: Image) -> Placement:
         """Find where the specimen lies in a binned image `(ny, nx)`; the first one defines the origin."""
         best: _Found | None = None
-        for neighbour in self._nearest(index, angle_deg):
-            found = self._against(neighbour, angle_deg, image)
+        for neighbours in self._references(index, angle_deg):
+            found = self._search(neighbours, angle_deg, image)
             if best is None or found.peak.score > best.peak.score:
                 best = found
             if best.is_clear:
                 break
         if best is None:
             return Placement(shift_x=0.0, shift_y=0.0, score=0.0, ambiguity=0.0)
-        shift = self.binning * best.shift
-        step = shift - self.binning * self._views[best.neighbour].shift
+        neighbour = best.neighbours[0]
+        shift = self.binning * self._refined(best, angle_deg, image)
+        step = shift - self.binning * self._views[neighbour].shift
         return Placement(
             shift_x=float(shift[0]),
             shift_y=float(shift[1]),
             score=best.peak.score,
             ambiguity=best.peak.ambiguity,
-            neighbour=best.neighbour,
+            neighbour=neighbour,
             step_x=float(step[0]),
             step_y=float(step[1]),
         )
@@ -101,27 +108,38 @@ class LiveAligner:
         """Drop a tilt from the references."""
         self._views.pop(index, None)
 
-    def _nearest(self, index: int, angle_deg: float) -> list[int]:
-        """Accepted tilts nearest in angle; of equal ones the newest first."""
-        others = [other for other in self._views if other != index]
-        return sorted(others, key=lambda other: (abs(self._views[other].angle_deg - angle_deg), -other))[:NEIGHBOURS]
+    def _references(self, index: int, angle_deg: float) -> list[list[int]]:
+        """Sets of accepted tilts to correlate with, in the order of trying.
 
-    def _against(self, neighbour: int, angle_deg: float, image: Image) -> _Found:
-        """Shift of the specimen in `image` by correlation with one neighbour."""
-        view = self._views[neighbour]
+        First the tilts nearest in angle one by one (of equally near ones the newest first), then several together:
+        their sum has less noise.
+        """
+        others = [other for other in self._views if other != index]
+        nearest = sorted(others, key=lambda other: (abs(self._views[other].angle_deg - angle_deg), -other))
+        together = [nearest[:TOGETHER]] if len(nearest) > 1 else []
+        return [[one] for one in nearest[:NEIGHBOURS]] + together
+
+    def _search(self, neighbours: list[int], angle_deg: float, image: Image) -> _Found:
+        """Shift of the specimen in `image` by correlation with the sum of neighbours, anywhere in the search range."""
         ny, nx = image.shape
         reach = (self.settings.max_shift * nx, self.settings.max_shift * ny)
-        window = taper(ny, nx)
-        reference = self._seen_at(view, angle_deg, view.shift)
-        peak = correlate(masked(*reference), masked(image, window), self._band, reach)
-        shift = view.shift + np.array([peak.dx, peak.dy])
-        band = self._one_peak_band(view.angle_deg, angle_deg, max(nx, ny))
-        for _ in range(2):
-            moved, visible = self._seen_at(view, angle_deg, shift)
+        shift = self._views[neighbours[0]].shift
+        reference = masked(*self._seen_at(neighbours, angle_deg, shift))
+        flat = masked(image, taper(ny, nx))
+        peak = correlate(reference, flat, self._band, reach, USUAL_SHIFT * max(nx, ny))
+        return _Found(neighbours, shift + np.array([peak.dx, peak.dy]), peak)
+
+    def _refined(self, found: _Found, angle_deg: float, image: Image) -> geometry.Array:
+        """The shift found, measured again where the views overlap and in the band that sees one depth."""
+        shift, window = found.shift, taper(*image.shape)
+        nearest = self._views[found.neighbours[0]].angle_deg
+        band = self._one_peak_band(nearest, angle_deg, max(image.shape))
+        for _ in range(REFINEMENTS):
+            reference, visible = self._seen_at(found.neighbours, angle_deg, shift)
             both = visible * window
-            near = correlate(masked(moved, both), masked(image, both), band, (NEAR_PX, NEAR_PX))
+            near = correlate(masked(reference, both), masked(image, both), band, (NEAR_PX, NEAR_PX))
             shift = shift + np.array([near.dx, near.dy])
-        return _Found(neighbour, shift, peak)
+        return shift
 
     def _one_peak_band(self, from_deg: float, to_deg: float, field: int) -> Band:
         """The part of the band in which features of different depth still share one peak."""
@@ -129,12 +147,19 @@ class LiveAligner:
         high = min(self._band.high, max(LOWEST_BAND.high, SMEAR / max(spread, 1e-6)))
         return Band(min(self._band.low, LOWEST_BAND.low), high)
 
-    def _seen_at(self, view: _View, angle_deg: float, shift: geometry.Array) -> tuple[Image, Image]:
-        """A view as it would look at another angle with the specimen at `shift`, and its window moved with it."""
+    def _seen_at(self, views: list[int], angle_deg: float, shift: geometry.Array) -> tuple[Image, Image]:
+        """Views as they would look at another angle with the specimen at `shift`: their sum, their common window."""
+        total, common = self._moved(self._views[views[0]], angle_deg, shift)
+        for other in views[1:]:
+            image, window = self._moved(self._views[other], angle_deg, shift)
+            total, common = total + image, common * window
+        return total, common
+
+    def _moved(self, view: _View, angle_deg: float, shift: geometry.Array) -> tuple[Image, Image]:
+        """One view and its window, stretched to another angle about the specimen's origin and moved to `shift`."""
         transform = geometry.tilt_stretch(self.axis_deg, view.angle_deg, _stretchable(angle_deg))
         transform[:, 2] = shift - transform[:, :2] @ view.shift
-        window = taper(*view.image.shape)
-        return warp(view.image, transform), warp(window, transform, fill=0.0)
+        return warp(view.image, transform), warp(taper(*view.image.shape), transform, fill=0.0)
 
 
 def _stretchable(angle_deg: float) -> float:
