@@ -133,6 +133,8 @@ class Alignment(Struct, frozen=True, kw_only=True):
     """RMS over all points used, in raw pixels."""
     points: int = 0
     """Measured positions used."""
+    note: str = ""
+    """What the method rests on, or why another one was not possible."""
 
 
 class Tomogram(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,9 @@ from streamtomo.jit import kernel, parallel_kernel, prange
 
 Image = NDArray[np.float32]
 
+SMALL = 100_000
+"""Outputs with fewer pixels are not worth waking other threads for."""
+
 
 @kernel
 def _cubic(f: Any) -> Any:
@@ -25,32 +28,45 @@ def _cubic(f: Any) -> Any:
     return w0, w1, w2, w3
 
 
-@parallel_kernel
-def _warp(image: Any, inverse: Any, fill: Any, out: Any) -> None:
-    """`out[y, x] = image(inverse @ (x, y, 1))` by cubic convolution (Catmull-Rom, a = -1/2); float32 `(ny, nx)` each.
+@kernel
+def _warp_row(image: Any, inverse: Any, fill: Any, y: Any, out: Any) -> None:
+    """`out[x] = image(inverse @ (x, y, 1))` by cubic convolution (Catmull-Rom, a = -1/2); image float32 `(ny, nx)`.
 
     `inverse` is float64 `(2, 3)` in array indices of both; positions within half a pixel of the border count as inside,
     and use the border's pixels again.
     """
     ny, nx = image.shape
+    for x in range(out.shape[0]):
+        u = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
+        v = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
+        if not (u >= -0.5 and u <= nx - 0.5 and v >= -0.5 and v <= ny - 0.5):
+            out[x] = fill
+            continue
+        i, j = int(np.floor(u)), int(np.floor(v))
+        a, b = np.float32(u - i), np.float32(v - j)
+        wx0, wx1, wx2, wx3 = _cubic(a)
+        wy0, wy1, wy2, wy3 = _cubic(b)
+        i0, i1, i2, i3 = max(i - 1, 0), max(i, 0), min(i + 1, nx - 1), min(i + 2, nx - 1)
+        j0, j1, j2, j3 = max(j - 1, 0), max(j, 0), min(j + 1, ny - 1), min(j + 2, ny - 1)
+        r0 = wx0 * image[j0, i0] + wx1 * image[j0, i1] + wx2 * image[j0, i2] + wx3 * image[j0, i3]
+        r1 = wx0 * image[j1, i0] + wx1 * image[j1, i1] + wx2 * image[j1, i2] + wx3 * image[j1, i3]
+        r2 = wx0 * image[j2, i0] + wx1 * image[j2, i1] + wx2 * image[j2, i2] + wx3 * image[j2, i3]
+        r3 = wx0 * image[j3, i0] + wx1 * image[j3, i1] + wx2 * image[j3, i2] + wx3 * image[j3, i3]
+        out[x] = wy0 * r0 + wy1 * r1 + wy2 * r2 + wy3 * r3
+
+
+@parallel_kernel
+def _warp(image: Any, inverse: Any, fill: Any, out: Any) -> None:
+    """All rows of `out` float32 `(my, mx)`, on all threads."""
     for y in prange(out.shape[0]):
-        for x in range(out.shape[1]):
-            u = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
-            v = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
-            if not (u >= -0.5 and u <= nx - 0.5 and v >= -0.5 and v <= ny - 0.5):
-                out[y, x] = fill
-                continue
-            i, j = int(np.floor(u)), int(np.floor(v))
-            a, b = np.float32(u - i), np.float32(v - j)
-            wx0, wx1, wx2, wx3 = _cubic(a)
-            wy0, wy1, wy2, wy3 = _cubic(b)
-            i0, i1, i2, i3 = max(i - 1, 0), max(i, 0), min(i + 1, nx - 1), min(i + 2, nx - 1)
-            j0, j1, j2, j3 = max(j - 1, 0), max(j, 0), min(j + 1, ny - 1), min(j + 2, ny - 1)
-            r0 = wx0 * image[j0, i0] + wx1 * image[j0, i1] + wx2 * image[j0, i2] + wx3 * image[j0, i3]
-            r1 = wx0 * image[j1, i0] + wx1 * image[j1, i1] + wx2 * image[j1, i2] + wx3 * image[j1, i3]
-            r2 = wx0 * image[j2, i0] + wx1 * image[j2, i1] + wx2 * image[j2, i2] + wx3 * image[j2, i3]
-            r3 = wx0 * image[j3, i0] + wx1 * image[j3, i1] + wx2 * image[j3, i2] + wx3 * image[j3, i3]
-            out[y, x] = wy0 * r0 + wy1 * r1 + wy2 * r2 + wy3 * r3
+        _warp_row(image, inverse, fill, y, out[y])
+
+
+@kernel
+def _warp_small(image: Any, inverse: Any, fill: Any, out: Any) -> None:
+    """The same on one thread."""
+    for y in range(out.shape[0]):
+        _warp_row(image, inverse, fill, y, out[y])
 
 
 def warp(
@@ -64,7 +80,8 @@ def warp(
     shape = out_shape_yx or (image.shape[0], image.shape[1])
     out = np.empty(shape, np.float32)
     value = np.float32(image.mean(dtype=np.float64) if fill is None else fill)
-    _warp(np.ascontiguousarray(image), index_transform(transform, image.shape, shape), value, out)
+    kernel_of_size = _warp_small if out.size < SMALL else _warp
+    kernel_of_size(np.ascontiguousarray(image), index_transform(transform, image.shape, shape), value, out)
     return out
 
 

@@ -141,7 +141,7 @@ def predict(poses: Poses, points: Array, view: Index, point: Index) -> Array:
     """Raw positions `(n, 2)` of given points in given views."""
     out = np.empty((len(view), 2))
     kernels.residuals(
-        np.asarray(view, np.int64), np.asarray(point, np.int64), np.zeros_like(out), _terms(poses), poses.shift,
+        np.asarray(view, np.int64), np.asarray(point, np.int64), np.zeros_like(out), terms_of(poses), poses.shift,
         np.ascontiguousarray(points), out
     )  # fmt: skip
     return out
@@ -150,7 +150,7 @@ def predict(poses: Poses, points: Array, view: Index, point: Index) -> Array:
 def residuals_of(tracks: Tracks, poses: Poses, points: Array) -> Array:
     """Predicted minus measured positions `(n, 2)`."""
     out = np.empty_like(tracks.xy)
-    kernels.residuals(tracks.view, tracks.point, tracks.xy, _terms(poses), poses.shift, points, out)
+    kernels.residuals(tracks.view, tracks.point, tracks.xy, terms_of(poses), poses.shift, points, out)
     return out
 
 
@@ -174,7 +174,8 @@ def _poses(problem: _Problem, q: Array) -> Poses:
     )
 
 
-def _terms(poses: Poses) -> Array:
+def terms_of(poses: Poses) -> Array:
+    """What the kernels need of the views, `(views, 5)`: cosine and sine of tilt and axis, magnification."""
     tilt, axis = geometry.tilt_terms(poses.tilt_deg), geometry.tilt_terms(poses.axis_deg)
     return np.stack([tilt.cos, tilt.sin, axis.cos, axis.sin, poses.mag], axis=1)
 
@@ -221,7 +222,7 @@ def _blocks(problem: _Problem, state: State, precision: Array, residual: Array) 
     n, p, matrix = len(problem.start.mag), problem.n_points, problem.basis.matrix
     by_view, by_point, mixed = np.zeros((n, 5, 5)), np.zeros((p, 3, 3)), np.zeros((5 * n, 3 * p))
     grad_view, grad_point = np.zeros(5 * n), np.zeros((p, 3))
-    tracks, terms = problem.tracks, _terms(_poses(problem, state.q))
+    tracks, terms = problem.tracks, terms_of(_poses(problem, state.q))
     kernels.normal_equations(
         tracks.view, tracks.point, precision, residual, terms, state.points,
         by_view, by_point, mixed, grad_view, grad_point

@@ -1,9 +1,10 @@
-"""Tracks of beads by geometry: a 3-D model that grows from the lowest tilt outwards.
+"""Tracks of beads by geometry: points of the specimen are looked for, not the same spot in the next view.
 
-In each further view the beads known so far are predicted, the view's own shift is found by a vote of all pairs of
-prediction and candidate, candidates are assigned within a gate that follows how well each prediction is known, and the
-model is solved again. Gaps are allowed: what is not found in one view is looked for in the next. Positions are pixels
-about the image's centre.
+A candidate of one view and an assumed height are a point of the specimen, and the coarse alignment says where all other
+views should show it. By chance that many candidates do not lie there: the points with more support than chance explains
+are beads, whatever else is on the views. The model of these beads is then solved, each view's shift is found anew by a
+vote where too little fits, and the beads are assigned again within gates that narrow. Positions are pixels about the
+image's centre.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.align import bundle
+from streamtomo.align import bundle, track_kernels
 from streamtomo.align.basis import Freedoms
 from streamtomo.align.beads import Candidates
 from streamtomo.align.bundle import Poses, Solution, Tracks
@@ -23,140 +24,176 @@ from streamtomo.align.bundle import Poses, Solution, Tracks
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-MOST_POINTS = 80
-FAMILIAR_SHARE = 0.5
-"""A candidate weaker than this share of a bead's usual strength, or a bead's of its, is another thing."""
+SEED_VIEWS = 7
+"""Views, evenly spread, whose candidates begin points."""
+SEEDS_PER_VIEW = 80
+MOST_POINTS = 100
 POSITION_PX = 0.3
 """Expected error of a candidate's position."""
-GATE_SD = 4.0
-REASSIGNED_GATE_PX = 3.0
-LEAST_VIEWS = 4
-"""Views in which a bead must be found; also after this many more views one found only once is given up."""
+CHANCE = 1e-3
+"""Points expected to be found where there are none."""
+LEAST_VIEWS = 5
+"""Views in which a bead must be found."""
+FAMILY_SHARE = 0.5
+FAMILY_STRONGEST = 8
+"""Beads are at least this share as strong as the middle one of so many of the strongest."""
+GATES = (1.0, 0.5, 0.25)
+"""Gates of the rounds of assignment, in units of the first."""
+LEAST_GATE_PX = 2.0
+VOTE_SHARE = 0.4
+"""Where less than this share of the beads that should be seen is found, a view's shift is voted on."""
+VOTE_GATE_PX = 4.0
 
 
 class Search(NamedTuple):
     """Lengths that bound the search, pixels."""
 
+    field: tuple[int, int]
+    """Width and height of the views."""
     radius: float
     """Radius of a bead."""
-    shift: float
-    """How far the coarse alignment may be off from one view to the next."""
+    gate: float
+    """How far the coarse alignment may be off."""
     depth: float
-    """Standard deviation of the beads' height about the middle of the specimen."""
+    """Largest height of a bead above or below the middle of the specimen."""
 
 
-class _Growing:
-    """The model while it grows: assigned candidates, poses corrected so far, points."""
+class Found(NamedTuple):
+    """Tracked beads and their model."""
 
-    def __init__(self, candidates: Sequence[Candidates], start: Poses, search: Search) -> None:
-        self.candidates = candidates
-        self.start = start
-        self.search = search
-        self.poses = start._replace(shift=start.shift.copy())
-        self.done: list[int] = []
-        self.view: list[int] = []
-        self.point: list[int] = []
-        self.xy: list[Array] = []
-        self.strength: list[float] = []
-        self.points = np.zeros((0, 3))
-        self.born: list[int] = []
-
-    def add(self, i: int) -> None:
-        """Take one more view into the model."""
-        found = self.candidates[i]
-        nearest = min(self.done, key=lambda other: abs(other - i), default=i)
-        self.poses.shift[i] = self.start.shift[i] + self.poses.shift[nearest] - self.start.shift[nearest]
-        alive = self._alive()
-        taken = np.zeros(len(found.xy), bool)
-        if len(alive) and len(found.xy):
-            gates = np.maximum(GATE_SD * self._uncertainty(i, alive), 2.0)
-            offset = vote(self._predicted(i, alive), found.xy, self.search.shift + gates, 2.0 + 0.5 * gates)
-            self.poses.shift[i] += offset
-            matches = assign(self._predicted(i, alive), found, gates, self._usual_strength(alive))
-            for j, k in matches:
-                self._record(i, int(alive[j]), k)
-                taken[k] = True
-        self.done.append(i)
-        self._solve()
-        self._seed(i, np.flatnonzero(~taken))
-
-    def tracks(self) -> Tracks:
-        """The assigned candidates."""
-        return bundle.make_tracks(np.array(self.view), np.array(self.point), np.array(self.xy))
-
-    def _record(self, i: int, j: int, k: int) -> None:
-        self.view.append(i)
-        self.point.append(j)
-        self.xy.append(self.candidates[i].xy[k])
-        self.strength.append(float(self.candidates[i].strength[k]))
-
-    def _alive(self) -> Index:
-        """Points that are found often enough for their age."""
-        counts = np.bincount(np.array(self.point, int), minlength=len(self.points))
-        age = len(self.done) - np.array(self.born, int)
-        return np.flatnonzero((counts >= LEAST_VIEWS) | (age <= LEAST_VIEWS) | (2 * counts >= age))
-
-    def _predicted(self, i: int, points: Index) -> Array:
-        return bundle.predict(self.poses, self.points, np.full(len(points), i), points)
-
-    def _usual_strength(self, points: Index) -> Array:
-        strength, point = np.array(self.strength), np.array(self.point)
-        return np.array([np.median(strength[point == j]) for j in points])
-
-    def _uncertainty(self, i: int, points: Index) -> Array:
-        """Standard deviation of predictions across the tilt axis, from the tilts each point was seen at, `(n,)`."""
-        tilts = geometry.tilt_terms(self.start.tilt_deg)
-        view, point = np.array(self.view), np.array(self.point)
-        here = np.array([tilts.cos[i], tilts.sin[i]])
-        deviation = np.empty(len(points))
-        for n, j in enumerate(points):
-            rows = np.stack([tilts.cos, tilts.sin], axis=1)[view[point == j]]
-            information = rows.T @ rows / POSITION_PX**2 + np.diag([0.0, 1 / self.search.depth**2])
-            deviation[n] = np.sqrt(here @ np.linalg.inv(information) @ here)
-        return deviation
-
-    def _solve(self) -> None:
-        """Shifts and points again; the views not done yet take no part."""
-        if len(self.done) < 2 or not self.view:
-            return
-        used, compact = np.unique(self.point, return_inverse=True)
-        tracks = self.tracks()._replace(point=compact.astype(np.int64))
-        solution = bundle.solve(tracks, self.start, Freedoms(axis="fixed"), floor_px=POSITION_PX)
-        done = np.array(self.done)
-        self.poses.shift[done] = solution.poses.shift[done]
-        self.points[used] = solution.points
-
-    def _seed(self, i: int, free: Index) -> None:
-        """Candidates that belong to no point begin new ones, the strongest first, flat in the middle."""
-        room = MOST_POINTS - len(self._alive())
-        near = self._predicted(i, np.arange(len(self.points)))
-        cos = geometry.tilt_terms(self.start.tilt_deg[i]).cos
-        inverse = geometry.raw_to_aligned(float(self.start.axis_deg[i]), self.poses.shift[i])
-        for k in free[: max(0, room)]:
-            xy = self.candidates[i].xy[k]
-            if len(near) and np.hypot(*(near - xy).T).min() < 2 * self.search.radius:
-                continue
-            x, y = geometry.apply(inverse, xy.reshape(1, 2))[0]
-            self.points = np.vstack([self.points, [x / cos, y, 0.0]])
-            self.born.append(len(self.done))
-            self._record(i, len(self.points) - 1, int(k))
+    tracks: Tracks
+    solution: Solution
 
 
-def grow(candidates: Sequence[Candidates], start: Poses, search: Search) -> tuple[Tracks, Solution] | None:
-    """Track beads through views in ascending tilt; None where no bead is found in enough views."""
-    growing = _Growing(candidates, start, search)
-    for i in np.argsort(np.abs(start.tilt_deg), kind="stable"):
-        growing.add(int(i))
-    tracks = _without_short(growing.tracks())
+def find_tracks(candidates: Sequence[Candidates], start: Poses, search: Search) -> Found | None:
+    """Beads in the candidates of all views; None where there are none."""
+    points = _strong_points(candidates, start, search)
+    tracks = _first_tracks(candidates, start, points, search)
     if not len(tracks.view):
         return None
     solution = bundle.solve(tracks, start, Freedoms(axis="fixed"), floor_px=POSITION_PX)
-    for _ in range(2):
-        tracks = _without_short(reassign(candidates, solution, REASSIGNED_GATE_PX))
+    for round_, share in enumerate(GATES):
+        start = start._replace(shift=_voted(candidates, solution, search))
+        gate = max(LEAST_GATE_PX, share * search.gate)
+        moved = solution._replace(poses=solution.poses._replace(shift=start.shift))
+        tracks = without_short(reassign(candidates, moved, gate))
         if not len(tracks.view):
             return None
-        solution = bundle.solve(tracks, start, floor_px=POSITION_PX)
-    return tracks, solution
+        freedoms = Freedoms(axis="fixed") if round_ == 0 else None
+        solution = bundle.solve(tracks, start, freedoms, floor_px=POSITION_PX)
+    return Found(tracks, solution)
+
+
+# ------------------------------------------------------------------------------------------------------ first points
+
+
+def _strong_points(candidates: Sequence[Candidates], start: Poses, search: Search) -> Array:
+    """Specimen points `(n, 3)` that more candidates support than chance explains, the best supported first."""
+    seeds, strength = _seeds(candidates, start)
+    steps = 2 * int(np.ceil(search.depth / (0.6 * search.gate))) + 1
+    heights = np.linspace(-search.depth, search.depth, steps)
+    support, count, expected = _support(candidates, start, search, seeds, strength, heights)
+    best = support.argmax(1)
+    rows = np.arange(len(seeds))
+    count, expected = count[rows, best], np.maximum(expected[rows, best], 1e-6)
+    evidence = count * np.log(np.maximum(count, 1e-9) / expected) - count + expected
+    strong = (count >= LEAST_VIEWS) & (count > expected) & (evidence > np.log(max(1, support.size) / CHANCE))
+    points = _on_ray(seeds, heights[best])
+    order = np.argsort(-support[rows, best], kind="stable")
+    found: Array = points[order[strong[order]]]
+    return found
+
+
+class _Seeds(NamedTuple):
+    """Rays: position in the aligned view `(n, 2)`, cosine and sine of the tilt `(n,)`."""
+
+    aligned: Array
+    cos: Array
+    sin: Array
+
+    def __len__(self) -> int:
+        return len(self.cos)
+
+
+def _seeds(candidates: Sequence[Candidates], start: Poses) -> tuple[_Seeds, Array]:
+    """The strongest candidates of some views as rays through the specimen, and their strengths."""
+    n = len(candidates)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, SEED_VIEWS)).round().astype(int))
+    terms = geometry.tilt_terms(start.tilt_deg)
+    aligned, strength, view = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, int)]
+    for i in chosen:
+        inverse = geometry.raw_to_aligned(float(start.axis_deg[i]), start.shift[i], float(start.mag[i]))
+        aligned.append(geometry.apply(inverse, candidates[i].xy[:SEEDS_PER_VIEW]))
+        strength.append(candidates[i].strength[:SEEDS_PER_VIEW])
+        view.append(np.full(len(aligned[-1]), i))
+    where = np.concatenate(view)
+    return _Seeds(np.concatenate(aligned), terms.cos[where], terms.sin[where]), np.concatenate(strength)
+
+
+def _on_ray(seeds: _Seeds, heights: Array) -> Array:
+    """The points `(n, 3)` at given heights on the seeds' rays."""
+    x = (seeds.aligned[:, 0] - heights * seeds.sin) / seeds.cos
+    return np.column_stack([x, seeds.aligned[:, 1], heights])
+
+
+def _support(
+    candidates: Sequence[Candidates], start: Poses, search: Search, seeds: _Seeds, strength: Array, heights: Array
+) -> tuple[Array, Array, Array]:
+    """Support, number of supporting views, and that number by chance, each `(seeds, heights)`."""
+    first = np.cumsum([0, *(len(found.xy) for found in candidates)]).astype(np.int64)
+    xy = np.concatenate([found.xy for found in candidates])
+    strengths = np.concatenate([found.strength for found in candidates])
+    support, count, expected = (np.zeros((len(seeds), len(heights))) for _ in range(3))
+    track_kernels.support(
+        np.column_stack([seeds.aligned, seeds.cos, seeds.sin, strength]), heights, bundle.terms_of(start), start.shift,
+        first, xy, strengths, np.array([search.field[0], search.field[1], search.gate], np.float64),
+        support, count, expected,
+    )  # fmt: skip
+    return support, count, expected
+
+
+def _first_tracks(candidates: Sequence[Candidates], start: Poses, points: Array, search: Search) -> Tracks:
+    """Tracks of the points, best supported first; each candidate belongs to one, weak families are left out."""
+    free = [np.ones(len(found.xy), bool) for found in candidates]
+    tracked: list[tuple[list[tuple[int, int]], float]] = []
+    for point in points:
+        if len(tracked) >= MOST_POINTS:
+            break
+        near = _nearest(candidates, start, point, search.gate)
+        own = [(i, k) for i, k in near if free[i][k]]
+        if len(own) < LEAST_VIEWS or 2 * len(own) < len(near):
+            continue
+        for i, k in own:
+            free[i][k] = False
+        tracked.append((own, float(np.median([candidates[i].strength[k] for i, k in own]))))
+    kept = _family([strength for _, strength in tracked])
+    rows = [(i, j, k) for j, n in enumerate(kept) for i, k in tracked[n][0]]
+    view, point_of = np.array([row[0] for row in rows], int), np.array([row[1] for row in rows], int)
+    return bundle.make_tracks(view, point_of, np.array([candidates[i].xy[k] for i, _, k in rows]))
+
+
+def _nearest(candidates: Sequence[Candidates], start: Poses, point: Array, gate: float) -> list[tuple[int, int]]:
+    """View and candidate nearest to one point's prediction, where one is within the gate."""
+    views = np.arange(len(candidates))
+    predicted = bundle.predict(start, point[None], views, np.zeros(len(views), np.int64))
+    near = []
+    for i, found in enumerate(candidates):
+        if len(found.xy):
+            distance = np.hypot(*(found.xy - predicted[i]).T)
+            k = int(distance.argmin())
+            if distance[k] <= gate:
+                near.append((i, k))
+    return near
+
+
+def _family(strengths: Sequence[float]) -> list[int]:
+    """Tracks as strong as beads are: gold is stronger than what else is compact."""
+    strongest = sorted(strengths, reverse=True)[:FAMILY_STRONGEST]
+    limit = FAMILY_SHARE * float(np.median(strongest)) if strongest else 0.0
+    return [n for n, strength in enumerate(strengths) if strength >= limit]
+
+
+# ------------------------------------------------------------------------------------------------ assignment by model
 
 
 def reassign(candidates: Sequence[Candidates], solution: Solution, gate_px: float) -> Tracks:
@@ -165,49 +202,62 @@ def reassign(candidates: Sequence[Candidates], solution: Solution, gate_px: floa
     everyone = np.arange(len(solution.points))
     for i, found in enumerate(candidates):
         predicted = bundle.predict(solution.poses, solution.points, np.full(len(everyone), i), everyone)
-        for j, k in assign(predicted, found, np.full(len(everyone), gate_px)):
+        for j, k in assign(predicted, found.xy, gate_px):
             view.append(i)
             point.append(j)
             xy.append(found.xy[k])
     return bundle.make_tracks(np.array(view), np.array(point), np.array(xy))
 
 
-def vote(predicted: Array, found: Array, reach: Array, radius: Array) -> Array:
-    """The shift `(2,)` that brings most predictions onto candidates: the densest spot among all pair differences.
+def assign(predicted: Array, found: Array, gate_px: float) -> list[tuple[int, int]]:
+    """Pairs (prediction, candidate) that are each other's nearest, within the gate."""
+    if not len(predicted) or not len(found):
+        return []
+    distance = np.hypot(*(found[None] - predicted[:, None]).transpose(2, 0, 1))
+    best, back = distance.argmin(1), distance.argmin(0)
+    return [(j, int(k)) for j, k in enumerate(best) if back[k] == j and distance[j, k] <= gate_px]
 
-    `reach` and `radius` `(n,)`: how far a prediction may be off in all, and within what it supports a shift.
-    """
-    difference = found[None] - predicted[:, None]
-    close = np.hypot(difference[..., 0], difference[..., 1]) <= reach[:, None]
-    offsets, owner = difference[close], np.nonzero(close)[0]
+
+def _voted(candidates: Sequence[Candidates], solution: Solution, search: Search) -> Array:
+    """Shifts `(views, 2)` of the solution, moved by a vote where too few beads are found."""
+    shift = solution.poses.shift.copy()
+    everyone = np.arange(len(solution.points))
+    half = np.array(search.field) / 2 - 2 * search.radius
+    order = np.argsort(np.abs(solution.poses.tilt_deg), kind="stable")
+    settled: list[int] = []
+    for i in order:
+        predicted = bundle.predict(solution.poses, solution.points, np.full(len(everyone), i), everyone)
+        seen = predicted[(np.abs(predicted) < half).all(1)]
+        found = candidates[i].xy
+        if len(assign(seen, found, VOTE_GATE_PX)) >= VOTE_SHARE * max(len(seen), 1):
+            settled.append(int(i))
+            continue
+        offset = vote(predicted, found, float(max(search.field)) / 2, VOTE_GATE_PX)
+        moved = predicted + offset
+        seen = moved[(np.abs(moved) < half).all(1)]
+        if len(assign(seen, found, VOTE_GATE_PX)) >= max(3.0, VOTE_SHARE * len(seen)):
+            shift[i] += offset
+    return shift
+
+
+def vote(predicted: Array, found: Array, reach_px: float, radius_px: float) -> Array:
+    """The shift `(2,)` that brings most predictions onto candidates: the densest spot among all pair differences."""
+    difference = (found[None] - predicted[:, None]).reshape(-1, 2)
+    offsets = difference[np.hypot(*difference.T) <= reach_px]
     if not len(offsets):
         return np.zeros(2)
-    apart = np.hypot(*(offsets[:, None] - offsets[None]).transpose(2, 0, 1)) / radius[owner][None]
-    support = np.clip(1 - apart**2, 0, None)
-    most = int(np.argmax(support.sum(1) - 1e-3 * np.hypot(*offsets.T)))
-    weights = support[most]
-    mean: Array = weights @ offsets / weights.sum()
+    nearness = np.array([track_kernels.density(offsets, offset, radius_px) for offset in offsets])
+    most = offsets[int(np.argmax(nearness - 1e-6 * np.hypot(*offsets.T)))]
+    close = np.hypot(*(offsets - most).T) <= radius_px
+    mean: Array = offsets[close].mean(0)
     return mean
 
 
-def assign(predicted: Array, found: Candidates, gates: Array, usual: Array | None = None) -> list[tuple[int, int]]:
-    """Pairs (prediction, candidate) that are each other's nearest, within the gate, and of like strength."""
-    if not len(predicted) or not len(found.xy):
-        return []
-    distance = np.hypot(*(found.xy[None] - predicted[:, None]).transpose(2, 0, 1))
-    if usual is not None:
-        ratio = found.strength[None] / usual[:, None]
-        distance = np.where((ratio < FAMILIAR_SHARE) | (ratio > 1 / FAMILIAR_SHARE), np.inf, distance)
-    best = distance.argmin(1)
-    back = distance.argmin(0)
-    return [(j, int(k)) for j, k in enumerate(best) if back[k] == j and distance[j, k] <= gates[j]]
-
-
-def _without_short(tracks: Tracks, least: int = LEAST_VIEWS) -> Tracks:
+def without_short(tracks: Tracks, least: int = LEAST_VIEWS) -> Tracks:
     """Only points found in enough views, numbered without gaps."""
-    counts = np.bincount(tracks.point, minlength=1) if len(tracks.point) else np.zeros(1, int)
-    kept = (counts >= least)[tracks.point] if len(tracks.point) else np.zeros(0, bool)
-    return select(tracks, kept)
+    if not len(tracks.point):
+        return tracks
+    return select(tracks, (np.bincount(tracks.point) >= least)[tracks.point])
 
 
 def select(tracks: Tracks, kept: NDArray[np.bool_]) -> Tracks:

@@ -1,0 +1,222 @@
+"""The final alignment: by gold beads where there are enough, else by patches, from the live placements as a start.
+
+Lengths are pixels of the images given (binned) inside, and raw pixels in what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.align import bead_fit, beads, bundle, patches, remeasure, tracks
+from streamtomo.align.basis import Freedoms
+from streamtomo.align.bundle import Poses, Solution, Tracks
+from streamtomo.align.correlate import Band
+from streamtomo.align.freedoms import solve_freely
+from streamtomo.model import AlignedView, Alignment
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+Method = Literal["auto", "beads", "patches", "coarse"]
+
+LOW_TILT_VIEWS = 3
+"""Views of low tilt from which the beads' size is found."""
+GATE_SHARE, GATE_RADII = 0.008, 1.0
+"""How far the live placements may be off: a share of the field, and at least so many bead radii."""
+DEPTH_SHARE = 0.35
+"""Largest height of a bead as a share of the field's longer side."""
+MEASUREMENTS = 3
+"""Rounds of measuring the beads and solving."""
+LEAST_BEADS = 3
+BARE_SHARE = 0.25
+"""More views without two beads than this share, and the beads are not enough."""
+WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII = 0.5, 0.1
+"""What fits worse than this is no gold."""
+PATCH_BAND = Band(0.01, 0.2)
+PATCH_ROUNDS = 2
+ORIGIN_ROUNDS = 10
+
+
+class RefineView(Struct, frozen=True, kw_only=True):
+    """One view as the live lane left it."""
+
+    index: int
+    angle_deg: float
+    image: NDArray[np.float32]
+    """Corrected and binned, `(ny, nx)`."""
+    shift_xy: tuple[float, float]
+    """Where the specimen lies, raw pixels."""
+
+
+class _Solved(NamedTuple):
+    """A solution with its measured positions, or why there is none."""
+
+    solution: Solution | None
+    tracks: Tracks | None
+    note: str
+
+
+def refine(
+    views: Sequence[RefineView],
+    *,
+    axis_deg: float,
+    binning: int,
+    pixel_size_A: float | None,
+    bead_nm: float | None,
+    method: Method,
+) -> Alignment:
+    """Align the views, in ascending tilt; what cannot be refined keeps its live placement, and the note says why."""
+    ordered = sorted(views, key=lambda view: (view.angle_deg, view.index))
+    images = [view.image for view in ordered]
+    start = Poses(
+        tilt_deg=np.array([view.angle_deg for view in ordered]),
+        axis_deg=np.full(len(ordered), axis_deg),
+        mag=np.ones(len(ordered)),
+        shift=np.array([view.shift_xy for view in ordered]) / binning,
+    )
+    notes = []
+    if method in ("auto", "beads"):
+        radius_px = bead_nm * 5 / (pixel_size_A * binning) if bead_nm and pixel_size_A else None
+        solved = _by_beads(images, start, radius_px)
+        notes.append(solved.note)
+        if solved.solution is not None:
+            return _alignment(ordered, "beads", start, solved, binning, notes)
+    if method in ("auto", "patches"):
+        solved = _by_patches(images, start)
+        notes.append(solved.note)
+        if solved.solution is not None:
+            return _alignment(ordered, "patches", start, solved, binning, notes)
+    return _alignment(ordered, "coarse", start, _Solved(None, None, ""), binning, notes)
+
+
+# -- beads ---------------------------------------------------------------------------------------------------------
+
+
+def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) -> _Solved:
+    low = np.argsort(np.abs(start.tilt_deg), kind="stable")[:LOW_TILT_VIEWS]
+    shape = beads.find_shape([images[i] for i in low], radius_px)
+    candidates = [beads.find_candidates(image, shape) for image in images]
+    ny, nx = images[0].shape
+    gate = max(GATE_SHARE * max(nx, ny), GATE_RADII * shape.radius_px)
+    search = tracks.Search((nx, ny), shape.radius_px, gate, DEPTH_SHARE * max(nx, ny))
+    found = tracks.find_tracks(candidates, start, search)
+    if found is None:
+        return _Solved(None, None, "no beads found")
+    solution, measured = found.solution, found.tracks
+    size = len(bead_fit.sphere_profile(shape.radius_px))
+    for _ in range(MEASUREMENTS):
+        profile = remeasure.profile_at(images, solution, shape, size)
+        positions = remeasure.measure(images, solution, shape, profile)
+        lacking = _lacking(positions, len(images))
+        if lacking:
+            return _Solved(None, None, lacking)
+        measured = positions
+        solution = bundle.solve(measured, start)
+    solution = solve_freely(measured, start).solution
+    limit = max(WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII * shape.radius_px)
+    residual = solution.rms(measured)
+    count = len(solution.points)
+    if residual > limit:
+        return _Solved(None, None, f"{count} tracks fit to {residual:.1f} px only: no gold")
+    return _Solved(solution, measured, f"{count} beads")
+
+
+def _lacking(positions: Tracks, n: int) -> str:
+    """What is missing for an alignment by beads, in words; nothing if they are enough."""
+    count = int(positions.point.max(initial=-1)) + 1
+    if count < LEAST_BEADS:
+        return f"{count} beads, {LEAST_BEADS} are needed"
+    bare = int((np.bincount(positions.view, minlength=n) < 2).sum())
+    return f"{count} beads, but {bare} of {n} views show fewer than 2" if bare > BARE_SHARE * n else ""
+
+
+# -- patches -------------------------------------------------------------------------------------------------------
+
+
+def _by_patches(images: Sequence[Image], start: Poses) -> _Solved:
+    poses, solution, followed = start, None, None
+    for _ in range(PATCH_ROUNDS):
+        followed = patches.follow(images, poses, PATCH_BAND)
+        if len(np.unique(followed.view)) < len(images) // 2:
+            return _Solved(None, None, "patches could not be followed")
+        # Neighbouring views of a patch err together: a left-out error cannot tell more freedoms from this.
+        solution = bundle.solve(followed, start, Freedoms())
+        poses = solution.poses
+    assert solution is not None
+    return _Solved(solution, followed, f"{len(solution.points)} patches")
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+def _alignment(
+    views: Sequence[RefineView], method: str, start: Poses, solved: _Solved, binning: int, notes: Sequence[str]
+) -> Alignment:
+    """Poses in raw pixels, with the specimen's origin where the live placements had it."""
+    poses = start
+    residuals: list[float | None] = [None] * len(views)
+    points, total = 0, None
+    if solved.solution is not None and solved.tracks is not None:
+        solution, measured = solved.solution, solved.tracks
+        poses = _with_gaps_filled(_at_origin_of(solution.poses, start), start, measured, solution.weights)
+        residuals = [_residual(solution, measured, i, binning) for i in range(len(views))]
+        points, total = int((solution.weights > 0).sum()), round(solution.rms(measured) * binning, 4)
+    rows = [
+        AlignedView(index=view.index, tilt_deg=float(poses.tilt_deg[i]), xf=_xf(poses, i, binning), residual_px=rest)
+        for i, (view, rest) in enumerate(zip(views, residuals, strict=True))
+    ]
+    return Alignment(
+        method=method,
+        axis_deg=float(poses.axis_deg.mean()),
+        views=tuple(rows),
+        residual_px=total,
+        points=points,
+        note="; ".join(notes),
+    )
+
+
+def _xf(poses: Poses, i: int, binning: int) -> tuple[float, float, float, float, float, float]:
+    row = geometry.raw_to_aligned(float(poses.axis_deg[i]), binning * poses.shift[i], float(poses.mag[i]))
+    (a11, a12, dx), (a21, a22, dy) = row.tolist()
+    return a11, a12, a21, a22, dx, dy
+
+
+def _residual(solution: Solution, measured: Tracks, view: int, binning: int) -> float | None:
+    """Weighted RMS of one view in raw pixels; None where nothing was measured."""
+    weight = np.where(measured.view == view, solution.weights * measured.weight, 0.0)
+    if weight.sum() <= 0:
+        return None
+    squares = (solution.residuals**2).sum(1)
+    return round(float(binning * np.sqrt(weight @ squares / weight.sum())), 4)
+
+
+def _at_origin_of(poses: Poses, start: Poses) -> Poses:
+    """The solution moved so that its shifts are the start's but for single views' errors (least absolute distance).
+
+    The origin of the points is their mean: with beads on one surface that would be above the specimen.
+    """
+    n = len(poses.mag)
+    views, none = np.arange(n), np.zeros(n, np.int64)
+    rows = np.stack([bundle.predict(poses, unit[None], views, none) - poses.shift for unit in np.eye(3)], axis=2)
+    weight: Array = np.ones(n)
+    origin: Array = np.zeros(3)
+    for _ in range(ORIGIN_ROUNDS):
+        root = np.sqrt(weight)[:, None, None]
+        away = root[..., 0] * (start.shift - poses.shift)
+        origin = np.asarray(np.linalg.lstsq((root * rows).reshape(-1, 3), away.ravel())[0], np.float64)
+        distance = np.hypot(*(poses.shift + rows @ origin - start.shift).T)
+        weight = np.asarray(1 / np.maximum(distance, 0.1), np.float64)
+    return poses._replace(shift=poses.shift + rows @ origin)
+
+
+def _with_gaps_filled(poses: Poses, start: Poses, measured: Tracks, weights: Array) -> Poses:
+    """Views in which nothing was measured are corrected like the views beside them."""
+    told = np.bincount(measured.view, weights, minlength=len(poses.mag)) > 0
+    correction, order = poses.shift - start.shift, np.arange(len(poses.mag))
+    filled = np.stack([np.interp(order, order[told], correction[told, k]) for k in range(2)], axis=1)
+    return poses._replace(shift=np.where(told[:, None], poses.shift, start.shift + filled))
