@@ -33,14 +33,31 @@ def find_depth(stack: NDArray[np.float32], tilts_deg: Sequence[float]) -> int | 
     factor = max(1, max(stack.shape[1:]) // SMALL_SIDE_PX)
     small = _shrunk(stack, factor)
     variance = _plane_variance(small, tilts_deg)
-    empty, full = np.percentile(variance, [10, 97])
-    if full < LEAST_RISE * empty:
+    inside = _filled_planes(variance)
+    if inside is None:
         return None
-    inside = np.flatnonzero(variance > empty + EDGE_LEVEL * (full - empty))
     middle = (len(variance) - 1) / 2
-    half = max(abs(inside[0] - middle), abs(inside[-1] - middle)) + 0.5
+    half = max(abs(inside[0] - middle), abs(inside[1] - middle)) + 0.5
     deepest = max(stack.shape[1:])
     return int(min(deepest, max(16, round(MARGIN * 2 * half * factor)))) // 2 * 2
+
+
+def _filled_planes(variance: NDArray[np.float64]) -> tuple[int, int] | None:
+    """First and last plane of the specimen; None where no planes stand out.
+
+    Only planes between the emptiest ones on both sides of the fullest count: far from the specimen, where views no
+    longer overlap, the variance rises again. Gold fills a few planes far more than the rest, hence the median.
+    """
+    top = int(variance.argmax())
+    low, high = int(variance[: top + 1].argmin()), top + int(variance[top:].argmin())
+    empty = max(variance[low], variance[high])
+    between = np.arange(low, high + 1)
+    raised = between[variance[between] > LEAST_RISE * empty]
+    if not len(raised):
+        return None
+    full = float(np.median(variance[raised]))
+    inside = raised[variance[raised] > empty + EDGE_LEVEL * (full - empty)]
+    return int(inside[0]), int(inside[-1])
 
 
 def _shrunk(stack: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -42,6 +42,8 @@ LONGEST_SOCKET_PATH = 100
 _ENCODER = msgspec.json.Encoder()
 _ENVELOPES = msgspec.json.Decoder(Envelope)
 _COMMANDS: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_MALFORMED = (ValueError, RecursionError)
+"""What decoders raise: wrong JSON, wrong fields (both `ValueError`), bytes that are no UTF-8, bottomless nesting."""
 
 
 class Publisher:
@@ -69,13 +71,15 @@ class Publisher:
         """Requests that were no valid messages."""
         self._outbox: queue.SimpleQueue[Envelope | None] = queue.SimpleQueue()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._authenticator = _authenticator(self._context, curve_keys) if curve_keys else None
+        self._authenticator: ThreadAuthenticator | None = None
         try:
+            if curve_keys is not None:
+                self._authenticator = _authenticator(self._context, curve_keys)
             self._pub, self._router, self.endpoint = self._bind_tcp(bind, port, curve_keys)
             self._commands = self._bind_commands()
             self._wake, self._woken = self._pair()
         except BaseException:
-            self._context.destroy(linger=0)
+            self._release(linger_ms=0)
             raise
         self._lock = threading.Lock()
         self._closed = False
@@ -87,7 +91,8 @@ class Publisher:
         with self._lock:
             if not self._closed:
                 self._outbox.put(envelope)
-                self._wake.send(b"", zmq.DONTWAIT)
+                with contextlib.suppress(zmq.Again):  # so many wake-up calls wait that one more is not needed
+                    self._wake.send(b"", zmq.DONTWAIT)
 
     def close(self) -> None:
         """Send what is queued, then close all sockets."""
@@ -98,11 +103,15 @@ class Publisher:
             self._outbox.put(None)
             self._wake.send(b"")
         self._thread.join()
+        self._wake.close(linger=0)
+        self._release(linger_ms=500)
+        self._command_socket.unlink(missing_ok=True)
+
+    def _release(self, linger_ms: int) -> None:
+        """End the context and who uses it."""
         if self._authenticator is not None:
             self._authenticator.stop()
-        self._wake.close(linger=0)
-        self._context.destroy(linger=500)
-        self._command_socket.unlink(missing_ok=True)
+        self._context.destroy(linger=linger_ms)
 
     def _bind_tcp(
         self, bind: str, port: int, curve_keys: Path | None
@@ -185,7 +194,7 @@ class Publisher:
             return
         try:
             reply = answer(frames[-1])
-        except msgspec.DecodeError:
+        except _MALFORMED:
             self.dropped += 1
             reply = _ENCODER.encode(Answer(ok=False, text="not a valid request"))
         with contextlib.suppress(zmq.ZMQError):
@@ -207,9 +216,12 @@ class Subscriber:
         """The session as far as it is known."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._keys = (client_keys, server_key)
-        self._sub = self._connect(zmq.SUB, endpoint)
+        try:
+            self._sub = self._connect(zmq.SUB, endpoint)
+        except BusError:
+            self.close()
+            raise
         self._sub.subscribe(b"")
-        self._asker: zmq.Socket[bytes] | None = None
 
     def close(self) -> None:
         """Disconnect."""
@@ -223,7 +235,7 @@ class Subscriber:
             if not asker.poll(int(1000 * timeout_s)):
                 return False
             state = msgspec.json.decode(asker.recv_multipart()[-1], type=SessionState)
-        except (msgspec.DecodeError, zmq.ZMQError):
+        except (*_MALFORMED, zmq.ZMQError):
             return False
         finally:
             asker.close(linger=0)
@@ -254,12 +266,13 @@ class Subscriber:
         while (left := deadline - time.monotonic()) > 0:
             if not self._sub.poll(int(1000 * left) + 1):
                 return None
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*_MALFORMED):
                 return _ENVELOPES.decode(self._sub.recv_multipart()[-1])
         return None
 
     def _connect(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
+        socket.ipv6 = True
         client_keys, server_key = self._keys
         if client_keys is not None:
             socket.curve_publickey, socket.curve_secretkey = client_keys
@@ -371,6 +384,10 @@ def _authenticator(context: Any, keys: Path) -> ThreadAuthenticator:
     clients = keys / "clients"
     if not clients.is_dir():
         raise BusError(f"{clients}: no such folder; put the public keys (*.key) of those who may connect there")
+    try:
+        zmq.auth.load_certificates(clients)  # the authenticator would only log it, and let nobody in
+    except (OSError, ValueError) as error:
+        raise BusError(f"{clients}: its keys cannot be read ({error})") from None
     authenticator = ThreadAuthenticator(context)
     authenticator.start()
     authenticator.configure_curve(domain="*", location=str(clients))

@@ -18,6 +18,8 @@ from streamtomo.messages import VERSION, WIRE_ONLY, Envelope
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Envelope)
+_MALFORMED = (ValueError, RecursionError)
+"""What a decoder raises: wrong JSON, wrong fields (both `ValueError`), bytes that are no UTF-8, bottomless nesting."""
 
 
 class _Head(msgspec.Struct):
