@@ -23,7 +23,9 @@ WINDOW = 2.0
 LEAST_WINDOW_PX = 4.0
 FIT_STEPS = 12
 RESTING_PX = 5e-3
-"""Fits end when the centre moves less."""
+"""Fits end when the centre moves less; in the second half they take half steps, so that they do not swing."""
+NOTHING = 1e-18
+"""Squared amplitude, relative to the level, of a bead that is not there."""
 FIELDS = 6
 """x, y, amplitude, noise, 1 where the fit converged (else 0), curvature: expected error = noise / curvature."""
 
@@ -130,6 +132,8 @@ def _fit(image: Any, xy: Any, profile: Any, out: Any) -> None:
                         for q in range(6):
                             normal[p, q] += jacobian[p] * jacobian[q]
             free = 4 if step == 0 else 6
+            if free == 6 and normal[4, 4] + normal[5, 5] <= NOTHING * (a * a + b0 * b0):
+                break
             change = np.linalg.solve(normal[:free, :free].copy(), gradient[:free].copy())
             a += change[0]
             b0 += change[1]
@@ -138,7 +142,7 @@ def _fit(image: Any, xy: Any, profile: Any, out: Any) -> None:
             if step == 0:
                 continue
             length = np.sqrt(change[4] ** 2 + change[5] ** 2)
-            share = min(1.0, 1.0 / max(length, 1e-9))
+            share = min(1.0, 1.0 / max(length, 1e-9)) * (1.0 if 2 * step < FIT_STEPS else 0.5)
             x += share * change[4]
             y += share * change[5]
             if length < RESTING_PX:

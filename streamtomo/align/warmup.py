@@ -9,8 +9,8 @@ from streamtomo.config import Align
 
 
 def warmup() -> None:
-    """Place a few small images."""
-    image = np.random.default_rng(0).normal(size=(96, 96)).astype(np.float32)
+    """Place a few images, large enough for the kernels that use all threads."""
+    image = np.random.default_rng(0).normal(size=(352, 320)).astype(np.float32)
     aligner = LiveAligner(Align(), 10.0, 1)
     for index, angle_deg in enumerate((0.0, 3.0, -3.0)):
         aligner.accept(index, angle_deg, image, aligner.place(index, angle_deg, image))

@@ -277,7 +277,7 @@ def write_tomogram(
     binning: int,
     step: Callable[[str, float], None],
 ) -> tuple[Tomogram, dict[str, NDArray[np.float32]]]:
-    """`NAME_rec.mrc`, `(nz, ny, nx)` with z up, and its three central sections as float32."""
+    """`NAME_rec.mrc`, `(nz, ny, nx)` with z up, and three thin central slabs of it as float32 pictures."""
     angles = [view.tilt_deg for view in alignment.views]
     ny, nx = stack.shape[1:]
     nz = depth(job, stack, angles, binning)
@@ -299,9 +299,9 @@ def write_tomogram(
             data[:, y0 : y0 + len(slab)] = values.transpose(1, 0, 2)
             step("reconstruct", 0.65 + 0.3 * (y0 + len(slab)) / ny)
         sections = {
-            "xy": np.array(data[nz // 2], np.float32),
-            "xz": np.array(data[:, ny // 2], np.float32),
-            "yz": np.array(data[:, :, nx // 2], np.float32),
+            "xy": data[_middle(nz, ny)].mean(axis=0, dtype=np.float32),
+            "xz": data[:, _middle(ny, ny)].mean(axis=1, dtype=np.float32),
+            "yz": data[:, :, _middle(nx, ny)].mean(axis=2, dtype=np.float32),
         }
     mean = total / (nx * ny * nz)
     tomogram = Tomogram(
@@ -315,6 +315,12 @@ def write_tomogram(
         sd=round(max(0.0, squares / (nx * ny * nz) - mean * mean) ** 0.5, 4),
     )
     return tomogram, sections
+
+
+def _middle(n: int, side: int) -> slice:
+    """The planes in the middle of `n` that a picture shows the mean of: a hundredth of the field's side."""
+    half = max(0, min(n, side // 100) // 2)
+    return slice(n // 2 - half, n // 2 + half + 1)
 
 
 def _scaling(stack: NDArray[np.float32], angles: Sequence[float], nz: int, job: FinishJob) -> tuple[float, float]:

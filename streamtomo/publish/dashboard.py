@@ -159,7 +159,7 @@ def _facts(row: SeriesRow, width: int, now: float) -> Text:
     if row.tilt_axis_deg is not None:
         parts.append(f"axis {row.tilt_axis_deg:.1f}°")
     if row.interval_s and row.state == "collecting":
-        parts.append(f"a tilt every {row.interval_s:.0f} s")
+        parts.append(f"every {row.interval_s:.0f} s")
     if row.touched_s and row.state == "collecting":
         parts.append(f"last {max(0.0, now - row.touched_s):.0f} s ago")
     return Text(_short(" · ".join(parts), width, keep="left"), style="bold", no_wrap=True)
@@ -200,7 +200,7 @@ def _stages(row: SeriesRow, width: int) -> Text:
     if last is None or last.placed is None:
         return Text("")
     times = last.placed.stage_ms
-    words = "  ".join(f"{stage} {times[stage]:.0f}" for stage in STAGES if stage in times)
+    words = " ".join(f"{stage} {times[stage]:.0f}" for stage in STAGES if times.get(stage, 0.0) >= 0.5)
     return Text(_short(f"ms: {words}", width, keep="left"), style="dim", no_wrap=True)
 
 
