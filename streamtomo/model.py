@@ -133,6 +133,8 @@ class Alignment(Struct, frozen=True, kw_only=True):
     """RMS over all points used, in raw pixels."""
     points: int = 0
     """Measured positions used."""
+    heights_px: tuple[float, float] | None = None
+    """Lowest and highest of the beads or patches above the tilt axis, in raw pixels."""
     note: str = ""
     """What the method rests on, or why another one was not possible."""
 

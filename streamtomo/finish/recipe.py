@@ -22,7 +22,7 @@ from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
 from streamtomo.errors import AlignmentError, InputError, OutputError
 from streamtomo.export import imod, mrc
-from streamtomo.finish.depth import default_depth, find_depth
+from streamtomo.finish.depth import deep_enough, default_depth, find_depth
 from streamtomo.finish.refine import RefineView, refine
 from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
@@ -261,12 +261,14 @@ def write_stack(job: FinishJob, folder: Path, stack: NDArray[np.float32], binnin
         data[:] = stack
 
 
-def depth(job: FinishJob, stack: NDArray[np.float32], angles: Sequence[float], binning: int) -> int:
-    """Sections of the tomogram: as the settings say, else as deep as the specimen is."""
+def depth(job: FinishJob, stack: NDArray[np.float32], alignment: Alignment, binning: int) -> int:
+    """Sections of the tomogram: as the settings say, else as deep as the specimen is, with all beads in it."""
     wanted, voxel = job.settings.specimen.thickness_nm, _voxel_A(job, binning)
     if wanted and voxel:
         return max(2, round(wanted * 10 / voxel / 2) * 2)
-    return find_depth(stack, angles) or default_depth(stack.shape[1:])
+    found = find_depth(stack, [view.tilt_deg for view in alignment.views])
+    reach = max(map(abs, alignment.heights_px)) / binning if alignment.heights_px else 0.0
+    return max(found or default_depth(stack.shape[1:]), deep_enough(reach, stack.shape[1:]))
 
 
 def write_tomogram(
@@ -280,7 +282,7 @@ def write_tomogram(
     """`NAME_rec.mrc`, `(nz, ny, nx)` with z up, and three thin central slabs of it as float32 pictures."""
     angles = [view.tilt_deg for view in alignment.views]
     ny, nx = stack.shape[1:]
-    nz = depth(job, stack, angles, binning)
+    nz = depth(job, stack, alignment, binning)
     final = job.settings.final
     scale, offset = _scaling(stack, angles, nz, job)
     path = folder / f"{job.series}_rec.mrc"

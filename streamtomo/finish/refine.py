@@ -160,10 +160,12 @@ def _alignment(
     """Poses in raw pixels, with the specimen's origin where the live placements had it."""
     poses = start
     residuals: list[float | None] = [None] * len(views)
-    points, total = 0, None
+    points, total, heights = 0, None, None
     if solved.solution is not None and solved.tracks is not None:
         solution, measured = solved.solution, solved.tracks
-        poses = _with_gaps_filled(_at_origin_of(solution.poses, start), start, measured, solution.weights)
+        poses, origin = _at_origin_of(solution.poses, start)
+        poses = _with_gaps_filled(poses, start, measured, solution.weights)
+        heights = _heights(solution, measured, float(origin[2]), binning)
         residuals = [_residual(solution, measured, i, binning) for i in range(len(views))]
         points, total = int((solution.weights > 0).sum()), round(solution.rms(measured) * binning, 4)
     rows = [
@@ -176,6 +178,7 @@ def _alignment(
         views=tuple(rows),
         residual_px=total,
         points=points,
+        heights_px=heights,
         note="; ".join(notes),
     )
 
@@ -195,10 +198,19 @@ def _residual(solution: Solution, measured: Tracks, view: int, binning: int) -> 
     return round(float(binning * np.sqrt(weight @ squares / weight.sum())), 4)
 
 
-def _at_origin_of(poses: Poses, start: Poses) -> Poses:
-    """The solution moved so that its shifts are the start's but for single views' errors (least absolute distance).
+def _heights(solution: Solution, measured: Tracks, origin: float, binning: int) -> tuple[float, float] | None:
+    """Lowest and highest of the points that count, raw pixels above the origin."""
+    told = np.bincount(measured.point, solution.weights, minlength=len(solution.points)) >= 3
+    if not told.any():
+        return None
+    z = binning * (solution.points[told, 2] - origin)
+    return round(float(z.min()), 1), round(float(z.max()), 1)
 
-    The origin of the points is their mean: with beads on one surface that would be above the specimen.
+
+def _at_origin_of(poses: Poses, start: Poses) -> tuple[Poses, Array]:
+    """The solution moved so that its shifts are the start's but for single views' errors, and the new origin `(3,)`.
+
+    Least absolute distance. The origin of the points is their mean, which beads on one surface put above the specimen.
     """
     n = len(poses.mag)
     views, none = np.arange(n), np.zeros(n, np.int64)
@@ -211,7 +223,7 @@ def _at_origin_of(poses: Poses, start: Poses) -> Poses:
         origin = np.asarray(np.linalg.lstsq((root * rows).reshape(-1, 3), away.ravel())[0], np.float64)
         distance = np.hypot(*(poses.shift + rows @ origin - start.shift).T)
         weight = np.asarray(1 / np.maximum(distance, 0.1), np.float64)
-    return poses._replace(shift=poses.shift + rows @ origin)
+    return poses._replace(shift=poses.shift + rows @ origin), origin
 
 
 def _with_gaps_filled(poses: Poses, start: Poses, measured: Tracks, weights: Array) -> Poses:
