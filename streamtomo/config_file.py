@@ -155,26 +155,33 @@ def _explain_unknown(table: str, name: str) -> str:
     return f"{table}.{name} is no setting; known in [{table}]: {known}"
 
 
-def render(values: dict[str, dict[str, Any]] | None = None) -> str:
-    """The commented settings file with all defaults; `values` (table, key) are written in where given."""
-    values = values or {}
-    lines = ["# Settings of streamtomo. Every value shown is the default; lines behind '# ' are not set.", ""]
-    table = ""
+def table() -> str:
+    """All settings as a table in Markdown, for the README."""
+    lines = ["| setting | default | allowed | unit | |", "|---|---|---|---|---|"]
     for setting in fields():
-        if setting.table != table:
-            table = setting.table
-            lines += [f"[{table}]"]
-        lines += _render_field(setting, values.get(table, {}).get(setting.name))
+        default = setting.absent if setting.absent else f"`{_toml(setting.default)}`"
+        allowed = setting.allowed.replace("|", "\\|") or setting.kind
+        lines.append(f"| `{setting.path}` | {default} | {allowed} | {setting.unit} | {setting.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def render() -> str:
+    """The commented settings file with all defaults."""
+    lines = ["# Settings of streamtomo. Every value shown is the default; lines behind '# ' are not set.", ""]
+    current = ""
+    for setting in fields():
+        if setting.table != current:
+            current = setting.table
+            lines += [f"[{current}]"]
+        lines += _render_field(setting)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _render_field(setting: Field, value: Any) -> list[str]:
+def _render_field(setting: Field) -> list[str]:
     allowed = f"{setting.kind} {setting.allowed}".strip()
     facts = ", ".join(part for part in (allowed, f"unit: {setting.unit}" if setting.unit else "") if part)
     absent = f"; absent: {setting.absent}" if setting.absent else ""
-    if value is not None:
-        line = f"{setting.name} = {_toml(value)}"
-    elif setting.absent:
+    if setting.absent:
         line = f"# {setting.name} = {_toml(setting.example)}"
     else:
         line = f"{setting.name} = {_toml(setting.default)}"

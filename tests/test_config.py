@@ -33,6 +33,11 @@ def test_generated_files_are_up_to_date(name, content):
     assert (CONFIG / name).read_text(encoding="utf-8") == content, "run scripts/generate"
 
 
+def test_the_readme_has_all_settings():
+    readme = (CONFIG.parent / "README.md").read_text(encoding="utf-8")
+    assert config_file.table() in readme, "run scripts/generate"
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

@@ -17,6 +17,9 @@ from streamtomo import messages
 from streamtomo.export import imod
 from streamtomo.publish import journal
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from alignment_error import compare
+
 SIZE = "256x256"
 
 
@@ -48,6 +51,17 @@ def simulate(folder, *options):
 
 def events(out, kind):
     return [e.event for e in journal.read(out / "journal.jsonl") if isinstance(e.event, kind)]
+
+
+def refused(out):
+    return [Path(event.path).name for event in events(out, messages.FileRefused)]
+
+
+def wait_for(run, out, happened):
+    """Poll until it has happened; the run must not end meanwhile."""
+    while not (out / "journal.jsonl").exists() or not happened():
+        time.sleep(0.2)
+        assert run.poll() is None, run.communicate()[0]
 
 
 def check_products(folder, name, views):
@@ -90,6 +104,31 @@ def test_a_series_becomes_a_tomogram_while_it_is_written(tmp_path):
     assert not (out / "endpoint.json").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--pattern", "serialem-frames", "--axis", -12, "--scheme", "bidirectional", "--size", "320x400"),
+        ("--pattern", "tomo5", "--axis", 175, "--size", "300x300"),
+        ("--pattern", "plain", "--container", "tif", "--scheme", "unidirectional", "--size", "320x320"),
+    ],
+    ids=["TIFF files and mdoc, both ways", "mdoc at the end", "names alone, one way"],
+)
+def test_the_finish_is_nearer_to_the_truth_than_the_live_placements(tmp_path, options):
+    watched, out = tmp_path / "scope", tmp_path / "out"
+    specimen = ("--thickness", 60, "--beads", 8)
+    simulate(watched, "--tilts", 21, "--step", 6, "--name", "TS_01", *specimen, *options)
+    axis = options[options.index("--axis") + 1] if "--axis" in options else 85.3
+    settings = ("--set", f"acquisition.tilt_axis_deg={axis}", "--exit-when-idle", 1.5)
+    run = streamtomo("run", watched, "--out", out, "--plain", *settings)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (folder,) = (path for path in out.iterdir() if path.is_dir())
+    check_products(folder, folder.name, 21)
+    truth = json.loads((tmp_path / "truth" / "TS_01.json").read_text())
+    live, final = (compare(folder, truth, final=final) for final in (False, True))
+    assert live.rms < 10.0
+    assert final.rms < min(0.1, live.rms)
+
+
 def test_nothing_is_written_into_the_watched_folder(tmp_path):
     watched, out = tmp_path / "scope", tmp_path / "out"
     simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
@@ -123,9 +162,7 @@ def test_it_stops_cleanly_and_takes_up_again(tmp_path, sign):
     watched, out = tmp_path / "scope", tmp_path / "out"
     simulate(watched, "--tilts", 7, "--step", 15, "--name", "TS_01")
     run = start("run", watched, "--out", out, "--plain")
-    while not (out / "journal.jsonl").exists() or not events(out, messages.TiltPlaced):
-        time.sleep(0.2)
-        assert run.poll() is None, run.communicate()[0]
+    wait_for(run, out, lambda: events(out, messages.TiltPlaced))
     run.send_signal(sign)
     text, _ = run.communicate(timeout=30)
     assert run.returncode == 0, text
@@ -146,13 +183,15 @@ def test_bad_input_is_named_once_and_costs_nothing_else(tmp_path):
     (watched / "cut_001_6.0.mrc").write_bytes(whole[: 1024 + 1000])
     (watched / "cut_001_9.0.tif").write_bytes(b"II*\x00\x08\x00\x00\x00\x05\x00")
     (watched / "half.mrc.mdoc").write_text("PixelSpacing = 5.4\r\nImageFile = half.mrc\r\n\r\n[ZValue = 0]\r\nTiltAn")
-    options = ("--set", "watch.settle_s=0.2", "--exit-when-idle", 24)
-    run = streamtomo("run", watched, "--out", out, "--plain", *options)
+    options = ("--set", "watch.settle_s=0.2", "--set", "acquisition.planned_tilts=7")
+    run = start("run", watched, "--out", out, "--plain", *options)
+    bad = {"empty_0.0.mrc", "text_3.0.mrc", "cut_001_6.0.mrc", "cut_001_9.0.tif"}
+    wait_for(run, out, lambda: bad <= set(refused(out)) and events(out, messages.FinishDone))
+    assert streamtomo("stop", "--out", out).returncode == 0
+    text, _ = run.communicate(timeout=30)
     check_products(out / "TS_01", "TS_01", 7)
-    refused = [Path(event.path).name for event in events(out, messages.FileRefused)]
-    assert len(refused) == len(set(refused)), "each file once"
-    assert {"empty_0.0.mrc", "text_3.0.mrc", "cut_001_6.0.mrc", "cut_001_9.0.tif"} <= set(refused)
-    assert "Traceback" not in run.stdout + run.stderr
+    assert len(refused(out)) == len(set(refused(out))), "each file once"
+    assert "Traceback" not in text
 
 
 def test_it_refuses_to_start_where_it_cannot_work(tmp_path):
@@ -178,17 +217,13 @@ def test_another_terminal_sees_the_run_and_closes_the_series(tmp_path):
     for path in watched.iterdir():
         os.utime(path, (now, now))
     run = start("run", watched, "--out", out, "--plain")
-    while not (out / "journal.jsonl").exists() or len(events(out, messages.TiltPlaced)) < 7:
-        time.sleep(0.2)
-        assert run.poll() is None, run.communicate()[0]
+    wait_for(run, out, lambda: len(events(out, messages.TiltPlaced)) == 7)
     status = streamtomo("status", out, "--json")
     assert status.returncode == 0, status.stderr
     assert "TS_01" in json.dumps(json.loads(status.stdout))
     assert streamtomo("close", "TS_01", "--out", out).returncode == 0
     assert streamtomo("close", "nobody", "--out", out).returncode == 1
-    while not events(out, messages.FinishDone):
-        time.sleep(0.3)
-        assert run.poll() is None, run.communicate()[0]
+    wait_for(run, out, lambda: events(out, messages.FinishDone))
     assert streamtomo("stop", "--out", out).returncode == 0
     text, _ = run.communicate(timeout=30)
     assert run.returncode == 0, text
@@ -199,9 +234,7 @@ def test_two_runs_do_not_share_an_output_folder(tmp_path):
     watched, out = tmp_path / "scope", tmp_path / "out"
     watched.mkdir()
     run = start("run", watched, "--out", out, "--plain")
-    while not (out / "endpoint.json").exists():
-        time.sleep(0.1)
-        assert run.poll() is None, run.communicate()[0]
+    wait_for(run, out, (out / "endpoint.json").exists)
     second = streamtomo("run", watched, "--out", out, "--plain")
     assert second.returncode == 1
     assert "another run writes there" in second.stderr
