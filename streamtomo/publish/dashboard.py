@@ -24,6 +24,8 @@ LATE_S = 4.0
 STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", ".": "dim"}
 STATE_STYLES = {"collecting": "cyan", "finishing": "magenta", "finished": "green", "failed": "bold red"}
 JUDGED_STYLES = {"good": "green", "watch": "yellow", "reject": "bold red"}
+ROOM_FOR_ALL = 58
+"""Width of the tilt table from which all its columns are shown."""
 STAGES = ("wait", "read", "correct", "align", "judge", "reconstruct", "show", "total")
 WEDGE_DEG = 70.0
 """The progress bar by angle reaches from minus to plus this."""
@@ -167,12 +169,16 @@ def _facts(row: SeriesRow, width: int, now: float) -> Text:
 
 def _tilt_table(row: SeriesRow, width: int, lines: int) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", width=width)
-    for title in ("#", "angle", "shift x", "y", "peak", "repaired", "ms"):
+    titles: tuple[str, ...] = ("#", "angle", "shift x", "y", "peak", "repaired", "ms")
+    if width < ROOM_FOR_ALL:  # the reason of a verdict is worth more
+        titles = titles[:-2]
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, ratio=1, overflow="ellipsis")
     last = sorted(row.tilts.values(), key=lambda tilt: tilt.index)[-max(1, lines) :]
     for tilt in reversed(last):
-        table.add_row(*_tilt_cells(tilt))
+        *cells, verdict = _tilt_cells(tilt)
+        table.add_row(*cells[: len(titles)], verdict)
     return table
 
 
