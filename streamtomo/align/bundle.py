@@ -37,6 +37,8 @@ RAYLEIGH_MEDIAN = 1.1774
 """Median length of a 2-D normal vector with unit standard deviations."""
 FLOOR_PX = 1e-3
 LEFT_OUT_STEPS = 3
+FRAME_ROUNDS, FRAME_NEAR_PX = 10, 0.1
+"""Rounds of the fit of a frame; distances below this count as this."""
 
 
 class Tracks(NamedTuple):
@@ -158,6 +160,28 @@ def move_origin(poses: Poses, points: Array, origin: Array) -> tuple[Poses, Arra
     """The same solution with the specimen's origin moved to `origin` `(3,)`."""
     at_origin = predict(poses, origin.reshape(1, 3), np.arange(len(poses.mag)), np.zeros(len(poses.mag), np.int64))
     return poses._replace(shift=at_origin), points - origin
+
+
+def in_frame_of(
+    poses: Poses, shift: Array, counted: NDArray[np.bool_] | None = None, flat: float = 0.0
+) -> tuple[Poses, Array]:
+    """The solution moved so that its shifts are those given but for single views' errors; and the new origin `(3,)`.
+
+    Least absolute distance over the views `counted` (None: all). The origin of a solution is the mean of its points,
+    which beads on one surface put above the specimen; `shift` `(views, 2)` says where it was before. `flat`: weight of
+    the mean height being 0, where few views cannot tell it (1: until some 20° are covered).
+    """
+    n = len(poses.mag)
+    views, none = np.arange(n), np.zeros(n, np.int64)
+    rows = np.stack([predict(poses, unit[None], views, none) - poses.shift for unit in np.eye(3)], axis=2)
+    weight = np.ones(n) if counted is None else counted.astype(np.float64)
+    share, origin = weight, np.zeros(3)
+    for _ in range(FRAME_ROUNDS):
+        weighted = (share[:, None, None] * rows).reshape(-1, 3)
+        normal = weighted.T @ rows.reshape(-1, 3) + np.diag([0.0, 0.0, flat])
+        origin = np.asarray(np.linalg.pinv(normal) @ (weighted.T @ (shift - poses.shift).ravel()), np.float64)
+        share = weight / np.maximum(np.hypot(*(poses.shift + rows @ origin - shift).T), FRAME_NEAR_PX)
+    return poses._replace(shift=poses.shift + rows @ origin), origin
 
 
 # ---------------------------------------------------------------------------------------------------- minimisation
@@ -294,16 +318,13 @@ def _scales(length: Array, view: Index, n: int, floor_px: float) -> Array:
 
     Where few positions are left, half of them outliers, only the views around tell what is normal: hence the ceiling.
     """
-    scale = np.ones(n)
-    for i in range(n):
-        around = length[np.abs(view - i) <= SCALE_REACH]
-        if len(around) == 0:
-            continue
-        usual = float(np.median(around)) / RAYLEIGH_MEDIAN
-        own = length[view == i]
-        square = (np.median(own) / RAYLEIGH_MEDIAN) ** 2 if len(own) else 0.0
-        shrunk = np.sqrt((len(own) * square + SHRINKAGE * usual**2) / (len(own) + SHRINKAGE))
-        scale[i] = min(shrunk, SCALE_CEILING * usual)
+    own, around = np.zeros(n), np.zeros(n)
+    kernels.medians(length, view, np.int64(SCALE_REACH), own, around)
+    count = np.bincount(view, minlength=n)
+    usual = around / RAYLEIGH_MEDIAN
+    square = (own / RAYLEIGH_MEDIAN) ** 2
+    shrunk = np.sqrt((count * square + SHRINKAGE * usual**2) / (count + SHRINKAGE))
+    scale = np.where(around > 0, np.minimum(shrunk, SCALE_CEILING * usual), 1.0)
     return np.maximum(scale, floor_px)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from streamtomo.jit import kernel
 
 VIEW_PARAMETERS = 5
@@ -70,3 +72,21 @@ def normal_equations(
             grad_point[j, p] += w * (bx[p] * rx + by[p] * ry)
             for q in range(3):
                 by_point[j, p, q] += w * (bx[p] * bx[q] + by[p] * by[q])
+
+
+@kernel
+def medians(length: Any, view: Any, reach: Any, own: Any, around: Any) -> None:
+    """Medians of `length` `(n,)` over each view, and over the views up to `reach` away; 0 where there are none.
+
+    `own`, `around` `(views,)` float64, zeroed; `view` `(n,)` int64.
+    """
+    chosen = np.empty(length.size, np.float64)
+    for i in range(own.size):
+        for out, width in ((own, 0), (around, reach)):
+            count = 0
+            for k in range(length.size):
+                if abs(view[k] - i) <= width:
+                    chosen[count] = length[k]
+                    count += 1
+            if count > 0:
+                out[i] = np.median(chosen[:count])

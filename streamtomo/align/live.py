@@ -7,7 +7,8 @@ was found, both images seen through the same window: what only one of them shows
 A stretched view is right for one depth only. From one tilt to the next a feature at depth z moves by `parallax * z`
 against the rest, so the peak of a thick specimen is a row of peaks, and the highest of them is now this depth, now
 that: the alignment drifts. The repeated correlation is therefore limited to frequencies at which a specimen of
-`DEPTH` gives one peak, which lies at the mean depth of what is seen.
+`DEPTH` gives one peak, which lies at the mean depth of what is seen. What drift is left, patches take out
+(`live_patches`), each of which has one depth.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
+from streamtomo.align.live_patches import LivePatches
 from streamtomo.config import Align
 from streamtomo.model import Placement
 from streamtomo.resample import warp
@@ -36,13 +38,16 @@ TOGETHER = 5
 """Tilts whose sum is tried when no single one gives a clear peak."""
 USUAL_SHIFT = 0.03
 """Shifts between neighbouring tilts are mostly shorter than this fraction of the field."""
-REFINEMENTS = 2
+REFINEMENTS = 1
 NEAR_PX = 12.0
 """Search radius of the repeated correlation, live pixels."""
 DEPTH = 0.2
 """Depth of the specimen that is reckoned with, as a fraction of the field's longer side."""
 SMEAR = 0.25
 """Cycles over which the features of that depth may spread at the upper edge of the band."""
+LEAST_SCORE = 6.0
+"""A peak lower than this is no start for following patches."""
+PATCH_BAND = Band(0.01, 0.15)
 LOWEST_BAND = Band(low=0.01, high=0.02)
 """The band of the repeated correlation never shrinks below this."""
 
@@ -74,6 +79,7 @@ class LiveAligner:
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
+        self._patches = LivePatches(axis_deg, PATCH_BAND)
 
     def place(self, index: int, angle_deg: float, image: Image) -> Placement:
         """Find where the specimen lies in a binned image `(ny, nx)`; the first one defines the origin."""
@@ -87,7 +93,10 @@ class LiveAligner:
         if best is None:
             return Placement(shift_x=0.0, shift_y=0.0, score=0.0, ambiguity=0.0)
         neighbour = best.neighbours[0]
-        shift = self.binning * self._refined(best, angle_deg, image)
+        shift = self._refined(best, angle_deg, image)
+        if best.peak.score >= LEAST_SCORE:
+            shift = self._patches.place(index, _stretchable(angle_deg), image, shift)
+        shift = self.binning * shift
         step = shift - self.binning * self._views[neighbour].shift
         return Placement(
             shift_x=float(shift[0]),
@@ -103,10 +112,14 @@ class LiveAligner:
         """Take a placed tilt as a reference for those to come; the image is kept, not copied."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
         self._views[index] = _View(_stretchable(angle_deg), image, shift)
+        self._patches.accept(index, _stretchable(angle_deg), image, shift)
+        for other, moved in self._patches.shifts.items():
+            self._views[other] = self._views[other]._replace(shift=moved)
 
     def forget(self, index: int) -> None:
         """Drop a tilt from the references."""
         self._views.pop(index, None)
+        self._patches.forget(index)
 
     def _references(self, index: int, angle_deg: float) -> list[list[int]]:
         """Sets of accepted tilts to correlate with, in the order of trying.

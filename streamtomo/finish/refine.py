@@ -37,9 +37,8 @@ BARE_SHARE = 0.25
 """More views without two beads than this share, and the beads are not enough."""
 WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII = 0.5, 0.1
 """What fits worse than this is no gold."""
-PATCH_BAND = Band(0.01, 0.2)
+PATCH_BAND = Band(0.01, 0.1)
 PATCH_ROUNDS = 2
-ORIGIN_ROUNDS = 10
 
 
 class RefineView(Struct, frozen=True, kw_only=True):
@@ -163,7 +162,7 @@ def _alignment(
     points, total, heights = 0, None, None
     if solved.solution is not None and solved.tracks is not None:
         solution, measured = solved.solution, solved.tracks
-        poses, origin = _at_origin_of(solution.poses, start)
+        poses, origin = bundle.in_frame_of(solution.poses, start.shift)
         poses = _with_gaps_filled(poses, start, measured, solution.weights)
         heights = _heights(solution, measured, float(origin[2]), binning)
         residuals = [_residual(solution, measured, i, binning) for i in range(len(views))]
@@ -205,25 +204,6 @@ def _heights(solution: Solution, measured: Tracks, origin: float, binning: int) 
         return None
     z = binning * (solution.points[told, 2] - origin)
     return round(float(z.min()), 1), round(float(z.max()), 1)
-
-
-def _at_origin_of(poses: Poses, start: Poses) -> tuple[Poses, Array]:
-    """The solution moved so that its shifts are the start's but for single views' errors, and the new origin `(3,)`.
-
-    Least absolute distance. The origin of the points is their mean, which beads on one surface put above the specimen.
-    """
-    n = len(poses.mag)
-    views, none = np.arange(n), np.zeros(n, np.int64)
-    rows = np.stack([bundle.predict(poses, unit[None], views, none) - poses.shift for unit in np.eye(3)], axis=2)
-    weight: Array = np.ones(n)
-    origin: Array = np.zeros(3)
-    for _ in range(ORIGIN_ROUNDS):
-        root = np.sqrt(weight)[:, None, None]
-        away = root[..., 0] * (start.shift - poses.shift)
-        origin = np.asarray(np.linalg.lstsq((root * rows).reshape(-1, 3), away.ravel())[0], np.float64)
-        distance = np.hypot(*(poses.shift + rows @ origin - start.shift).T)
-        weight = np.asarray(1 / np.maximum(distance, 0.1), np.float64)
-    return poses._replace(shift=poses.shift + rows @ origin), origin
 
 
 def _with_gaps_filled(poses: Poses, start: Poses, measured: Tracks, weights: Array) -> Poses:

@@ -1,0 +1,200 @@
+"""Patches followed while the series runs: they take out the drift that placing view after view leaves.
+
+Each new view is measured against the views nearest in angle at some dozens of places; a bundle adjustment of all that
+was measured so far says where the view lies. The views placed before keep their places: the new one is put into their
+frame. Which views there are, and in which order they came, is all that the result depends on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.align import bundle, patches
+from streamtomo.align.basis import Freedoms
+from streamtomo.align.bundle import Poses
+from streamtomo.align.correlate import Band
+from streamtomo.align.patches import Finder, Frame, Sight
+
+Image = NDArray[np.float32]
+Array = NDArray[np.float64]
+
+SPACING = 0.85
+"""Distance between patches in patch sides."""
+REFERENCES = 3
+"""Views whose sum is the reference."""
+LEAST_FOUND = 5
+"""Fewer patches than this say nothing."""
+LEAST_SHARE = 0.4
+"""So many of the patches found must agree, or the view's first placement stands."""
+TELLING_VIEWS = 4
+"""A patch seen in fewer views fits whatever the shifts are: it would pass for the best of all."""
+SEEDED_SHARE = 0.6
+"""Where fewer of the grid's places have a patch, new ones begin."""
+POSITION_PX = 0.3
+"""Error that positions have at least."""
+
+
+class _Measured(NamedTuple):
+    """What was seen in a view that is not accepted yet."""
+
+    points: NDArray[np.int64]
+    xy: Array
+    shifts: dict[int, Array]
+    """Of all views, the new one included, by all that was measured."""
+
+
+class LivePatches:
+    """The patches of one series; lengths are live pixels."""
+
+    def __init__(self, axis_deg: float, band: Band) -> None:
+        self._axis_deg = axis_deg
+        self._band = band
+        self.shifts: dict[int, Array] = {}
+        """Where the specimen lies in each accepted view, by all that is known now."""
+        self._frames: dict[int, Frame] = {}
+        self._sights: dict[int, dict[int, Array]] = {}
+        """For each view the points seen in it."""
+        self._points = 0
+        self._finder: Finder | None = None
+        self._pending: dict[int, _Measured] = {}
+
+    def place(self, index: int, tilt_deg: float, image: Image, shift: Array) -> Array:
+        """Where the specimen lies in a view `(ny, nx)` that `shift` places roughly; `shift` where nothing tells."""
+        self._pending.pop(index, None)
+        frame = patches.frame_of(image, tilt_deg, self._axis_deg)
+        points, xy = self._measured(index, frame, shift)
+        if len(points) < LEAST_FOUND:
+            return shift
+        weight, shifts = self._solved(index, frame, points, xy, shift)
+        told = np.array([weight.get(int(point), -1.0) for point in points])
+        agreeing = int((told > 0.1).sum())
+        if agreeing < max(LEAST_FOUND, LEAST_SHARE * int((told >= 0).sum())):
+            return shift
+        kept = (told > 0.1) | (told < 0)
+        self._pending[index] = _Measured(points[kept], xy[kept], shifts)
+        return shifts[index]
+
+    def accept(self, index: int, tilt_deg: float, image: Image, shift: Array) -> None:
+        """Take a placed view in: what was measured in it counts from now on, and bare places get new patches."""
+        self._finder = self._finder or Finder(patches.size_for(image.shape), self._band)
+        measured = self._pending.pop(index, None)
+        self._frames[index] = patches.frame_of(image, tilt_deg, self._axis_deg)
+        self._sights[index] = {}
+        if measured is not None and np.allclose(measured.shifts[index], shift, atol=1e-6):
+            self._sights[index] = dict(zip(measured.points.tolist(), measured.xy, strict=True))
+            self.shifts.update(measured.shifts)
+        self.shifts[index] = shift
+        self._pending.clear()
+        self._seed(index)
+
+    def forget(self, index: int) -> None:
+        """Drop a view."""
+        for of_views in (self._frames, self.shifts, self._sights):
+            of_views.pop(index, None)
+        self._pending.clear()
+
+    # -- measuring -------------------------------------------------------------------------------------------------
+
+    def _measured(self, index: int, frame: Frame, shift: Array) -> tuple[NDArray[np.int64], Array]:
+        """Points found in a new view, and where."""
+        near = self._nearest(index, frame.tilt_deg)
+        if self._finder is None or not near:
+            return np.zeros(0, np.int64), np.zeros((0, 2))
+        known = sorted({point for view in near for point in self._sights[view]})
+        expected = self._expected(near, known, frame.tilt_deg, shift)
+        points, xy = [], []
+        for point, place in zip(known, expected, strict=True):
+            sights = [Sight(self._frames[v], self._sights[v][point]) for v in near if point in self._sights[v]]
+            if not self._finder.covers(frame, place):
+                continue
+            sight = self._finder.find(sights[:REFERENCES], frame, place)
+            if sight is not None:
+                points.append(point)
+                xy.append(sight.xy)
+        return np.array(points, np.int64), np.array(xy).reshape(-1, 2)
+
+    def _nearest(self, index: int, tilt_deg: float) -> list[int]:
+        """Other views, the nearest in angle first; twice as many as are needed, as not every patch is in each."""
+        others = [view for view in self._frames if view != index]
+        return sorted(others, key=lambda v: (abs(self._frames[v].tilt_deg - tilt_deg), -v))[: 2 * REFERENCES]
+
+    def _expected(self, near: list[int], known: list[int], tilt_deg: float, shift: Array) -> Array:
+        """Where the points should be seen `(n, 2)`: from the solved points, or else flat from the nearest view."""
+        poses = self._poses([*near, None], tilt_deg, shift)
+        points = np.zeros((len(known), 3))
+        for n, point in enumerate(known):
+            rows = [(i, self._sights[v][point]) for i, v in enumerate(near) if point in self._sights[v]]
+            points[n] = _point(poses, [i for i, _ in rows], np.array([xy for _, xy in rows]), self._size)
+        return bundle.predict(poses, points, np.full(len(known), len(near)), np.arange(len(known)))
+
+    @property
+    def _size(self) -> int:
+        assert self._finder is not None
+        return self._finder.size
+
+    def _seed(self, index: int) -> None:
+        """New patches at the grid's places that have none, where there are many of these."""
+        assert self._finder is not None
+        there = np.array(list(self._sights[index].values())).reshape(-1, 2)
+        places = patches.grid(self._frames[index].image.shape, self._size, SPACING)
+        if len(there):
+            nearest = np.hypot(*(places[:, None] - there).transpose(2, 0, 1)).min(1)
+            bare = places[nearest > 0.7 * SPACING * self._size]
+        else:
+            bare = places
+        if len(bare) > (1 - SEEDED_SHARE) * len(places):
+            for place in bare:
+                self._sights[index][self._points] = place
+                self._points += 1
+
+    # -- solving ---------------------------------------------------------------------------------------------------
+
+    def _poses(self, views: list[int | None], tilt_deg: float, shift: Array) -> Poses:
+        """Views as placed; None stands for the new one."""
+        tilts = [tilt_deg if v is None else self._frames[v].tilt_deg for v in views]
+        shifts = [shift if v is None else self.shifts[v] for v in views]
+        n = len(views)
+        return Poses(np.array(tilts), np.full(n, self._axis_deg), np.ones(n), np.array(shifts).reshape(n, 2))
+
+    def _solved(
+        self, index: int, frame: Frame, points: NDArray[np.int64], xy: Array, shift: Array
+    ) -> tuple[dict[int, float], dict[int, Array]]:
+        """Bundle adjustment with a new view: weights of the points that tell in it, shifts of all in their frame."""
+        views = [view for view in self._frames if view != index]
+        rows = [(i, point, place) for i, v in enumerate(views) for point, place in self._sights[v].items()]
+        rows += [(len(views), int(point), place) for point, place in zip(points, xy, strict=True)]
+        seen = Counter(point for _, point, _ in rows)
+        least = min(TELLING_VIEWS, len(views) + 1)
+        rows = [row for row in rows if seen[row[1]] >= least]
+        number = {point: n for n, point in enumerate(sorted({point for _, point, _ in rows}))}
+        tracks = bundle.make_tracks(
+            np.array([i for i, _, _ in rows]),
+            np.array([number[point] for _, point, _ in rows]),
+            np.array([place for _, _, place in rows]),
+        )
+        start = self._poses([*views, None], frame.tilt_deg, shift)
+        solution = bundle.solve(tracks, start, Freedoms(axis="fixed"), floor_px=POSITION_PX)
+        others = np.arange(len(start.mag)) < len(views)
+        poses, _ = bundle.in_frame_of(solution.poses, start.shift, others, flat=1.0)
+        weights = {row[1]: float(w) for row, w in zip(rows, solution.weights, strict=True) if row[0] == len(views)}
+        return weights, dict(zip([*views, index], poses.shift, strict=True))
+
+
+def _point(poses: Poses, views: list[int], xy: Array, size: int) -> Array:
+    """A point `(3,)` from its positions in some views, the nearest first; its height is within a patch's side."""
+    terms = geometry.tilt_terms(poses.tilt_deg[views])
+    aligned = np.array(
+        [
+            geometry.apply(geometry.raw_to_aligned(float(poses.axis_deg[i]), poses.shift[i]), place[None])[0]
+            for i, place in zip(views, xy, strict=True)
+        ]
+    )
+    rows = np.stack([terms.cos, terms.sin], axis=1)
+    prior = np.diag([0.0, (1.0 / size) ** 2])
+    x, z = np.linalg.solve(rows.T @ rows + prior, rows.T @ aligned[:, 0])
+    return np.array([x, aligned[0, 1], z])
