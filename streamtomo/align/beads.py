@@ -54,12 +54,11 @@ def find_shape(images: Sequence[Image], radius_px: float | None) -> BeadShape:
     """Size (unless given) and polarity of the strongest compact extrema of some views of low tilt."""
     radii = [radius_px] if radius_px else _radii(images[0].shape)
     spectra = [_spectrum(image) for image in images]
-    scores = {
-        (radius, sign): float(np.mean([_score(spectrum, image.shape, radius, sign) for spectrum, image in pairs]))
-        for pairs in [list(zip(spectra, images, strict=True))]
-        for radius in radii
-        for sign in (-1.0, 1.0)
-    }
+    scores: dict[tuple[float, float], float] = {}
+    for radius in radii:
+        both = [_scores(spectrum, image.shape, radius) for spectrum, image in zip(spectra, images, strict=True)]
+        for sign, of_views in zip((-1.0, 1.0), zip(*both, strict=True), strict=True):
+            scores[radius, sign] = float(np.mean(of_views))
     return BeadShape(*max(scores, key=lambda key: scores[key]))
 
 
@@ -118,13 +117,16 @@ def _extrema(response: Any, reach: Any, margin: Any, floor: Any, out: Any) -> An
     return count
 
 
-def _score(spectrum: NDArray[np.complex64], shape_yx: tuple[int, ...], radius: float, sign: float) -> float:
-    """Mean of the strongest extrema at one size, above what noise does."""
-    response = filtered(spectrum, shape_yx, BeadShape(radius, sign))
+def _scores(spectrum: NDArray[np.complex64], shape_yx: tuple[int, ...], radius: float) -> tuple[float, float]:
+    """Mean of the strongest dark and bright extrema at one size, above what noise does."""
+    response = filtered(spectrum, shape_yx, BeadShape(radius, -1.0))
     floor = NOISE_LIMIT * _sd(response)
-    found = extrema(response, radius, np.float32(floor))
-    values = np.sort(response[found[:, 1], found[:, 0]])[-STRONGEST:]
-    return float((values - floor).sum()) / STRONGEST
+    scores = []
+    for answer in (response, -response):
+        found = extrema(answer, radius, np.float32(floor))
+        values = np.sort(answer[found[:, 1], found[:, 0]])[-STRONGEST:]
+        scores.append(float((values - floor).sum()) / STRONGEST)
+    return scores[0], scores[1]
 
 
 def _radii(shape_yx: tuple[int, ...]) -> list[float]:

@@ -8,7 +8,7 @@ A stretched view is right for one depth only. From one tilt to the next a featur
 against the rest, so the peak of a thick specimen is a row of peaks, and the highest of them is now this depth, now
 that: the alignment drifts. The repeated correlation is therefore limited to frequencies at which a specimen of
 `DEPTH` gives one peak, which lies at the mean depth of what is seen. What drift is left, patches take out
-(`live_patches`), each of which has one depth.
+(`patch_tracks`), each of which has one depth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
-from streamtomo.align.live_patches import LivePatches
+from streamtomo.align.patch_tracks import PatchTracks
 from streamtomo.config import Align
 from streamtomo.model import Placement
 from streamtomo.resample import warp
@@ -79,7 +79,7 @@ class LiveAligner:
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
-        self._patches = LivePatches(axis_deg, PATCH_BAND)
+        self._patches = PatchTracks(axis_deg, PATCH_BAND)
 
     def place(self, index: int, angle_deg: float, image: Image) -> Placement:
         """Find where the specimen lies in a binned image `(ny, nx)`; the first one defines the origin."""

@@ -13,11 +13,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.align import bead_fit, beads, bundle, patches, remeasure, tracks
+from streamtomo.align import bead_fit, beads, bundle, remeasure, tracks
 from streamtomo.align.basis import Freedoms
 from streamtomo.align.bundle import Poses, Solution, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.freedoms import solve_freely
+from streamtomo.align.patch_tracks import PatchTracks
 from streamtomo.model import AlignedView, Alignment
 
 Array = NDArray[np.float64]
@@ -37,8 +38,13 @@ BARE_SHARE = 0.25
 """More views without two beads than this share, and the beads are not enough."""
 WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII = 0.5, 0.1
 """What fits worse than this is no gold."""
-PATCH_BAND = Band(0.01, 0.1)
-PATCH_ROUNDS = 2
+PATCH_SIDE_PX = 600
+"""Patches are followed in images whose longer side is about this."""
+PATCH_BAND = Band(0.01, 0.15)
+PATCH_VIEWS = 6
+"""Views in which a patch must be found."""
+PATCH_ERROR_PX = 0.5
+"""Error of a patch's position that the noise does not explain."""
 
 
 class RefineView(Struct, frozen=True, kw_only=True):
@@ -138,16 +144,27 @@ def _lacking(positions: Tracks, n: int) -> str:
 
 
 def _by_patches(images: Sequence[Image], start: Poses) -> _Solved:
-    poses, solution, followed = start, None, None
-    for _ in range(PATCH_ROUNDS):
-        followed = patches.follow(images, poses, PATCH_BAND)
-        if len(np.unique(followed.view)) < len(images) // 2:
-            return _Solved(None, None, "patches could not be followed")
-        # Neighbouring views of a patch err together: a left-out error cannot tell more freedoms from this.
-        solution = bundle.solve(followed, start, Freedoms())
-        poses = solution.poses
-    assert solution is not None
-    return _Solved(solution, followed, f"{len(solution.points)} patches")
+    factor = max(1, round(max(images[0].shape) / PATCH_SIDE_PX))
+    followed = PatchTracks(float(start.axis_deg[0]), PATCH_BAND)
+    for i in np.argsort(np.abs(start.tilt_deg), kind="stable").tolist():
+        small, offset = _shrunk(images[i], factor)
+        tilt_deg, shift = float(start.tilt_deg[i]), start.shift[i] / factor + offset
+        followed.accept(i, tilt_deg, small, followed.place(i, tilt_deg, small, shift))
+    measured = followed.tracks(PATCH_VIEWS)
+    measured = measured._replace(xy=factor * (measured.xy - offset))
+    if len(np.unique(measured.view)) < len(images) // 2:
+        return _Solved(None, None, "patches could not be followed")
+    # Neighbouring views of a patch err together: a left-out error cannot tell more freedoms from this.
+    solution = bundle.solve(measured, start, Freedoms(), floor_px=PATCH_ERROR_PX)
+    return _Solved(solution, measured, f"{len(solution.points)} patches")
+
+
+def _shrunk(image: Image, factor: int) -> tuple[Image, Array]:
+    """Block means of an image, and where its centre lies in them, relative to theirs."""
+    ny, nx = (n // factor for n in image.shape)
+    blocks = image[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
+    offset = [(n - m * factor) / (2 * factor) for n, m in zip(image.shape[::-1], (nx, ny), strict=True)]
+    return np.ascontiguousarray(blocks.mean(axis=(1, 3), dtype=np.float32)), np.array(offset)
 
 
 # -- results -------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def error(found, sample):
 def test_the_drift_of_a_thick_specimen_is_taken_out(order, monkeypatch):
     sample = series()
     followed = error(placed(LiveAligner(Align(), AXIS, 1), sample, order), sample)
-    monkeypatch.setattr("streamtomo.align.live_patches.LEAST_FOUND", 10_000)
+    monkeypatch.setattr("streamtomo.align.patch_tracks.LEAST_FOUND", 10_000)
     views_only = error(placed(LiveAligner(Align(), AXIS, 1), sample, order), sample)
     assert followed < 1.2
     assert followed < 0.7 * views_only

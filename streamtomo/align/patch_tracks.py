@@ -1,8 +1,9 @@
-"""Patches followed while the series runs: they take out the drift that placing view after view leaves.
+"""Patches followed from view to view: they take out the drift that placing view after view leaves.
 
-Each new view is measured against the views nearest in angle at some dozens of places; a bundle adjustment of all that
-was measured so far says where the view lies. The views placed before keep their places: the new one is put into their
-frame. Which views there are, and in which order they came, is all that the result depends on.
+The live alignment and, where there is no gold, the final one stand on them. Each new view is measured against the views
+nearest in angle at some dozens of places; a bundle adjustment of all that was measured so far says where the view lies.
+The views placed before keep their frame: the new one is put into it. Which views there are, and in which order they
+came, is all that the result depends on.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align import bundle, patches
 from streamtomo.align.basis import Freedoms
-from streamtomo.align.bundle import Poses
+from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.patches import Finder, Frame, Sight
+from streamtomo.align.tracks import without_short
 
 Image = NDArray[np.float32]
 Array = NDArray[np.float64]
 
-SPACING = 0.85
-"""Distance between patches in patch sides."""
 REFERENCES = 3
 """Views whose sum is the reference."""
 LEAST_FOUND = 5
@@ -48,8 +48,8 @@ class _Measured(NamedTuple):
     """Of all views, the new one included, by all that was measured."""
 
 
-class LivePatches:
-    """The patches of one series; lengths are live pixels."""
+class PatchTracks:
+    """The patches of one series; lengths are pixels of the images given."""
 
     def __init__(self, axis_deg: float, band: Band) -> None:
         self._axis_deg = axis_deg
@@ -98,6 +98,16 @@ class LivePatches:
             of_views.pop(index, None)
         self._pending.clear()
 
+    def tracks(self, least_views: int) -> Tracks:
+        """All positions of patches seen in enough views, relative to each image's centre."""
+        rows = [(view, point, xy) for view, sights in self._sights.items() for point, xy in sights.items()]
+        tracks = bundle.make_tracks(
+            np.array([view for view, _, _ in rows]),
+            np.array([point for _, point, _ in rows]),
+            np.array([xy for _, _, xy in rows]),
+        )
+        return without_short(tracks, least_views)
+
     # -- measuring -------------------------------------------------------------------------------------------------
 
     def _measured(self, index: int, frame: Frame, shift: Array) -> tuple[NDArray[np.int64], Array]:
@@ -141,10 +151,10 @@ class LivePatches:
         """New patches at the grid's places that have none, where there are many of these."""
         assert self._finder is not None
         there = np.array(list(self._sights[index].values())).reshape(-1, 2)
-        places = patches.grid(self._frames[index].image.shape, self._size, SPACING)
+        places = patches.grid(self._frames[index].image.shape, self._size)
         if len(there):
             nearest = np.hypot(*(places[:, None] - there).transpose(2, 0, 1)).min(1)
-            bare = places[nearest > 0.7 * SPACING * self._size]
+            bare = places[nearest > 0.7 * patches.SPACING * self._size]
         else:
             bare = places
         if len(bare) > (1 - SEEDED_SHARE) * len(places):
