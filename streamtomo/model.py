@@ -131,6 +131,9 @@ class Alignment(Struct, frozen=True, kw_only=True):
     left_out: tuple[LeftOut, ...] = ()
     residual_px: float | None = None
     """RMS over all points used, in raw pixels."""
+    error_px: float | None = None
+    """Expected error of a view's shift (RMS distance), from the covariance of the beads' positions, in raw pixels; None
+    for patches, whose positions err together."""
     points: int = 0
     """Measured positions used."""
     heights_px: tuple[float, float] | None = None

@@ -11,7 +11,7 @@ from streamtomo.resample import warp
 
 def test_a_slab_is_held_with_a_margin():
     series = simulated(beads=12, size=512, error_px=0.0)
-    alignment = refine(series.views, axis_deg=20.0, binning=1, pixel_size_A=10.8, bead_nm=None, method="auto")
+    alignment = refine(series.views, axis_deg=20.0, binning=1, pixel_size_A=10.8, bead_nm=None, method="auto").alignment
     stack = np.stack(
         [
             warp(view.image, transform, (512, 512))

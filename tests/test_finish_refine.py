@@ -9,7 +9,11 @@ from streamtomo import geometry
 from streamtomo.finish.refine import refine
 
 
-def refined(series, method="auto", axis=None, bead_nm=None, views=None):
+def refined(series, *arguments, **options):
+    return with_beads(series, *arguments, **options).alignment
+
+
+def with_beads(series, method="auto", axis=None, bead_nm=None, views=None):
     plan = series.series.plan
     return refine(
         views or series.views,
@@ -28,6 +32,7 @@ def test_beads_take_the_errors_of_the_live_placements_out():
     assert alignment_error(live, series.true) > 1.0
     assert alignment_error(final, series.true) < 0.06
     assert final.residual_px < 0.15
+    assert 0.5 < alignment_error(final, series.true) / final.error_px < 2.0
     assert all(view.residual_px is not None for view in final.views)
     assert "beads" in final.note
 
@@ -111,3 +116,15 @@ def test_views_come_out_in_ascending_tilt():
     series = simulated()
     final = refined(series, views=series.views[::-1])
     assert [view.index for view in final.views] == list(range(len(series.views)))
+
+
+def test_the_beads_come_with_it():
+    series = simulated()
+    alignment, found = with_beads(series)
+    assert len(found.view) == alignment.points
+    assert len(found.points) == found.point.max() + 1
+    for row in (0, 15, 30):
+        true = series.true[row].raw(series.beads_px)
+        here = found.xy[found.view == row]
+        assert np.hypot(*(here[:, None] - true).transpose(2, 0, 1)).min(1).max() < 0.5
+    assert with_beads(series, "coarse").beads is None

@@ -17,7 +17,13 @@ from streamtomo.align.bundle import Poses, Solution, Tracks, residuals_of, solve
 FOLDS = 5
 LEAST_GAIN = 0.005
 """Share by which the left-out error must fall for a freedom to stay."""
-NEXT: dict[Freedom, Freedom] = {"fixed": "smooth", "one": "smooth", "smooth": "each"}
+NEXT: dict[Freedom, tuple[Freedom, ...]] = {
+    "fixed": ("smooth", "each"),
+    "one": ("smooth", "each"),
+    "smooth": ("each",),
+    "each": (),
+}
+"""Errors may be smooth over the views, or each view's own: then a smooth curve gains nothing, and is no way to go."""
 
 
 class Validated(NamedTuple):
@@ -75,13 +81,9 @@ def _folds(tracks: Tracks) -> NDArray[np.int64]:
 
 
 def _steps(freedoms: Freedoms) -> list[Freedoms]:
-    """All sets with one more freedom."""
-    axis, tilt, mag = (NEXT.get(kind) for kind in freedoms)
-    steps = []
-    if axis:
-        steps.append(freedoms._replace(axis=axis))
-    if tilt:
-        steps.append(freedoms._replace(tilt=tilt))
-    if mag:
-        steps.append(freedoms._replace(mag=mag))
-    return steps
+    """All sets in which one parameter has more freedom."""
+    return [
+        Freedoms(**{**freedoms._asdict(), name: more})
+        for name, kind in freedoms._asdict().items()
+        for more in NEXT[kind]
+    ]

@@ -14,10 +14,15 @@ from streamtomo.geometry import Array
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all; raises OutputError."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; raises OutputError."""
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with part.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -21,9 +21,9 @@ from streamtomo import __version__, geometry
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
 from streamtomo.errors import AlignmentError, InputError, OutputError
-from streamtomo.export import imod, mrc
+from streamtomo.export import fiducials, imod, mrc
 from streamtomo.finish.depth import deep_enough, default_depth, find_depth
-from streamtomo.finish.refine import RefineView, refine
+from streamtomo.finish.refine import Beads, Refined, RefineView, refine
 from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
 from streamtomo.publish.pictures import to_grey, write_png
@@ -83,9 +83,10 @@ def run(job: FinishJob, say: Say) -> FinishDone:
     step("clean", 0.0)
     views, left_out, binning = clean(job)
     step("align", 0.25)
-    alignment = align(job, views, left_out, binning)
+    alignment, beads = align(job, views, left_out, binning)
     views = _aligned_only(views, alignment)
     write_alignment(job, folder, views, alignment)
+    told = write_beads(job, folder, views, beads)
     step("stack", 0.5)
     stack = aligned_stack(views, alignment, binning)
     write_stack(job, folder, stack, binning)
@@ -95,7 +96,7 @@ def run(job: FinishJob, say: Say) -> FinishDone:
     pictures = write_pictures(job, folder, sections, stack)
     check(job, folder, stack.shape, tomogram)
     suffixes = (".rawtlt", ".prexg", ".xf", ".tlt", "_ali.mrc", "_rec.mrc", "_views.json", "_summary.json")
-    files = tuple(str(folder / f"{job.series}{suffix}") for suffix in suffixes) + pictures
+    files = tuple(str(folder / f"{job.series}{suffix}") for suffix in (*suffixes, *told)) + pictures
     done = FinishDone(
         series=job.series,
         seconds=round(time.monotonic() - start, 2),
@@ -161,7 +162,7 @@ def _prepared(job: FinishJob, tilt: Tilt, binning: int) -> NDArray[np.float32]:
     return prepare(raw, binning, job.settings.correct.outlier_sigma)[0]
 
 
-def align(job: FinishJob, views: Sequence[View], left_out: Sequence[LeftOut], binning: int) -> Alignment:
+def align(job: FinishJob, views: Sequence[View], left_out: Sequence[LeftOut], binning: int) -> Refined:
     """The final alignment, with the views left out before and those that it left out itself."""
     inputs = [
         RefineView(
@@ -172,7 +173,7 @@ def align(job: FinishJob, views: Sequence[View], left_out: Sequence[LeftOut], bi
         )
         for view in views
     ]
-    alignment = refine(
+    refined = refine(
         inputs,
         axis_deg=job.axis_deg,
         binning=binning,
@@ -180,7 +181,9 @@ def align(job: FinishJob, views: Sequence[View], left_out: Sequence[LeftOut], bi
         bead_nm=job.settings.specimen.bead_nm,
         method=job.settings.final.align,
     )
-    return msgspec.structs.replace(alignment, left_out=(*left_out, *alignment.left_out))
+    alignment = refined.alignment
+    alignment = msgspec.structs.replace(alignment, left_out=(*left_out, *alignment.left_out))
+    return refined._replace(alignment=alignment)
 
 
 def _aligned_only(views: Sequence[View], alignment: Alignment) -> list[View]:
@@ -204,6 +207,20 @@ def write_alignment(job: FinishJob, folder: Path, views: Sequence[View], alignme
     imod.write_transforms(stem.with_name(f"{job.series}.prexg"), coarse)
     imod.write_transforms(stem.with_name(f"{job.series}.xf"), transforms(alignment))
     imod.write_text(stem.with_name(f"{job.series}_views.json"), views_table(job, views, alignment))
+
+
+def write_beads(job: FinishJob, folder: Path, views: Sequence[View], beads: Beads | None) -> tuple[str, ...]:
+    """`.fid fid.xyz .resid` of an alignment by beads, their suffixes; those of an earlier one are removed."""
+    suffixes = (".fid", "fid.xyz", ".resid")
+    if beads is None:
+        for suffix in suffixes:
+            (folder / f"{job.series}{suffix}").unlink(missing_ok=True)
+        return ()
+    image = views[0].tilt.image
+    shifts = -np.array([(view.placement.shift_x, view.placement.shift_y) for view in views])
+    stack = fiducials.Stack(image.nx, image.ny, shifts, job.pixel_size_A)
+    fiducials.write_fiducials(folder, job.series, fiducials.Fiducials(*beads), stack)
+    return suffixes
 
 
 def views_table(job: FinishJob, views: Sequence[View], alignment: Alignment) -> str:

@@ -58,6 +58,24 @@ class RefineView(Struct, frozen=True, kw_only=True):
     """Where the specimen lies, raw pixels."""
 
 
+class Beads(NamedTuple):
+    """Measured positions that the alignment rests on, raw pixels: see `export.fiducials`."""
+
+    view: NDArray[np.int64]
+    """Which of the views in ascending tilt, `(n,)`."""
+    point: NDArray[np.int64]
+    xy: Array
+    residual: Array
+    points: Array
+
+
+class Refined(NamedTuple):
+    """The alignment, and the beads if it is by beads."""
+
+    alignment: Alignment
+    beads: Beads | None = None
+
+
 class _Solved(NamedTuple):
     """A solution with its measured positions, or why there is none."""
 
@@ -74,7 +92,7 @@ def refine(
     pixel_size_A: float | None,
     bead_nm: float | None,
     method: Method,
-) -> Alignment:
+) -> Refined:
     """Align the views, in ascending tilt; what cannot be refined keeps its live placement, and the note says why."""
     ordered = sorted(views, key=lambda view: (view.angle_deg, view.index))
     images = [view.image for view in ordered]
@@ -172,30 +190,47 @@ def _shrunk(image: Image, factor: int) -> tuple[Image, Array]:
 
 def _alignment(
     views: Sequence[RefineView], method: str, start: Poses, solved: _Solved, binning: int, notes: Sequence[str]
-) -> Alignment:
+) -> Refined:
     """Poses in raw pixels, with the specimen's origin where the live placements had it."""
     poses = start
     residuals: list[float | None] = [None] * len(views)
-    points, total, heights = 0, None, None
+    points, total, heights, error, found = 0, None, None, None, None
     if solved.solution is not None and solved.tracks is not None:
         solution, measured = solved.solution, solved.tracks
         poses, origin = bundle.in_frame_of(solution.poses, start.shift)
         poses = _with_gaps_filled(poses, start, measured, solution.weights)
+        found = _beads(solution, measured, origin, binning) if method == "beads" else None
         heights = _heights(solution, measured, float(origin[2]), binning)
         residuals = [_residual(solution, measured, i, binning) for i in range(len(views))]
+        error = round(binning * float(np.sqrt((solution.error**2).mean())), 4) if method == "beads" else None
         points, total = int((solution.weights > 0).sum()), round(solution.rms(measured) * binning, 4)
     rows = [
         AlignedView(index=view.index, tilt_deg=float(poses.tilt_deg[i]), xf=_xf(poses, i, binning), residual_px=rest)
         for i, (view, rest) in enumerate(zip(views, residuals, strict=True))
     ]
-    return Alignment(
+    alignment = Alignment(
         method=method,
         axis_deg=float(poses.axis_deg.mean()),
         views=tuple(rows),
         residual_px=total,
+        error_px=error,
         points=points,
         heights_px=heights,
         note="; ".join(notes),
+    )
+    return Refined(alignment, found)
+
+
+def _beads(solution: Solution, measured: Tracks, origin: Array, binning: int) -> Beads:
+    """The positions that count, and the beads they belong to, numbered without gaps."""
+    kept = solution.weights > 0
+    numbers, point = np.unique(measured.point[kept], return_inverse=True)
+    return Beads(
+        view=measured.view[kept],
+        point=np.asarray(point, np.int64),
+        xy=binning * measured.xy[kept],
+        residual=binning * solution.residuals[kept],
+        points=binning * (solution.points[numbers] - origin),
     )
 
 
