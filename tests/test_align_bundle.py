@@ -136,3 +136,12 @@ def test_moving_the_origin_changes_no_prediction():
     tracks, truth, points, _, _ = series(8)
     poses, moved = bundle.move_origin(truth, points, np.array([5.0, -3.0, 20.0]))
     assert bundle.residuals_of(tracks, poses, moved) == pytest.approx(bundle.residuals_of(tracks, truth, points))
+
+
+def test_errors_of_single_views_are_found_though_no_curve_is():
+    """A stage that errs anew at every tilt: a smooth curve would gain nothing."""
+    tracks, truth, _, start, _ = series(8, noise=0.1)
+    error = np.random.default_rng(8).normal(0, 0.3, len(start.mag))
+    found = solve_freely(tracks, start._replace(tilt_deg=start.tilt_deg + error))
+    assert found.solution.freedoms.tilt == "each"
+    assert np.abs(found.solution.poses.tilt_deg - truth.tilt_deg).std() < 0.1
