@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
 from streamtomo.align.patch_tracks import PatchTracks
+from streamtomo.align.shade import unshaded
 from streamtomo.config import Align
 from streamtomo.model import Placement
 from streamtomo.resample import warp
@@ -79,11 +80,13 @@ class LiveAligner:
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
+        self._last: tuple[Image, Image] | None = None
         self._patches = PatchTracks(axis_deg, PATCH_BAND)
 
     def place(self, index: int, angle_deg: float, image: Image) -> Placement:
         """Find where the specimen lies in a binned image `(ny, nx)`; the first one defines the origin."""
         best: _Found | None = None
+        image = self._unshaded(image)
         for neighbours in self._references(index, angle_deg):
             found = self._search(neighbours, angle_deg, image)
             if best is None or found.peak.score > best.peak.score:
@@ -109,8 +112,9 @@ class LiveAligner:
         )
 
     def accept(self, index: int, angle_deg: float, image: Image, placement: Placement) -> None:
-        """Take a placed tilt as a reference for those to come; the image is kept, not copied."""
+        """Take a placed tilt as a reference for those to come; the image is kept."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
+        image = self._unshaded(image)
         self._views[index] = _View(_stretchable(angle_deg), image, shift)
         self._patches.accept(index, _stretchable(angle_deg), image, shift)
         for other, moved in self._patches.shifts.items():
@@ -120,6 +124,12 @@ class LiveAligner:
         """Drop a tilt from the references."""
         self._views.pop(index, None)
         self._patches.forget(index)
+
+    def _unshaded(self, image: Image) -> Image:
+        """The image without shadows; the answer for the image asked for last is kept."""
+        if self._last is None or self._last[0] is not image:
+            self._last = (image, unshaded(image))
+        return self._last[1]
 
     def _references(self, index: int, angle_deg: float) -> list[list[int]]:
         """Sets of accepted tilts to correlate with, in the order of trying.

@@ -19,6 +19,7 @@ from streamtomo.align.bundle import Poses, Solution, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.freedoms import solve_freely
 from streamtomo.align.patch_tracks import PatchTracks
+from streamtomo.align.shade import unshaded
 from streamtomo.model import AlignedView, Alignment
 
 Array = NDArray[np.float64]
@@ -165,7 +166,7 @@ def _by_patches(images: Sequence[Image], start: Poses) -> _Solved:
     factor = max(1, round(max(images[0].shape) / PATCH_SIDE_PX))
     followed = PatchTracks(float(start.axis_deg[0]), PATCH_BAND)
     for i in np.argsort(np.abs(start.tilt_deg), kind="stable").tolist():
-        small, offset = _shrunk(images[i], factor)
+        small, offset = _shrunk(unshaded(images[i]), factor)
         tilt_deg, shift = float(start.tilt_deg[i]), start.shift[i] / factor + offset
         followed.accept(i, tilt_deg, small, followed.place(i, tilt_deg, small, shift))
     measured = followed.tracks(PATCH_VIEWS)
