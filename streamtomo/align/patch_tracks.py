@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 REFERENCES = 3
 """Views whose sum is the reference."""
-LEAST_FOUND = 5
+LEAST_FOUND = 4
 """Fewer patches than this say nothing."""
 LEAST_SHARE = 0.4
 """So many of the patches found must agree, or the view's first placement stands."""
@@ -151,7 +151,8 @@ class PatchTracks:
         """New patches at the grid's places that have none, where there are many of these."""
         assert self._finder is not None
         there = np.array(list(self._sights[index].values())).reshape(-1, 2)
-        places = patches.grid(self._frames[index].image.shape, self._size)
+        image = self._frames[index].image
+        places = patches.with_contrast(image, patches.grid(image.shape, self._size), self._size)
         if len(there):
             nearest = np.hypot(*(places[:, None] - there).transpose(2, 0, 1)).min(1)
             bare = places[nearest > 0.7 * patches.SPACING * self._size]

@@ -29,6 +29,10 @@ COVERED = 0.8
 """A patch is followed while so much of its side is in the view."""
 REACH_PX = 10.0
 LEAST_SCORE = 4.0
+COARSE = 4
+"""Pixels of noise that are averaged before a patch's contrast is measured."""
+LEAST_CONTRAST = 0.15
+"""A patch with less than this share of the best one's contrast is empty."""
 LOW_BAND = 1.5
 """Lower edge of the band, in cycles per patch."""
 
@@ -100,3 +104,16 @@ def grid(shape_yx: tuple[int, ...], size: int) -> Array:
         half = max(0.0, (n - 1.1 * size) / 2)
         sides.append(np.linspace(-half, half, max(1, int(2 * half / (SPACING * size)) + 1)))
     return np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+
+
+def with_contrast(image: Image, places: Array, size: int) -> Array:
+    """Those of the places `(n, 2)` whose patch shows something, measured by the one that shows most."""
+    ny, nx = (n // COARSE for n in image.shape)
+    small = image[: ny * COARSE, : nx * COARSE].reshape(ny, COARSE, nx, COARSE).mean(axis=(1, 3), dtype=np.float32)
+    half = max(1, size // (2 * COARSE))
+    corners = (places + np.array(image.shape[::-1]) / 2) // COARSE
+    contrast = np.zeros(len(places))
+    for n, (x, y) in enumerate(corners.astype(int)):
+        contrast[n] = small[max(0, y - half) : y + half, max(0, x - half) : x + half].std()
+    showing: Array = places[contrast >= LEAST_CONTRAST * contrast.max(initial=0.0)]
+    return showing

@@ -131,15 +131,17 @@ def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) ->
     found = tracks.find_tracks(candidates, start, search)
     if found is None:
         return _Solved(None, None, "no beads found")
-    solution, measured = found.solution, found.tracks
+    solution = found.solution
     size = len(bead_fit.sphere_profile(shape.radius_px))
     for _ in range(MEASUREMENTS):
         profile = remeasure.profile_at(images, solution, shape, size)
-        positions = remeasure.measure(images, solution, shape, profile)
-        lacking = _lacking(positions, len(images))
+        for clear in remeasure.CLEAR_RADII:
+            measured = remeasure.measure(images, solution, shape, profile, clear)
+            lacking = _lacking(measured, len(images))
+            if not lacking:
+                break
         if lacking:
             return _Solved(None, None, lacking)
-        measured = positions
         solution = bundle.solve(measured, start)
     solution = solve_freely(measured, start).solution
     limit = max(WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII * shape.radius_px)
