@@ -16,14 +16,18 @@ from rich.text import Text
 
 from streamtomo.messages import Picture
 from streamtomo.publish.halfblocks import HalfBlocks
+from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, SessionState, TiltRow
 
 REFRESH_S = 0.25
 LATE_S = 4.0
 """A heartbeat older than this is shown as trouble."""
 STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", ".": "dim"}
+RED = frozenset("BF")
 STATE_STYLES = {"collecting": "cyan", "finishing": "magenta", "finished": "green", "failed": "bold red"}
 JUDGED_STYLES = {"good": "green", "watch": "yellow", "reject": "bold red"}
+LONGEST_NAME = 20
+"""Cells for the name of a series; what is longer is cut."""
 ROOM_FOR_ALL = 58
 """Width of the tilt table from which all its columns are shown."""
 STAGES = ("wait", "read", "correct", "align", "judge", "reconstruct", "show", "total")
@@ -42,7 +46,7 @@ def render(state: SessionState, width: int, height: int, now: float) -> Renderab
         parts.append(_detail(active, width, left, now))
     elif active is None:
         waiting = state.heartbeat.waiting_for if state.heartbeat else "the first heartbeat"
-        parts.append(Text(f"\n  Waiting for {waiting}.", style="dim"))
+        parts.append(Text(f"\n  Waiting for {printable(waiting)}.", style="dim"))
     if alarms:
         parts.append(Panel(Group(*alarms), title="messages", title_align="left", border_style="yellow", padding=0))
     return Group(*parts)
@@ -52,7 +56,7 @@ def _header(state: SessionState, width: int, now: float) -> RenderableType:
     started, beat = state.started, state.heartbeat
     watched = started.watched if started else "?"
     left = Text.assemble(("streamtomo ", "bold"), (_short(watched, max(10, width - 48)), "cyan"))
-    right = Text(f"{_health(state, now)}  {datetime.fromtimestamp(now):%H:%M:%S}")
+    right = Text(f"{printable(_health(state, now))}  {datetime.fromtimestamp(now):%H:%M:%S}")
     right.stylize(_health_style(state, now))
     first = _both_ends(left, right, width)
     if beat is None:
@@ -82,17 +86,20 @@ def _series_table(state: SessionState, width: int, rows: int) -> RenderableType:
     table = Table(box=None, padding=(0, 1, 0, 0), width=width, show_edge=False, header_style="dim")
     wedge = max(11, min(57, width - 62)) // 2 * 2 + 1
     for title, options in (
-        ("series", {"no_wrap": True, "max_width": 20, "overflow": "ellipsis"}),
+        ("series", {"no_wrap": True, "max_width": LONGEST_NAME, "overflow": "ellipsis"}),
         ("tilts", {"justify": "right", "no_wrap": True}),
         (f"-{WEDGE_DEG:.0f}°".ljust(wedge // 2) + "0" + f"+{WEDGE_DEG:.0f}°".rjust(wedge // 2), {"min_width": wedge}),
         ("verdict", {"no_wrap": True}),
         ("state", {"no_wrap": True, "ratio": 1, "overflow": "ellipsis"}),
     ):
         table.add_column(title, **options)
-    newest = sorted(state.series.values(), key=lambda row: -row.touched_s)
-    for row in newest[:rows]:
+    for row in _newest(state)[:rows]:
         table.add_row(Text(row.name, style="bold"), _count(row), _wedge(row, wedge), _verdict(row), _phase(row))
     return table
+
+
+def _newest(state: SessionState) -> list[SeriesRow]:
+    return sorted(state.series.values(), key=lambda row: -row.touched_s)
 
 
 def _count(row: SeriesRow) -> str:
@@ -126,7 +133,7 @@ def _phase(row: SeriesRow) -> Text:
         "failed": f"failed: {row.failure}",
         "complete": f"complete: {row.closed_by}",
     }.get(row.state, row.state)
-    return Text(words, style=STATE_STYLES.get(row.state, ""))
+    return Text(printable(words), style=STATE_STYLES.get(row.state, ""))
 
 
 def _bar(fraction: float, cells: int = 10) -> str:
@@ -182,13 +189,24 @@ def _tilt_table(row: SeriesRow, width: int, lines: int) -> Table:
     return table
 
 
+def _reason(tilt: TiltRow) -> str:
+    """The tilt's letter, and the words that go with it."""
+    if tilt.failure:
+        words = tilt.failure
+    elif tilt.placed is None:
+        return "in the queue"
+    else:
+        verdict = tilt.placed.verdict
+        words = ": ".join(filter(None, (verdict.state, "; ".join(verdict.reasons))))
+    return printable(f"{tilt.letter} {words}")
+
+
 def _tilt_cells(tilt: TiltRow) -> list[RenderableType]:
     head: list[RenderableType] = [str(tilt.index), f"{tilt.angle_deg:+.1f}"]
+    words = Text(_reason(tilt), style=STYLES[tilt.letter])
     if tilt.placed is None:
-        words = f"F {tilt.failure}" if tilt.failure else "in the queue"
-        return [*head, "", "", "", "", "", Text(words, style=STYLES[tilt.letter])]
+        return [*head, "", "", "", "", "", words]
     placed, at = tilt.placed, tilt.placed.placement
-    reasons = ": " + "; ".join(placed.verdict.reasons) if placed.verdict.reasons else ""
     return [
         *head,
         f"{at.shift_x:+.1f}" if at else "",
@@ -196,7 +214,7 @@ def _tilt_cells(tilt: TiltRow) -> list[RenderableType]:
         f"{at.score:.0f}" if at else "",
         str(placed.correction.repaired),
         f"{placed.stage_ms.get('total', 0.0):.0f}",
-        Text(f"{tilt.letter} {placed.verdict.state}{reasons}", style=STYLES[tilt.letter]),
+        words,
     ]
 
 
@@ -228,19 +246,38 @@ def _lines(picture: Picture, width: int, most: int) -> int:
 
 
 def _alarms(state: SessionState, width: int, limit: int) -> list[Text]:
+    """Why what is red is red, then warnings and refused files; at most `limit` of each."""
     lines = [f"{warning.code}: {warning.text}" for warning in state.warnings]
     lines += [f"refused {refused.path}: {refused.reason}" for refused in state.refused]
     more = len(lines) - limit
     shown = lines[-limit:]
     if more > 0:
         shown[0] = f"({more + 1} earlier messages: see streamtomo.log)"
-    return [Text(_short(line, width - 4, keep="left"), no_wrap=True) for line in shown]
+    styled = [(line, "bold red") for line in _troubles(state)[:limit]] + [(line, "") for line in shown]
+    return [Text(_short(line, width - 4, keep="left"), style=style, no_wrap=True) for line, style in styled]
+
+
+def _troubles(state: SessionState) -> list[str]:
+    """What is red, with the reason: series that something happened to last first."""
+    lines: list[str] = []
+    for row in _newest(state):
+        name = _short(row.name, LONGEST_NAME, keep="left")
+        if row.failure:
+            lines.append(f"{name} {'failed' if row.state == 'failed' else 'to be tried again'}: {row.failure}")
+        if row.judged is not None and row.judged.state == "reject":
+            lines.append(f"{name} reject: {'; '.join(row.judged.reasons)}")
+        reds = [tilt for tilt in row.tilts.values() if tilt.letter in RED]
+        if reds and row.state == "collecting":
+            last = max(reds, key=lambda tilt: tilt.index)
+            lines.append(f"{name} tilt {last.index} {_reason(last)}")
+    return lines
 
 
 def _short(text: str, width: int, keep: str = "right") -> str:
+    text, width = printable(text), max(1, width)
     if len(text) <= width:
         return text
-    return text[: width - 1] + "…" if keep == "left" else "…" + text[-(width - 1) :]
+    return text[: width - 1] + "…" if keep == "left" else "…" + text[len(text) - width + 1 :]
 
 
 def _both_ends(left: Text, right: Text, width: int) -> Text:
@@ -273,11 +310,18 @@ class Dashboard:
         with Live(console=self._console, screen=True, auto_refresh=False, redirect_stdout=False) as live:
             drawn: tuple[object, ...] = ()
             while True:
-                state, now = self._state(), time.time()
-                key = (state.session, state.seq, int(now), self._console.size)
-                if key != drawn:
-                    width, height = self._console.size
-                    live.update(render(state, width, height, now), refresh=True)
-                    drawn = key
+                try:
+                    drawn = self._redraw(live, drawn)
+                except Exception as error:  # a fault of ours must not take the window away
+                    live.update(Text(f"cannot be drawn: {type(error).__name__}: {error}"), refresh=True)
                 if self._stop.wait(REFRESH_S):
                     return
+
+    def _redraw(self, live: Live, drawn: tuple[object, ...]) -> tuple[object, ...]:
+        """Draw if anything differs from what was drawn; what is drawn now."""
+        state, now = self._state(), time.time()
+        key = (state.session, state.seq, int(now), self._console.size)
+        if key != drawn:
+            width, height = self._console.size
+            live.update(render(state, width, height, now), refresh=True)
+        return key

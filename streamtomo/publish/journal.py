@@ -6,15 +6,16 @@ nothing else is ever rewritten.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
 import msgspec
 
 from streamtomo.errors import OutputError, StreamtomoError
-from streamtomo.messages import VERSION, WIRE_ONLY, Envelope
+from streamtomo.messages import VERSION, WIRE_ONLY, Envelope, Event
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Envelope)
@@ -26,9 +27,15 @@ class _Head(msgspec.Struct):
     """What every version of an envelope has."""
 
     version: int
+    event: object = None
+
+    @property
+    def kind(self) -> object:
+        return self.event.get("kind") if isinstance(self.event, dict) else None
 
 
 _HEAD = msgspec.json.Decoder(_Head)
+_KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Event))
 
 
 class Journal:
@@ -38,12 +45,15 @@ class Journal:
         """Open for appending. Raises OutputError if that cannot be."""
         self.path = path
         try:
-            self._file: BinaryIO = path.open("ab", buffering=0)
             _cut_torn_tail(path)
+            self._file: BinaryIO = path.open("ab", buffering=0)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be opened ({error.strerror}); mend the permissions or choose another --out"
             ) from error
+        self._end = os.fstat(self._file.fileno()).st_size
+        self._torn = False
+        """Whether something may lie behind the end."""
 
     def append(self, *envelopes: Envelope) -> None:
         """Write and sync; several that come together cost one sync. Events that are wire only are left out.
@@ -55,17 +65,26 @@ class Journal:
         )
         if not lines:
             return
-        end = os.fstat(self._file.fileno()).st_size
         try:
+            self._mend()
+            self._torn = True
             _write_all(self._file, lines)
             os.fsync(self._file.fileno())
         except OSError as error:
-            os.ftruncate(self._file.fileno(), end)
+            with contextlib.suppress(OSError):  # else before the next attempt
+                self._mend()
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); make room on the disk") from error
+        self._end, self._torn = self._end + len(lines), False
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _mend(self) -> None:
+        """Cut away what an append that failed left behind."""
+        if self._torn:
+            os.ftruncate(self._file.fileno(), self._end)
+            self._torn = False
 
 
 def _write_all(file: BinaryIO, content: bytes) -> None:
@@ -75,7 +94,8 @@ def _write_all(file: BinaryIO, content: bytes) -> None:
 
 
 def _cut_torn_tail(path: Path) -> None:
-    """Cut away what follows the last newline."""
+    """Cut away what follows the last newline; an empty file is made where there is none."""
+    path.open("ab").close()
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         keep, block = size, 1 << 16
@@ -95,12 +115,14 @@ def read(path: Path) -> Iterator[Envelope]:
     """All envelopes of a journal in order; none if there is no journal.
 
     A torn last line and kinds of events that this version does not know are left out. Raises StreamtomoError for a
-    journal of a newer version, or one with a line that is no envelope.
+    journal of a newer version, one with a damaged line, or one that cannot be opened.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StreamtomoError(f"{path}: cannot be read ({error.strerror}); mend the permissions") from None
     with file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
@@ -112,19 +134,17 @@ def read(path: Path) -> Iterator[Envelope]:
 def _decode(line: bytes, where: str) -> Envelope | None:
     try:
         return _DECODER.decode(line)
-    except msgspec.DecodeError as error:
-        version = _version(line)
-        if version is None:
-            raise StreamtomoError(
-                f"{where}: is no record of streamtomo ({error}); move the journal away to start anew"
-            ) from None
-        if version > VERSION:
+    except _MALFORMED as error:
+        head = _head(line)
+        if head is not None and head.version > VERSION:
             raise StreamtomoError(f"{where}: was written by a newer streamtomo; use that one") from None
+        if head is None or head.kind is None or head.kind in _KINDS:  # without it the others would not fit together
+            raise StreamtomoError(f"{where}: is damaged ({error}); move the journal away to start anew") from None
         return None
 
 
-def _version(line: bytes) -> int | None:
+def _head(line: bytes) -> _Head | None:
     try:
-        return _HEAD.decode(line).version
-    except msgspec.DecodeError:
+        return _HEAD.decode(line)
+    except _MALFORMED:
         return None

@@ -28,7 +28,12 @@ from streamtomo.messages import (
 def plain_line(envelope: Envelope) -> str | None:
     """One line for an event worth a line, else None."""
     words = _words(envelope.event)
-    return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {words}" if words else None
+    return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {printable(words)}" if words else None
+
+
+def printable(text: str) -> str:
+    """The text on one line, without characters that would steer a terminal: names of files are not ours."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
 def _words(event: Event) -> str | None:

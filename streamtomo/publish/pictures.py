@@ -18,12 +18,13 @@ SAMPLES = 200_000
 
 def to_grey(image: NDArray[np.float32], percentiles: tuple[float, float] = CONTRAST) -> NDArray[np.uint8]:
     """Grey values 0 to 255 of an image `(ny, nx)`, rows in the same order; what is not finite becomes black."""
-    finite = image[np.isfinite(image)] if not np.isfinite(image).all() else image
+    known = np.isfinite(image)
+    finite = image[known]
     if finite.size == 0:
         return np.zeros(image.shape, np.uint8)
-    low, high = np.percentile(finite.ravel()[:: max(1, finite.size // SAMPLES)], percentiles)
+    low, high = np.percentile(finite[:: max(1, finite.size // SAMPLES)], percentiles)
     scale = 255.0 / (high - low) if high > low else 0.0
-    grey = np.nan_to_num((image - low) * scale, nan=0.0, posinf=255.0, neginf=0.0)
+    grey = (np.where(known, image, low) - low) * scale
     pixels: NDArray[np.uint8] = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     return pixels
 
@@ -33,7 +34,8 @@ def thumbnail(image: NDArray[np.float32], max_width: int, max_height: int) -> ND
     ny, nx = image.shape
     factor = max(nx / max_width, ny / max_height, 1.0)
     width, height = max(1, round(nx / factor)), max(1, round(ny / factor))
-    means = _area_means(_area_means(image, height, axis=0), width, axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is drawn black
+        means = _area_means(_area_means(image, height, axis=0), width, axis=1)
     return np.ascontiguousarray(to_grey(means)[::-1])
 
 

@@ -111,8 +111,9 @@ class SessionState(Struct, kw_only=True):
         """Take in an envelope; one that was taken in before changes nothing."""
         if envelope.session == self.session and envelope.seq <= self.seq:
             return
-        if envelope.session == self.session:
-            self.missed += envelope.seq - self.seq - 1
+        if envelope.session != self.session:
+            self.missed = self.seq = 0
+        self.missed += envelope.seq - self.seq - 1
         self.session, self.seq, self.time_s = envelope.session, envelope.seq, envelope.time_s
         event = envelope.event
         match event:
@@ -180,6 +181,7 @@ def _apply_phase(row: SeriesRow, event: Event) -> None:
             row.state, row.closed_by = "complete", event.text
         case SeriesReopened():
             row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
+            row.failure = None
         case FinishStarted():
             row.state, row.step, row.fraction, row.failure = "finishing", "starting", 0.0, None
         case FinishStep():

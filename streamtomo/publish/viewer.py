@@ -15,6 +15,7 @@ from rich.text import Text
 from streamtomo.errors import BusError
 from streamtomo.publish.bus import Subscriber, find_endpoint
 from streamtomo.publish.dashboard import REFRESH_S, render
+from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, SessionState
 
 ANSWER_S = 2.0
@@ -34,7 +35,7 @@ def status(where: str | None, *, json: bool) -> int:
         print(msgspec.json.format(msgspec.json.encode(_without_pixels(state)), indent=1).decode())
         return 0
     for line in _lines(state):
-        print(line)
+        print(printable(line))
     return 0
 
 
