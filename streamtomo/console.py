@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from streamtomo.config import Settings
 from streamtomo.engine import Engine
 from streamtomo.messages import Envelope, FinishDone, Heartbeat, Picture
 from streamtomo.publish.dashboard import Dashboard
-from streamtomo.publish.lines import plain_line
+from streamtomo.publish.lines import plain_line, printable
 from streamtomo.publish.state import SessionState
 
 
@@ -29,7 +30,7 @@ class Log:
         if isinstance(envelope.event, Heartbeat | Picture) or (line := plain_line(envelope)) is None:
             return
         if self._echo:
-            print(line, flush=True)
+            _show(line)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -54,7 +55,7 @@ def run_here(
     on_engine(engine)
     _stop_on_signals(engine)
     if show:
-        with Dashboard(lambda: msgspec.json.decode(engine.state(), type=SessionState)):
+        with Dashboard(lambda: _decoded(engine)):
             reason = engine.run()
     else:
         reason = engine.run()
@@ -69,27 +70,50 @@ def _stop_on_signals(engine: Engine) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+def _show(line: str) -> None:
+    """Print; a terminal that is gone or cannot show such letters never disturbs the run."""
+    try:
+        print(line, flush=True)
+    except UnicodeEncodeError:
+        print(line.encode("ascii", "replace").decode(), flush=True)
+    except BrokenPipeError:  # nobody reads any more; or Python complains again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        return
+
+
 def _farewell(engine: Engine, reason: str) -> int:
-    print(f"streamtomo ended: {reason}")
+    rows = _decoded(engine).series
+    _show(f"streamtomo ended: {reason}")
     failed = 0
     for series in engine.series.values():
         failed += series.state == "failed"
-        print(f"  {series.name}: {len(series.tilts)} tilts, {series.state}")
+        why = f": {rows[series.name].failure}" if series.state == "failed" else ""
+        _show(printable(f"  {series.name}: {len(series.tilts)} tilts, {series.state}{why}"))
         if series.finished is not None and series.state == "finished":
-            _print_products(series.finished)
-    print(f"  log      {engine.out / 'streamtomo.log'}")
-    print(f"  journal  {engine.out / 'journal.jsonl'}")
-    unfinished = [s.name for s in engine.series.values() if s.state in ("collecting", "complete", "finishing")]
+            _show_products(series.finished)
+    _show(f"  log      {engine.out / 'streamtomo.log'}")
+    _show(f"  journal  {engine.out / 'journal.jsonl'}")
+    unfinished = [
+        series.name
+        for series in engine.series.values()
+        if series.tilts and series.state in ("collecting", "complete", "finishing")
+    ]
     if unfinished:
-        print(f"  not finished: {', '.join(unfinished)}; the same command takes them up again")
+        _show(f"  not finished: {', '.join(unfinished)}; the same command takes them up again")
     return 1 if failed else 0
 
 
-def _print_products(done: FinishDone) -> None:
+def _decoded(engine: Engine) -> SessionState:
+    return msgspec.json.decode(engine.state(), type=SessionState)
+
+
+def _show_products(done: FinishDone) -> None:
     alignment, tomogram = done.alignment, done.tomogram
     residual = "" if alignment.residual_px is None else f", residual {alignment.residual_px:.2f} px"
-    print(f"    aligned by {alignment.method}, {len(alignment.views)} views{residual}, in {done.seconds:.0f} s")
-    print(f"    tomogram  {tomogram.path}  ({tomogram.nx} x {tomogram.ny} x {tomogram.nz})")
+    residual += "" if alignment.error_px is None else f", expected error {alignment.error_px:.3f} px"
+    _show(f"    aligned by {alignment.method}, {len(alignment.views)} views{residual}, in {done.seconds:.0f} s")
+    _show(f"    tomogram  {tomogram.path}  ({tomogram.nx} x {tomogram.ny} x {tomogram.nz})")
     for path in done.files:
         if path.endswith(".png"):
-            print(f"    picture   {path}")
+            _show(f"    picture   {path}")

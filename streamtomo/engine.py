@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from streamtomo import __version__, messages
 from streamtomo.config import Settings
-from streamtomo.errors import BusError, OutputError, SettingsError
+from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
@@ -53,6 +53,8 @@ from streamtomo.watch.folder import watch
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
 LOW_DISK_GB = 5.0
+ENOUGH_DISK_GB = 6.0
+"""Free space above which the next shortage is worth a new warning."""
 
 Listener = Callable[[Envelope], None]
 
@@ -87,9 +89,7 @@ class _Asked(Struct, frozen=True):
 
 
 class _Stop(Struct, frozen=True):
-    """End the run."""
-
-    reason: str
+    """Wakes the dispatcher: the run is to end."""
 
 
 _Item = RawImage | SeriesDescribed | FileRefused | Warned | _Listed | _Done | _Idle | _Finishing | _Asked | _Stop
@@ -114,10 +114,11 @@ class Engine:
         self.endpoint: str | None = None
         self.session = uuid.uuid4().hex[:12]
         self.series: dict[str, Series] = {}
-        self._inbox: queue.Queue[_Item] = queue.Queue()
+        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()  # the only kind that a signal handler may use
         self._state, self._state_lock = SessionState(), threading.Lock()
         self._seq = 0
         self._unwritten: list[Envelope] = []
+        self._unwritable = self._disk_low = False
         self._pending: dict[str, deque[tuple[int, float]]] = {}
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._in_lane = False
@@ -126,12 +127,14 @@ class Engine:
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
         self._stop = threading.Event()
+        self._fault: str | None = None
 
     # -- what others may call ------------------------------------------------------------------------------------
 
     def stop(self, reason: str) -> None:
-        """Ask for a clean end; safe in a signal handler and from any thread."""
-        self._inbox.put(_Stop(reason))
+        """Ask for a clean end, whatever waits in the inbox; safe in a signal handler and from any thread."""
+        self._stop_reason = self._stop_reason or reason
+        self._inbox.put(_Stop())
 
     def state(self) -> bytes:
         """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
@@ -140,6 +143,8 @@ class Engine:
 
     def ask(self, command: messages.Command) -> messages.Answer:
         """Carry out a command from outside; safe from any thread."""
+        if self._stop.is_set():
+            return _too_late(command)
         answer: Future[messages.Answer] = Future()
         self._inbox.put(_Asked(command, answer))
         try:
@@ -152,7 +157,7 @@ class Engine:
     def run(self) -> str:
         """Work until stopped or idle; returns the reason why it ended.
 
-        Raises OutputError, SettingsError or BusError if it cannot start.
+        Raises OutputError, SettingsError or BusError if it cannot start, StreamtomoError if a fault of ours ends it.
         """
         with self._locked_out():
             self._journal = journals.Journal(self.out / "journal.jsonl")
@@ -168,12 +173,14 @@ class Engine:
             finally:
                 self._journal.close()
                 (self.out / "endpoint.json").unlink(missing_ok=True)
+        if self._fault is not None:
+            raise StreamtomoError(f"{self._fault}; the same command takes the run up again")
         return self._stop_reason or ""
 
     def _work(self) -> None:
         finisher = FinishingLane(lambda event: self._inbox.put(_Finishing(event)))
-        lane = threading.Thread(target=self._live_lane, name="live", daemon=True)
-        watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        lane = threading.Thread(target=self._or_stop, args=(self._live_lane,), name="live", daemon=True)
+        watcher = threading.Thread(target=self._or_stop, args=(self._watch,), name="watch", daemon=True)
         self._finisher = finisher
         self._known = [state.tilt.image for series in self.series.values() for state in series.tilts.values()]
         for thread in (finisher, lane, watcher):
@@ -188,6 +195,7 @@ class Engine:
             finisher.stop()
             for thread in (watcher, lane, finisher):
                 thread.join(timeout=10)
+            self._turn_away()
 
     def _dispatch(self) -> None:
         next_tick = next_heartbeat = 0.0
@@ -223,7 +231,7 @@ class Engine:
             case _Asked():
                 item.answer.set_result(self._obey(item.command))
             case _Stop():
-                self._stop_reason = item.reason
+                pass
 
     def _sighted(self, image: RawImage) -> None:
         series = self._of(image.series)
@@ -288,7 +296,7 @@ class Engine:
                 tilt=state.tilt,
                 placement=state.placed.placement if state.placed else None,
                 verdict=state.placed.verdict if state.placed else None,
-                failure=None if state.placed else "could not be read",
+                failure=None if state.placed else self._why_missing(name, state.tilt.index),
             )
             for state in series.tilts.values()
         )
@@ -303,6 +311,9 @@ class Engine:
                 tilts=tilts,
             )
         )
+
+    def _why_missing(self, name: str, index: int) -> str:
+        return self._state.series[name].tilts[index].failure or "was not processed yet when the series was closed"
 
     def _feed_lane(self) -> None:
         """Give the live lane the oldest waiting tilt of the series with the least work waiting."""
@@ -342,25 +353,31 @@ class Engine:
         envelope = Envelope(
             version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
         )
-        self._keep(envelope)
+        trouble = self._keep(envelope)
         with self._state_lock:
             self._state.apply(envelope)
         self._publisher.publish(envelope)
         for listener in self.listeners:
             listener(envelope)
+        if trouble is not None:
+            self._say(Warned(code="journal.unwritable", text=trouble))
 
-    def _keep(self, envelope: Envelope) -> None:
-        """Write to the journal; while that fails (disk full), keep what is unwritten and try again with the next."""
-        if isinstance(envelope.event, messages.WIRE_ONLY):
-            return
-        self._unwritten.append(envelope)
+    def _keep(self, envelope: Envelope) -> str | None:
+        """Write to the journal; while that fails (disk full), keep what is unwritten and try again with every event.
+
+        The reason, when it begins to fail.
+        """
+        if not isinstance(envelope.event, messages.WIRE_ONLY):
+            self._unwritten.append(envelope)
+        before, self._unwritable = self._unwritable, False
         try:
             while self._unwritten:
                 self._journal.append(self._unwritten[0])
                 self._unwritten.pop(0)
         except OutputError as error:
-            if len(self._unwritten) == 1:
-                self._once(Warned(code="journal.unwritable", text=str(error)))
+            self._unwritable = True
+            return None if before else str(error)
+        return None
 
     def _once(self, event: FileRefused | Warned) -> None:
         """Say it, unless it was said before in this or an earlier run with the same output folder."""
@@ -382,19 +399,28 @@ class Engine:
         open_series = [series for series in self.series.values() if series.state == "collecting"]
         now = time.time()
         waiting = [series.waiting_for(now) for series in open_series] or ["the first image of a new series"]
-        free_GB = shutil.disk_usage(self.out).free / 1e9
-        if free_GB < LOW_DISK_GB:
-            text = f"{self.out}: less than {LOW_DISK_GB:.0f} GB are free; make room before outputs fail"
-            self._once(Warned(code="disk.low", text=text))
+        free_GB = self._free_GB()
         self._say(
             messages.Heartbeat(
                 backlog=self._backlog(),
                 finishing=tuple(self._finishing),
                 waiting_for="; ".join(waiting[:3]),
-                free_GB=round(free_GB, 1),
+                free_GB=free_GB,
                 memory_GB=_memory_GB(),
             )
         )
+
+    def _free_GB(self) -> float | None:
+        """Free space on the disk of the results; every new shortage is said."""
+        try:
+            free_GB = shutil.disk_usage(self.out).free / 1e9
+        except OSError:  # a network drive out of reach: whoever writes there will say so
+            return None
+        if free_GB < LOW_DISK_GB and not self._disk_low:
+            text = f"{self.out}: less than {LOW_DISK_GB:.0f} GB are free; make room before outputs fail"
+            self._say(Warned(code="disk.low", text=text))
+        self._disk_low = free_GB < (ENOUGH_DISK_GB if self._disk_low else LOW_DISK_GB)
+        return round(free_GB, 1)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -409,17 +435,35 @@ class Engine:
         limit = self.exit_when_idle_s
         if limit is None or self._backlog() or self._finishing or now - self._last_news < limit:
             return
-        still_open = [series for series in self.series.values() if series.state == "collecting" and not series.busy]
+        begun = [series for series in self.series.values() if series.tilts]  # the others are known from metadata only
+        still_open = [series for series in begun if series.state == "collecting" and not series.busy]
         for series in still_open:
             self._perform(series.close(time.time(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
-        if not still_open and not any(series.busy for series in self.series.values()):
+        if not still_open and not any(series.busy for series in begun):
             self._stop_reason = f"nothing new for {limit:g} s"
 
     # -- threads -------------------------------------------------------------------------------------------------
 
+    def _or_stop(self, work: Callable[[], None]) -> None:
+        """Work in a thread; without its threads a run would only seem to be alive."""
+        try:
+            work()
+        except Exception as error:
+            name = threading.current_thread().name
+            self._fault = f"internal error in the thread {name!r}: {type(error).__name__}: {error}"
+            self.stop(self._fault)
+
+    def _turn_away(self) -> None:
+        """Answer commands that nobody will carry out any more."""
+        with suppress(queue.Empty):
+            while True:
+                item = self._inbox.get_nowait()
+                if isinstance(item, _Asked):
+                    item.answer.set_result(_too_late(item.command))
+
     def _watch(self) -> None:
         for sighting in watch(self.watched, self.settings, self._stop, known=self._known):
-            self._inbox.put(_Listed() if sighting is None else sighting)
+            self._inbox.put(_Listed() if sighting is None else _in_utf8(sighting))
 
     def _live_lane(self) -> None:
         from streamtomo.warmup import warm_live
@@ -444,6 +488,9 @@ class Engine:
         """Make and lock the output folder; the lock ends with the process, however it ends."""
         if not self.watched.is_dir():
             raise SettingsError(f"{self.watched}: is no folder; give the folder that the microscope writes to")
+        for path in (self.watched, self.out):
+            if _readable(str(path)) != str(path):
+                raise SettingsError(f"{_readable(str(path))}: its name is not UTF-8; rename the folder")
         if self.out.resolve().is_relative_to(self.watched.resolve()):
             raise SettingsError(
                 f"{self.out}: lies in the watched folder, where nothing is ever written; choose another"
@@ -457,9 +504,12 @@ class Engine:
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.close()
             raise OutputError(f"{self.out}: another run writes there; stop it or choose another --out") from None
+        except OSError as error:
+            lock.close()
+            raise OutputError(f"{self.out}: cannot be locked ({error.strerror}); choose an --out elsewhere") from None
         return lock
 
     def _replay(self) -> bool:
@@ -490,8 +540,29 @@ class Engine:
             command_socket=command_socket(self.out),
         )
         self.endpoint = publisher.endpoint
-        write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
+        try:
+            write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
+        except OutputError:
+            publisher.close()
+            raise
         return publisher
+
+
+def _too_late(command: messages.Command) -> messages.Answer:
+    return messages.Answer(ok=isinstance(command, messages.StopRun), text="the run is ending")
+
+
+def _in_utf8(sighting: messages.Sighting) -> messages.Sighting:
+    """A sighting that can be written down: bytes in names that are no UTF-8 are shown as `\\xe9`, images refused."""
+    fields = msgspec.structs.asdict(sighting)
+    odd = {name: _readable(text) for name, text in fields.items() if isinstance(text, str) and _readable(text) != text}
+    if odd and isinstance(sighting, RawImage):
+        return FileRefused(path=_readable(sighting.path), reason="its name, or its folder's, is not UTF-8; rename it")
+    return msgspec.structs.replace(sighting, **odd) if odd else sighting
+
+
+def _readable(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _memory_GB() -> float | None:

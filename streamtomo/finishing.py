@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +23,10 @@ from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, 
 
 Tell = Callable[[Event], None]
 
-_EVENTS = msgspec.json.Decoder(FinishStep | FinishDone | FinishFailed)
+_Told = FinishStep | FinishDone | FinishFailed
+_EVENTS: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
+PROGRAM = (sys.executable, "-m", "streamtomo", "finish-job")
+"""What is started for a job; the path of the job's file is added."""
 LAST_WORDS = 12
 """Lines of the process' standard error that a failure quotes."""
 
@@ -31,9 +34,9 @@ LAST_WORDS = 12
 class FinishingLane(threading.Thread):
     """Takes jobs one at a time; `tell` is called from this thread with what happens."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, program: Sequence[str] = PROGRAM) -> None:
         super().__init__(name="finishing", daemon=True)
-        self._tell = tell
+        self._tell, self._program = tell, program
         self._jobs: queue.Queue[FinishJob | None] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
@@ -56,7 +59,7 @@ class FinishingLane(threading.Thread):
             self._tell(FinishStarted(series=job.series, tilts=len(job.tilts)))
             try:
                 outcome = self._finish(job)
-            except OSError as error:
+            except Exception as error:  # whatever it is, the lane goes on with the next series
                 outcome = FinishFailed(series=job.series, reason=f"cannot start: {error}", final=False)
             if not self._stopping.is_set():
                 self._tell(outcome)
@@ -68,13 +71,16 @@ class FinishingLane(threading.Thread):
         write_text(job_file, msgspec.json.encode(job).decode())
         nice = job.settings.run.finish_nice
         with subprocess.Popen(
-            [sys.executable, "-m", "streamtomo", "finish-job", str(job_file)],
+            [*self._program, str(job_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
         ) as self._process:
+            if self._stopping.is_set():  # `stop` came before there was a process to end
+                self._process.kill()
             _lower_priority(self._process.pid, nice)
             return self._listen(job, self._process)
 
@@ -86,8 +92,10 @@ class FinishingLane(threading.Thread):
         reader.start()
         outcome: Event | None = None
         for line in process.stdout:
-            event = _EVENTS.decode(line)
-            if isinstance(event, FinishStep):
+            event = _event(line)
+            if event is None:  # a library that prints
+                last_words.append(line.rstrip())
+            elif isinstance(event, FinishStep):
                 self._tell(event)
             else:
                 outcome = event
@@ -97,6 +105,13 @@ class FinishingLane(threading.Thread):
             reason = f"the finishing process ended with status {code}: {' | '.join(last_words) or 'no message'}"
             outcome = FinishFailed(series=job.series, reason=reason, final=False)
         return outcome
+
+
+def _event(line: str) -> _Told | None:
+    try:
+        return _EVENTS.decode(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _collect(lines: IO[str], into: deque[str]) -> None:

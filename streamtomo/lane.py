@@ -7,6 +7,7 @@ again from the files.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from streamtomo import geometry
 from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import live_binning, prepare
-from streamtomo.errors import StreamtomoError
+from streamtomo.errors import BadImage, InputError, StreamtomoError
 from streamtomo.judge.policy import Accepted, combine, judge_intensity, judge_placement, judge_series
-from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced
+from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import Correction, Placement, Tilt, Verdict
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.reconstruct.live import LiveVolume
@@ -70,7 +71,7 @@ class LiveSeries:
     """One series in the live lane: its aligner, its volume, and what was accepted so far."""
 
     def __init__(self, job: Job, settings: Settings) -> None:
-        raw = job.tilt.image
+        raw = next((tilt for tilt, placed in job.placed if placed.in_volume), job.tilt).image
         self.axis_deg = job.axis_deg
         self.binning = live_binning(raw.nx, raw.ny, settings.live.size_px)
         self.field_px = (raw.nx, raw.ny)
@@ -87,8 +88,8 @@ class LiveSeries:
 
     @property
     def nbytes(self) -> int:
-        """Memory held by the volume."""
-        return self._volume.nbytes if self._volume else 0
+        """Memory held by the volume and the kept images."""
+        return (self._volume.nbytes if self._volume else 0) + sum(image.nbytes for image in self.images.values())
 
     def volume_shape(self) -> tuple[int, int, int]:
         """`(nz, ny, nx)` of the live volume, in binned pixels."""
@@ -102,9 +103,10 @@ class LiveSeries:
     def volume(self) -> LiveVolume:
         """The live volume; made from the kept images if it had been let go."""
         if self._volume is None:
-            self._volume = LiveVolume(self.volume_shape())
+            volume = LiveVolume(self.volume_shape())
             for index in self.views:
-                self._add(self._volume, index)
+                self._add(volume, index)
+            self._volume = volume
         return self._volume
 
     def let_go(self) -> None:
@@ -154,10 +156,15 @@ class Lane:
         if not self._dirty:
             return []
         name = max(self._dirty, key=lambda one: self._series[one].touched_s)
-        if not self._series[name].volume().rebuild(interrupted):
-            return []
-        self._dirty.discard(name)
-        return self._pictures(name)
+        try:
+            if not self._series[name].volume().rebuild(interrupted):
+                return []
+            self._dirty.discard(name)
+            return self._pictures(name)
+        except Exception as error:  # as in `process`; its next tilt makes it anew
+            self.forget(name)
+            text = f"{name}: the live volume could not be rebuilt ({type(error).__name__}: {error})"
+            return [Warned(code="volume.failed", text=text, series=name)]
 
     def forget(self, name: str) -> None:
         """Let go of everything kept of a series."""
@@ -169,9 +176,9 @@ class Lane:
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw = self._read(tilt)
+            raw = self._read(tilt, live.field_px)
         with clock("correct"):
-            image, correction = prepare(raw, live.binning, self.settings.correct.outlier_sigma)
+            image, correction = self._prepare(tilt, raw, live.binning)
         with clock("align"):
             placement, verdict = self._place(live, tilt, image, correction)
         accepted = placement is not None and verdict.state != "bad"
@@ -206,9 +213,8 @@ class Lane:
 
     def _judge_series(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         live.verdicts[placed.index] = placed.verdict
-        state, reasons = judge_series([live.verdicts[index] for index in sorted(live.verdicts)])
-        judged = SeriesJudged(series=placed.series, state=state, reasons=tuple(reasons))
-        if judged == live.judged or (live.judged is None and state == "good"):
+        judged = _judgement(placed.series, live)
+        if judged == live.judged or (live.judged is None and judged.state == "good"):
             return []
         live.judged = judged
         return [judged]
@@ -216,8 +222,8 @@ class Lane:
     def _live(self, job: Job) -> LiveSeries:
         name = job.tilt.image.series
         live = self._series.get(name)
-        if live is not None and live.axis_deg != job.axis_deg:  # better metadata came: start again from the files
-            live = None
+        if live is not None and (live.axis_deg != job.axis_deg or not live.views):
+            live = None  # better metadata came: start again from the files; or there was nothing yet
         if live is None:
             live = self._restored(job)
         live.touched_s = time.monotonic()
@@ -232,25 +238,48 @@ class Lane:
             if placed.placement is None or not placed.in_volume:
                 continue
             try:
-                image, _ = prepare(self._read(tilt), live.binning, self.settings.correct.outlier_sigma)
+                image, _ = self._prepare(tilt, self._read(tilt, live.field_px), live.binning)
             except StreamtomoError:
                 continue
+            live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
             live.accept(tilt, image, placed.placement, placed.correction)
+        if live.verdicts:
+            live.judged = _judgement(job.tilt.image.series, live)
         self._series[job.tilt.image.series] = live
         return live
 
     def _make_room(self, keep: LiveSeries) -> None:
-        """Let volumes go, the least recently touched first, until the budget holds."""
+        """Let volumes go, then whole series, the least recently touched first, until the budget holds."""
         budget = self.settings.live.memory_GB * 1e9
-        for other in sorted(self._series.values(), key=lambda one: one.touched_s):
-            if sum(one.nbytes for one in self._series.values()) <= budget:
-                return
-            if other is not keep:
-                other.let_go()
+        others = [name for name, series in self._series.items() if series is not keep]
+        others.sort(key=lambda name: self._series[name].touched_s)
+        for let_go in (self._let_volume_go, self.forget):
+            for name in others:
+                if sum(one.nbytes for one in self._series.values()) <= budget:
+                    return
+                let_go(name)
 
-    def _read(self, tilt: Tilt) -> NDArray[np.generic]:
+    def _let_volume_go(self, name: str) -> None:
+        self._series[name].let_go()
+        self._dirty.discard(name)
+
+    def _read(self, tilt: Tilt, field_px: tuple[int, int]) -> NDArray[np.generic]:
+        """Pixels of a tilt; raises InputError if it has none, or other ones than its series."""
         image = tilt.image
-        return read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+        try:
+            raw = read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+        except OSError as error:
+            raise InputError(f"{image.path}: cannot be read ({error.strerror})") from error
+        if raw.shape[::-1] != field_px:
+            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], field_px))
+            raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
+        return raw
+
+    def _prepare(self, tilt: Tilt, raw: NDArray[np.generic], binning: int) -> tuple[NDArray[np.float32], Correction]:
+        image, correction = prepare(raw, binning, self.settings.correct.outlier_sigma)
+        if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
+            raise BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
+        return image, correction
 
     def _pictures(self, name: str) -> list[Event]:
         live = self._series[name]
@@ -280,3 +309,9 @@ class Lane:
             attempts=attempts,
             final=attempts >= MAX_ATTEMPTS,
         )
+
+
+def _judgement(name: str, live: LiveSeries) -> SeriesJudged:
+    """The verdict on a series as its tilts are now."""
+    state, reasons = judge_series([live.verdicts[index] for index in sorted(live.verdicts)])
+    return SeriesJudged(series=name, state=state, reasons=tuple(reasons))
