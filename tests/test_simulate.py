@@ -1,0 +1,261 @@
+"""The simulated microscope against fixed numbers, its own truth, and the readers of others."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from streamtomo import geometry
+from streamtomo.simulate import command
+from streamtomo.simulate.mdoc_text import Shot, rotation_angle, tomo5_axis
+from streamtomo.simulate.pose import View, path_factor, slab_turn
+from streamtomo.simulate.schemes import bidirectional, dose_symmetric, tilt_angles, unidirectional
+from streamtomo.simulate.series import Motion, Plan, Series
+from streamtomo.simulate.specimen import Recipe
+from streamtomo.simulate.writers import CONTAINERS, PATTERNS, open_writer
+from streamtomo.watch.images import read_image
+
+SHAPE = (96, 128)
+
+
+# -- schemes -------------------------------------------------------------------------------------------------------
+
+
+def test_dose_symmetric_goes_outward_on_both_sides():
+    assert dose_symmetric(tilt_angles(0, 3, 7), 0, 1) == [0, 3, -3, -6, 6, 9, -9]
+    assert dose_symmetric(tilt_angles(0, 2, 9), 0, 2) == [0, 2, 4, -2, -4, -6, -8, 6, 8]
+
+
+def test_bidirectional_and_unidirectional():
+    angles = tilt_angles(0, 20, 5)
+    assert bidirectional(angles, 0, 1) == [0, 20, 40, -20, -40]
+    assert unidirectional(angles, 0, 1) == [-40, -20, 0, 20, 40]
+
+
+def test_angles_by_count_or_by_limit():
+    assert tilt_angles(0, 3, 41) == [float(a) for a in range(-60, 61, 3)]
+    assert tilt_angles(10, 30, 99, max_deg=60) == [-50, -20, 10, 40]
+    with pytest.raises(ValueError, match="above 0"):
+        tilt_angles(0, 0, 5)
+
+
+# -- geometry: code of its own, the same conventions ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0.0, 85.3, -12.0, 175.0])
+@pytest.mark.parametrize("tilt", [-60.0, 0.0, 35.0])
+def test_its_geometry_agrees_with_the_packages(axis, tilt):
+    points = np.random.default_rng(1).normal(0, 50, (9, 3))
+    here = View(tilt, axis, (4.0, -7.0), 1.02).raw(points)
+    there = geometry.apply(geometry.aligned_to_raw(axis, (4.0, -7.0), 1.02), geometry.project(points, tilt))
+    assert here == pytest.approx(there)
+
+
+def test_signs_are_those_of_the_conventions():
+    assert View(30.0).raw([[0, 0, 10.0]])[0] == pytest.approx((5.0, 0.0)), "what is up goes to +x at positive tilt"
+    assert View(0.0, 90.0).raw([[0, 10.0, 0]])[0] == pytest.approx((-10.0, 0.0)), "counter-clockwise"
+    assert slab_turn(0, 8)[:, 2] == pytest.approx((np.sin(np.radians(8)), 0, np.cos(np.radians(8))))
+    assert path_factor(52.0, 0.0, 8.0) == pytest.approx(2.0), "a pre-tilt adds to the tilt"
+
+
+def test_axes_in_the_senses_of_the_files():
+    assert rotation_angle(85.3) == pytest.approx(175.3)
+    assert rotation_angle(175.0) == pytest.approx(-95.0)
+    assert tomo5_axis(-5.77) == pytest.approx(-174.23)
+    assert rotation_angle(None) is None
+
+
+# -- images and truth ----------------------------------------------------------------------------------------------
+
+
+def plan(**changes):
+    recipe = changes.pop("recipe", Recipe(thickness_nm=60.0, beads=4))
+    defaults = {"angles_deg": (0.0, 30.0, -30.0, 60.0), "shape_yx": SHAPE, "dose_e_A2": 20.0, "recipe": recipe}
+    return Plan(**{**defaults, "xrays": 0.0, "hot": 0, "seed": 3, **changes})
+
+
+def test_the_same_seed_is_the_same_image_whenever_asked():
+    first, second = Series(plan()), Series(plan())
+    expected = [first.expose(i).image for i in (0, 2)]
+    assert (second.expose(2).image == expected[1]).all()
+    assert (second.expose(0).image == expected[0]).all()
+    assert (Series(plan(seed=4)).expose(0).image != expected[0]).any()
+
+
+@pytest.mark.parametrize("axis", [85.3, -12.0])
+def test_beads_are_dark_where_the_truth_puts_them(axis):
+    series = Series(plan(axis_deg=axis))
+    for index, view in enumerate(series.views):
+        image = series.electrons(index)
+        places = view.raw(series.specimen.beads_nm * 10 / series.plan.pixel_size_A)
+        inside = places[(np.abs(places) < np.array(SHAPE[::-1]) / 2 - 6).all(1)]
+        assert len(inside)
+        for x, y in np.rint(inside + (np.array(SHAPE[::-1]) - 1) / 2).astype(int):
+            assert image[y, x] < 0.6 * np.median(image)
+
+
+def test_electrons_follow_dose_and_path():
+    series = Series(plan(recipe=Recipe(thickness_nm=100.0, beads=0, vesicles_per_um2=0.0)))
+    beam = 20.0 * 10.8**2
+    for index, view in enumerate(series.views):
+        expected = beam * np.exp(-100.0 / 320.0 / np.cos(np.radians(view.tilt_deg)))
+        assert series.electrons(index).mean() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_closed_shutter_and_a_grid_bar():
+    assert Series(plan(dark=(1,))).electrons(1).max() < 1
+    image = Series(plan(axis_deg=0.0, grid_bar_nm=20.0, motion=Motion(drift_px=0.0))).electrons(0)
+    assert image[:, :60].mean() > 10 * image[:, 110:].mean()
+
+
+def test_jumps_last():
+    moved = Series(plan(motion=Motion(drift_px=0.0, jumps=((2, 50.0),))))
+    shifts = np.array([view.shift_xy for view in moved.views])
+    assert np.hypot(*shifts.T) == pytest.approx([0, 0, 50, 50], abs=1e-3)
+
+
+def test_defects_stay_where_they_are_and_are_in_the_truth():
+    series = Series(plan(hot=5, dead=4, dead_columns=1, dead_rows=1, xrays=3.0))
+    defects = series.truth()["camera"]
+    exposures = [series.expose(index) for index in range(4)]
+    for exposure in exposures:
+        image = exposure.image
+        assert (image[:, list(defects["dead_columns_x"])] == 0).all()
+        assert (image[list(defects["dead_rows_y"])] == 0).all()
+        assert all(image[y, x] == 0 for x, y in defects["dead_pixels_xy"])
+    hits = [hit for exposure in exposures for hit in exposure.xrays if hit["sigma_px"] == 0]
+    assert hits
+
+
+# -- writers -------------------------------------------------------------------------------------------------------
+
+
+EVERY = [(pattern, container) for pattern in PATTERNS for container in CONTAINERS[pattern]]
+
+
+def written(folder, pattern, container, known=True, tilts=3):
+    from datetime import datetime
+
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 1000, (tilts, *SHAPE)).astype(np.int16)
+    size, axis = (10.8, 85.3) if known else (None, None)
+    writer = open_writer(
+        pattern, folder, "TS_7", shape_yx=SHAPE, dtype="int16", pixel_size_A=size, axis_deg=axis, container=container
+    )
+    places = []
+    for n, image in enumerate(images):
+        shot = Shot(3.0 * n - 3, datetime(2026, 1, 15, 10, 10, n), 3.0 if known else None, 3.0 * n if known else None)
+        places.append(writer.write(image, shot))
+    writer.close()
+    return images, places
+
+
+@pytest.mark.parametrize(("pattern", "container"), EVERY)
+def test_what_is_written_is_read_back(tmp_path, pattern, container):
+    images, places = written(tmp_path, pattern, container)
+    for image, place in zip(images, places, strict=True):
+        assert (read_image(str(place.path), place.section) == image).all()
+
+
+def test_tiff_has_the_top_row_first(tmp_path):
+    images, places = written(tmp_path, "serialem-frames", "tif")
+    assert (tifffile.imread(places[0].path) == images[0][::-1]).all()
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("serialem-stack", "TS_7.mrc.mdoc"), ("tomo5", "TS_7.mdoc")])
+def test_mdocfile_reads_the_mdoc(tmp_path, pattern, name):
+    mdocfile = pytest.importorskip("mdocfile")
+    written(tmp_path, pattern, None)
+    table = mdocfile.read(tmp_path / name)
+    assert table["TiltAngle"].tolist() == [-3.0, 0.0, 3.0]
+    assert table["ExposureDose"].tolist() == [3.0] * 3
+    assert table["RotationAngle"].tolist() == pytest.approx([175.3] * 3)
+
+
+def test_what_is_not_known_is_in_no_file(tmp_path):
+    for pattern in PATTERNS:
+        folder = tmp_path / pattern
+        folder.mkdir()
+        written(folder, pattern, None, known=False)
+        for path in folder.glob("*.mdoc"):
+            text = path.read_text()
+            assert "None" not in text
+            assert not any(key in text for key in ("PixelSpacing", "RotationAngle", "ExposureDose", "axis angle"))
+
+
+def test_a_stack_is_committed_by_its_mdoc(tmp_path, monkeypatch):
+    """Pixels, main header, extended header, mdoc: in this order for every image."""
+    order = []
+    writer = open_writer("serialem-stack", tmp_path, "a", shape_yx=SHAPE, dtype="int16", pixel_size_A=1.0, axis_deg=0.0)
+    real = writer._put
+    monkeypatch.setattr(writer, "_put", lambda offset, data: (order.append(("put", offset)), real(offset, data)))
+    monkeypatch.setattr(
+        "streamtomo.simulate.writers._add_section", lambda path, z, lines, titles: order.append(("mdoc", z))
+    )
+    monkeypatch.setattr(
+        "streamtomo.simulate.writers._write_slowly", lambda file, data, write_s: order.append(("pixels", len(data)))
+    )
+    from datetime import datetime
+
+    for _ in range(2):
+        writer.write(np.zeros(SHAPE, np.int16), Shot(0.0, datetime(2026, 1, 1)))
+    writer.close()
+    size = 2 * SHAPE[0] * SHAPE[1]
+    assert order == [
+        ("pixels", size), ("put", 0), ("put", 1024), ("mdoc", 0),
+        ("pixels", size), ("put", 0), ("put", 1034), ("mdoc", 1),
+    ]  # fmt: skip
+
+
+def test_a_serialem_mdoc_has_crlf(tmp_path):
+    written(tmp_path, "serialem-stack", "mrc")
+    content = (tmp_path / "TS_7.mrc.mdoc").read_bytes()
+    assert content.count(b"\n") == content.count(b"\r\n") > 30
+
+
+def test_what_no_microscope_writes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="tif or mrc"):
+        written(tmp_path, "serialem-frames", "eer")
+    with pytest.raises(ValueError, match="complex64"):
+        open_writer("plain", tmp_path, "a", shape_yx=SHAPE, dtype="complex64", pixel_size_A=1.0, axis_deg=0.0)
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_series_count_on_and_share_the_camera(tmp_path):
+    plans = command.plans(parsed(tmp_path, "--series", 3, "--name", "TS_09", "--tilts", 5))
+    assert list(plans) == ["TS_09", "TS_10", "TS_11"]
+    assert len({one.seed for one in plans.values()}) == 3
+    assert len({one.camera_seed for one in plans.values()}) == 1
+    assert command.order(["a", "b"], 2, interleaved=True) == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert command.order(["a", "b"], 2, interleaved=False) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+
+
+def test_it_writes_in_pace_with_the_truth_beside(tmp_path):
+    waits = []
+    options = ("--size", "96x64", "--tilts", 3, "--series", 2, "--interleaved", "--interval", 50, "--dark", "1")
+    command.simulate(parsed(tmp_path / "scope", *options), waits.append)
+    assert len(waits) == 6
+    assert waits[5] == pytest.approx(250, abs=20)
+    truth = json.loads((tmp_path / "scope-truth" / "TS_02.json").read_text())
+    assert [view["dark"] for view in truth["views"]] == [False, True, False]
+    assert truth["views"][2]["file"] == "TS_02.mrc"
+    assert [view["section"] for view in truth["views"]] == [0, 1, 2]
+    assert truth["shape_yx"] == [64, 96]
+
+
+@pytest.mark.parametrize("wrong", [("--dark", "9"), ("--step", "0"), ("--container", "eer"), ("--jump", "7:50")])
+def test_what_cannot_be_is_told_in_one_line(tmp_path, capsys, wrong):
+    assert command.main(parsed(tmp_path / "scope", "--tilts", 5, "--size", "64", *wrong)) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("streamtomo simulate: ")
+    assert len(told.splitlines()) == 1
