@@ -7,21 +7,17 @@ the machines, the journal and the state.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
-import shutil
 import socket
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 from msgspec import Struct
@@ -34,7 +30,6 @@ from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
 from streamtomo.lane import Job, Lane
 from streamtomo.messages import (
-    Envelope,
     Event,
     FileRefused,
     SeriesDescribed,
@@ -44,19 +39,14 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.publish import journal as journals
+from streamtomo.outfolder import Disk, lock_out, memory_GB, readable
 from streamtomo.publish.bus import Publisher, command_socket
-from streamtomo.publish.state import SessionState
 from streamtomo.series import Command, Finish, Process, Say, Series
+from streamtomo.telling import Listener, Teller
 from streamtomo.watch.folder import watch
 
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
-LOW_DISK_GB = 5.0
-ENOUGH_DISK_GB = 6.0
-"""Free space above which the next shortage is worth a new warning."""
-
-Listener = Callable[[Envelope], None]
 
 
 class _Listed(Struct, frozen=True):
@@ -112,13 +102,9 @@ class Engine:
         self.exit_when_idle_s = exit_when_idle_s
         self.listeners = list(listeners)
         self.endpoint: str | None = None
-        self.session = uuid.uuid4().hex[:12]
         self.series: dict[str, Series] = {}
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()  # the only kind that a signal handler may use
-        self._state, self._state_lock = SessionState(), threading.Lock()
-        self._seq = 0
-        self._unwritten: list[Envelope] = []
-        self._unwritable = self._disk_low = False
+        self._teller, self._disk = Teller(out, self.listeners), Disk(out)
         self._pending: dict[str, deque[tuple[int, float]]] = {}
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._in_lane = False
@@ -138,8 +124,7 @@ class Engine:
 
     def state(self) -> bytes:
         """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
-        with self._state_lock:
-            return msgspec.json.encode(self._state)
+        return self._teller.state()
 
     def ask(self, command: messages.Command) -> messages.Answer:
         """Carry out a command from outside; safe from any thread."""
@@ -159,19 +144,18 @@ class Engine:
 
         Raises OutputError, SettingsError or BusError if it cannot start, StreamtomoError if a fault of ours ends it.
         """
-        with self._locked_out():
-            self._journal = journals.Journal(self.out / "journal.jsonl")
+        with lock_out(self.watched, self.out):
             try:
                 resumed = self._replay()
-                self._publisher = self._open_bus()
+                publisher = self._open_bus()
                 try:
-                    self._say(self._started(resumed))
+                    self._teller.say(self._started(resumed))
                     self._work()
-                    self._say(messages.SessionEnded(reason=self._stop_reason or ""))
+                    self._teller.say(messages.SessionEnded(reason=self._stop_reason or ""))
                 finally:
-                    self._publisher.close()
+                    publisher.close()
             finally:
-                self._journal.close()
+                self._teller.close()
                 (self.out / "endpoint.json").unlink(missing_ok=True)
         if self._fault is not None:
             raise StreamtomoError(f"{self._fault}; the same command takes the run up again")
@@ -218,7 +202,7 @@ class Engine:
             case SeriesDescribed():
                 self._perform(self._of(item.series).described(item, time.time()))
             case FileRefused() | Warned():
-                self._once(item)
+                self._teller.once(item)
             case _Listed():
                 self._listed = True
             case _Done():
@@ -246,13 +230,13 @@ class Engine:
                 self._last_news = time.monotonic()
                 self._perform(self._of(event.series).processed(event, time.time()))
             else:
-                self._say(event)
+                self._teller.say(event)
 
     def _finishing_news(self, event: Event) -> None:
         self._last_news = time.monotonic()
         match event:
             case messages.FinishStep():
-                self._say(event)
+                self._teller.say(event)
             case messages.FinishStarted():
                 self._perform(self._of(event.series).finishing(event, time.time()))
             case messages.FinishDone() | messages.FinishFailed():
@@ -283,7 +267,7 @@ class Engine:
         for command in commands:
             match command:
                 case Say():
-                    self._say(command.event)
+                    self._teller.say(command.event)
                 case Process():
                     self._pending.setdefault(command.series, deque()).append((command.index, time.time()))
                 case Finish():
@@ -313,7 +297,7 @@ class Engine:
         )
 
     def _why_missing(self, name: str, index: int) -> str:
-        return self._state.series[name].tilts[index].failure or "was not processed yet when the series was closed"
+        return self._teller.failure_of(name, index) or "was not processed yet when the series was closed"
 
     def _feed_lane(self) -> None:
         """Give the live lane the oldest waiting tilt of the series with the least work waiting."""
@@ -325,7 +309,7 @@ class Engine:
         series = self._of(name)
         if series.axis_deg is None:
             text = f"{name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
-            self._once(Warned(code="axis.unknown", text=text, series=name))
+            self._teller.once(Warned(code="axis.unknown", text=text, series=name))
         placed = tuple(
             (state.tilt, state.placed) for state in series.tilts.values() if state.placed and state.tilt.index != index
         )
@@ -348,43 +332,6 @@ class Engine:
 
     # -- telling -------------------------------------------------------------------------------------------------
 
-    def _say(self, event: Event) -> None:
-        self._seq += 1
-        envelope = Envelope(
-            version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
-        )
-        trouble = self._keep(envelope)
-        with self._state_lock:
-            self._state.apply(envelope)
-        self._publisher.publish(envelope)
-        for listener in self.listeners:
-            listener(envelope)
-        if trouble is not None:
-            self._say(Warned(code="journal.unwritable", text=trouble))
-
-    def _keep(self, envelope: Envelope) -> str | None:
-        """Write to the journal; while that fails (disk full), keep what is unwritten and try again with every event.
-
-        The reason, when it begins to fail.
-        """
-        if not isinstance(envelope.event, messages.WIRE_ONLY):
-            self._unwritten.append(envelope)
-        before, self._unwritable = self._unwritable, False
-        try:
-            while self._unwritten:
-                self._journal.append(self._unwritten[0])
-                self._unwritten.pop(0)
-        except OutputError as error:
-            self._unwritable = True
-            return None if before else str(error)
-        return None
-
-    def _once(self, event: FileRefused | Warned) -> None:
-        """Say it, unless it was said before in this or an earlier run with the same output folder."""
-        if event not in self._told:
-            self._told.add(event)
-            self._say(event)
-
     def _started(self, resumed: bool) -> messages.SessionStarted:
         return messages.SessionStarted(
             watched=str(self.watched),
@@ -399,28 +346,18 @@ class Engine:
         open_series = [series for series in self.series.values() if series.state == "collecting"]
         now = time.time()
         waiting = [series.waiting_for(now) for series in open_series] or ["the first image of a new series"]
-        free_GB = self._free_GB()
-        self._say(
+        free_GB, shortage = self._disk.look()
+        if shortage is not None:
+            self._teller.say(Warned(code="disk.low", text=shortage))
+        self._teller.say(
             messages.Heartbeat(
                 backlog=self._backlog(),
                 finishing=tuple(self._finishing),
                 waiting_for="; ".join(waiting[:3]),
                 free_GB=free_GB,
-                memory_GB=_memory_GB(),
+                memory_GB=memory_GB(),
             )
         )
-
-    def _free_GB(self) -> float | None:
-        """Free space on the disk of the results; every new shortage is said."""
-        try:
-            free_GB = shutil.disk_usage(self.out).free / 1e9
-        except OSError:  # a network drive out of reach: whoever writes there will say so
-            return None
-        if free_GB < LOW_DISK_GB and not self._disk_low:
-            text = f"{self.out}: less than {LOW_DISK_GB:.0f} GB are free; make room before outputs fail"
-            self._say(Warned(code="disk.low", text=text))
-        self._disk_low = free_GB < (ENOUGH_DISK_GB if self._disk_low else LOW_DISK_GB)
-        return round(free_GB, 1)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -484,48 +421,16 @@ class Engine:
 
     # -- start and resume ----------------------------------------------------------------------------------------
 
-    def _locked_out(self) -> IO[str]:
-        """Make and lock the output folder; the lock ends with the process, however it ends."""
-        if not self.watched.is_dir():
-            raise SettingsError(f"{self.watched}: is no folder; give the folder that the microscope writes to")
-        for path in (self.watched, self.out):
-            if _readable(str(path)) != str(path):
-                raise SettingsError(f"{_readable(str(path))}: its name is not UTF-8; rename the folder")
-        if self.out.resolve().is_relative_to(self.watched.resolve()):
-            raise SettingsError(
-                f"{self.out}: lies in the watched folder, where nothing is ever written; choose another"
-            )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            lock = (self.out / ".lock").open("w")
-        except OSError as error:
-            raise OutputError(
-                f"{self.out}: cannot be written ({error.strerror}); choose another --out or mend the permissions"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise OutputError(f"{self.out}: another run writes there; stop it or choose another --out") from None
-        except OSError as error:
-            lock.close()
-            raise OutputError(f"{self.out}: cannot be locked ({error.strerror}); choose an --out elsewhere") from None
-        return lock
-
     def _replay(self) -> bool:
         """Take up where the journal ends; True if there was one."""
-        self._told: set[FileRefused | Warned] = set()
         resumed = False
-        for envelope in journals.read(self.out / "journal.jsonl"):
+        for envelope in self._teller.open():
             resumed = True
             event = envelope.event
             if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
-            with self._state_lock:
-                self._state.apply(envelope)
-            if isinstance(event, FileRefused | Warned):
-                self._told.add(event)
-            elif (name := getattr(event, "series", None)) is not None:
+            name = getattr(event, "series", None)
+            if name is not None and not isinstance(event, FileRefused | Warned):
                 self._of(name).apply(event, envelope.time_s)
         return resumed
 
@@ -545,6 +450,7 @@ class Engine:
         except OutputError:
             publisher.close()
             raise
+        self._teller.publish_on(publisher)
         return publisher
 
 
@@ -555,23 +461,10 @@ def _too_late(command: messages.Command) -> messages.Answer:
 def _in_utf8(sighting: messages.Sighting) -> messages.Sighting:
     """A sighting that can be written down: bytes in names that are no UTF-8 are shown as `\\xe9`, images refused."""
     fields = msgspec.structs.asdict(sighting)
-    odd = {name: _readable(text) for name, text in fields.items() if isinstance(text, str) and _readable(text) != text}
+    odd = {name: readable(text) for name, text in fields.items() if isinstance(text, str) and readable(text) != text}
     if odd and isinstance(sighting, RawImage):
-        return FileRefused(path=_readable(sighting.path), reason="its name, or its folder's, is not UTF-8; rename it")
+        return FileRefused(path=readable(sighting.path), reason="its name, or its folder's, is not UTF-8; rename it")
     return msgspec.structs.replace(sighting, **odd) if odd else sighting
-
-
-def _readable(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
-
-
-def _memory_GB() -> float | None:
-    """Resident memory of this process."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e9, 2)
 
 
 __all__ = ["BusError", "Engine"]

@@ -1,0 +1,104 @@
+"""What happens is told once, in one order: to the journal, the state, the wire, and whoever listens in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from streamtomo import messages
+from streamtomo.errors import OutputError
+from streamtomo.messages import Envelope, Event, FileRefused, Warned
+from streamtomo.publish import journal as journals
+from streamtomo.publish.bus import Publisher
+from streamtomo.publish.state import SessionState
+
+Listener = Callable[[Envelope], None]
+
+
+class Teller:
+    """Only the dispatcher's thread tells; the state may be asked for from any thread."""
+
+    def __init__(self, out: Path, listeners: list[Listener]) -> None:
+        """Nothing is opened before `open`."""
+        self.session = uuid.uuid4().hex[:12]
+        self._path, self._listeners = out / "journal.jsonl", listeners
+        self._journal: journals.Journal | None = None
+        self._publisher: Publisher | None = None
+        self._state, self._lock = SessionState(), threading.Lock()
+        self._seq = 0
+        self._unwritten: list[Envelope] = []
+        self._unwritable = False
+        self._told: set[FileRefused | Warned] = set()
+
+    def open(self) -> Iterator[Envelope]:
+        """Open the journal, and take in what it holds; yields it. Raises OutputError or StreamtomoError."""
+        self._journal = journals.Journal(self._path)
+        for envelope in journals.read(self._path):
+            with self._lock:
+                self._state.apply(envelope)
+            if isinstance(envelope.event, FileRefused | Warned):
+                self._told.add(envelope.event)
+            yield envelope
+
+    def close(self) -> None:
+        """Close the journal, if it was opened."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def publish_on(self, publisher: Publisher) -> None:
+        """Where events go from now on."""
+        self._publisher = publisher
+
+    def state(self) -> bytes:
+        """The session's state as JSON."""
+        with self._lock:
+            return msgspec.json.encode(self._state)
+
+    def failure_of(self, series: str, index: int) -> str | None:
+        """Why a tilt could not be processed."""
+        return self._state.series[series].tilts[index].failure
+
+    def say(self, event: Event) -> None:
+        """Tell everybody."""
+        self._seq += 1
+        envelope = Envelope(
+            version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
+        )
+        trouble = self._keep(envelope)
+        with self._lock:
+            self._state.apply(envelope)
+        if self._publisher is not None:
+            self._publisher.publish(envelope)
+        for listener in self._listeners:
+            listener(envelope)
+        if trouble is not None:
+            self.say(Warned(code="journal.unwritable", text=trouble))
+
+    def once(self, event: FileRefused | Warned) -> None:
+        """Say it, unless it was said before in this or an earlier run with the same output folder."""
+        if event not in self._told:
+            self._told.add(event)
+            self.say(event)
+
+    def _keep(self, envelope: Envelope) -> str | None:
+        """Write to the journal; while that fails (disk full), keep what is unwritten and try again with every event.
+
+        The reason, when it begins to fail.
+        """
+        if not isinstance(envelope.event, messages.WIRE_ONLY):
+            self._unwritten.append(envelope)
+        before, self._unwritable = self._unwritable, False
+        assert self._journal is not None, "open() comes first"
+        try:
+            while self._unwritten:
+                self._journal.append(self._unwritten[0])
+                self._unwritten.pop(0)
+        except OutputError as error:
+            self._unwritable = True
+            return None if before else str(error)
+        return None
