@@ -85,7 +85,7 @@ def test_volumes_are_let_go_and_come_back_equal(tilts):
     lane._live(Job(tilt=tilts[4], attempts=0, settled_s=0.0, axis_deg=20.0, pixel_size_A=10.8, placed=tuple(known)))
     volume = lane._series["A"].volume()
     volume.rebuild(lambda: False)
-    assert volume.snapshot() == pytest.approx(before, abs=1e-3)
+    assert np.abs(volume.snapshot() - before).max() < 1e-3
 
 
 def test_a_dark_view_stays_out_of_the_volume(tilts, tmp_path):
