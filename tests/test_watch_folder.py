@@ -294,7 +294,7 @@ def test_no_series_or_more_than_one_is_an_error_with_reasons(tmp_path):
         read_series(tmp_path, SETTINGS)
 
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the collection of real files is not here")

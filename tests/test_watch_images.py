@@ -12,7 +12,8 @@ from mrcfile.dtypes import get_ext_header_dtype
 from streamtomo.errors import BadImage, NotReady
 from streamtomo.watch.images import is_image, probe, read_image
 
-SHARED = Path("/work/shared/data") if Path("/work/shared/data").is_dir() else None
+_DATA = Path(__file__).parents[2] / "shared" / "data"
+SHARED = _DATA if _DATA.is_dir() else None
 needs_shared = pytest.mark.skipif(SHARED is None, reason="the collection of real files is not here")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamtomo.watch.mdoc import acquisition_order, base_name, parse
 
-SHARED = Path("/work/shared/data/mdoc")
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "mdoc"
 REAL = sorted(SHARED.rglob("*.mdoc")) if SHARED.is_dir() else []
 
 GROWING = """PixelSpacing = 2.15\r
