@@ -64,17 +64,26 @@ class PatchTracks:
         self._pending: dict[int, _Measured] = {}
 
     def place(self, index: int, tilt_deg: float, image: Image, shift: Array) -> Array:
-        """Where the specimen lies in a view `(ny, nx)` that `shift` places roughly; `shift` where nothing tells."""
+        """Where the specimen lies in a view `(ny, nx)` that `shift` places roughly; `shift` where nothing tells.
+
+        If nothing is found about there, it is looked for where the specimen lay in the nearest view.
+        """
         self._pending.pop(index, None)
         frame = patches.frame_of(image, tilt_deg, self._axis_deg)
+        starts = [shift, *(self.shifts[view] for view in self._nearest(index, tilt_deg)[:1])]
+        placed = (self._placed(index, frame, start) for start in starts)
+        return next((found for found in placed if found is not None), shift)
+
+    def _placed(self, index: int, frame: Frame, shift: Array) -> Array | None:
+        """The shift by the patches found about one place; None if they are too few or do not agree."""
         points, xy = self._measured(index, frame, shift)
         if len(points) < LEAST_FOUND:
-            return shift
+            return None
         weight, shifts = self._solved(index, frame, points, xy, shift)
         told = np.array([weight.get(int(point), -1.0) for point in points])
         agreeing = int((told > 0.1).sum())
         if agreeing < max(LEAST_FOUND, LEAST_SHARE * int((told >= 0).sum())):
-            return shift
+            return None
         kept = (told > 0.1) | (told < 0)
         self._pending[index] = _Measured(points[kept], xy[kept], shifts)
         return shifts[index]

@@ -27,7 +27,7 @@ SPACING = 0.85
 """Distance between patches in patch sides."""
 COVERED = 0.8
 """A patch is followed while so much of its side is in the view."""
-REACH_PX = 10.0
+REACH_PX = 16.0
 LEAST_SCORE = 4.0
 COARSE = 4
 """Pixels of noise that are averaged before a patch's contrast is measured."""
