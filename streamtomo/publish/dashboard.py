@@ -168,7 +168,7 @@ def _facts(row: SeriesRow, width: int, now: float) -> Text:
     if row.tilt_axis_deg is not None:
         parts.append(f"axis {row.tilt_axis_deg:.1f}°")
     if row.interval_s and row.state == "collecting":
-        parts.append(f"every {row.interval_s:.0f} s")
+        parts.append(f"every {row.interval_s:.1f} s")
     if row.touched_s and row.state == "collecting":
         parts.append(f"last {max(0.0, now - row.touched_s):.0f} s ago")
     return Text(_short(" · ".join(parts), width, keep="left"), style="bold", no_wrap=True)
