@@ -29,6 +29,8 @@ from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.series import MAX_ATTEMPTS
 from streamtomo.watch.images import read_image
 
+VOLUME_BYTES_PER_VOXEL = 8
+"""Two buffers of float32."""
 DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
 
@@ -90,6 +92,11 @@ class LiveSeries:
     def nbytes(self) -> int:
         """Memory held by the volume and the kept images."""
         return (self._volume.nbytes if self._volume else 0) + sum(image.nbytes for image in self.images.values())
+
+    @property
+    def nbytes_with_volume(self) -> int:
+        """Memory held once the volume is there."""
+        return self.nbytes if self._volume else self.nbytes + VOLUME_BYTES_PER_VOXEL * math.prod(self.volume_shape())
 
     def volume_shape(self) -> tuple[int, int, int]:
         """`(nz, ny, nx)` of the live volume, in binned pixels."""
@@ -255,7 +262,8 @@ class Lane:
         others.sort(key=lambda name: self._series[name].touched_s)
         for let_go in (self._let_volume_go, self.forget):
             for name in others:
-                if sum(one.nbytes for one in self._series.values()) <= budget:
+                held = sum(series.nbytes for series in self._series.values() if series is not keep)
+                if held + keep.nbytes_with_volume <= budget:
                     return
                 let_go(name)
 

@@ -1,5 +1,7 @@
 """The live lane on small files: placements, failures as events, restarts, the memory budget, idle rebuilds."""
 
+import warnings
+
 import mrcfile
 import msgspec
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from simulated import simulated
 
 from streamtomo.config import Settings
-from streamtomo.lane import Job, Lane
-from streamtomo.messages import Picture, TiltFailed, TiltPlaced
+from streamtomo.lane import Job, Lane, LiveSeries
+from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import RawImage, Tilt
+from streamtomo.reconstruct.live import LiveVolume
 
 ORDER = [15, 16, 14, 13, 17, 18, 12]
 
@@ -104,3 +107,151 @@ def test_idle_time_rebuilds_unless_a_tilt_comes(tilts):
     assert lane.refine_when_idle(lambda: True) == []
     assert [event.plane for event in lane.refine_when_idle(lambda: False)] == ["xy", "xz"]
     assert lane.refine_when_idle(lambda: False) == [], "nothing has changed since"
+
+
+def written(tilt, path, pixels):
+    """The tilt with other pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mrcfile has its own thoughts about NaN
+        mrcfile.write(path, pixels, overwrite=True)
+    return named(tilt, path=str(path), nx=pixels.shape[1], ny=pixels.shape[0])
+
+
+def pixels_of(tilt):
+    with mrcfile.open(tilt.image.path) as file:
+        return file.data.astype(np.float32)
+
+
+def known(tilts, events):
+    return [(tilts[event.index], event) for event in events if isinstance(event, TiltPlaced)]
+
+
+def test_pixels_that_are_no_numbers_fail_a_tilt_and_nothing_else(tilts, tmp_path):
+    broken = pixels_of(tilts[1])
+    broken[7, 9] = np.nan
+    events = process(Lane(Settings()), [tilts[0], written(tilts[1], tmp_path / "nan.mrc", broken), tilts[2]])
+    (failure,) = (event for event in events if isinstance(event, TiltFailed))
+    assert "has pixels that are no finite numbers" in failure.reason
+    assert [index for index, *_ in results(events)] == [0, 2]
+
+
+def test_whatever_the_pixels_are_what_is_told_can_be_read_again(tilts, tmp_path):
+    """A number that does not exist could not be written down, and a journal with it not be read again."""
+    lane = Lane(Settings())
+    for index, value in enumerate((np.nan, np.inf, -np.inf, 3e38, -3e38, 0.0), start=1):
+        for share in (1, 1000, None):
+            odd = pixels_of(tilts[1])
+            odd.ravel()[:share] = value
+            for event in process(lane, [tilts[0], written(tilts[index], tmp_path / "odd.mrc", odd)]):
+                assert msgspec.json.decode(msgspec.json.encode(event), type=Event) == event
+
+
+def test_an_image_of_another_size_fails_by_its_own_reason(tilts, tmp_path):
+    small = written(tilts[1], tmp_path / "small.mrc", pixels_of(tilts[1])[:200, :300])
+    events = process(Lane(Settings()), [tilts[0], small, tilts[2]])
+    (failure,) = (event for event in events if isinstance(event, TiltFailed))
+    assert "is 300 x 200 pixels, its series has 384 x 384" in failure.reason
+    assert [index for index, *_ in results(events)] == [0, 2]
+
+
+def test_a_first_image_that_failed_does_not_decide_the_size_of_the_others(tilts, tmp_path):
+    gone = named(tilts[0], path=str(tmp_path / "gone.mrc"), nx=100, ny=100)
+    assert len(results(process(Lane(Settings()), [gone, *tilts[1:3]]))) == 2
+
+
+def test_a_restart_leaves_out_what_is_gone_and_goes_on(tilts, tmp_path):
+    first = process(Lane(Settings()), tilts[:4])
+    lost = known([tilts[0], named(tilts[1], path="/nowhere/x.mrc"), *tilts[2:]], first)
+    lane = Lane(Settings())
+    assert len(results(process(lane, tilts[4:5], lost))) == 1
+    assert lane._series["A"].volume().views == 4
+
+
+def test_a_restart_judges_the_series_as_before(tilts, tmp_path):
+    """What was said before is not said again; and what got better is said, though it was worse before the restart."""
+    black = [written(tilts[n], tmp_path / f"{n}.mrc", np.zeros((384, 384), np.float32)) for n in (1, 2)]
+    mixed = [tilts[0], *black, *tilts[3:]]
+    through = process(Lane(Settings()), mixed)
+    judged = [event.state for event in through if isinstance(event, SeriesJudged)]
+    assert "watch" in judged
+    for cut in range(1, len(mixed)):
+        place = next(n for n, event in enumerate(through) if isinstance(event, TiltPlaced) and event.index == cut)
+        before = known(mixed, through[:place])
+        later = [event for event in through[place:] if isinstance(event, SeriesJudged)]
+        again = process(Lane(Settings()), mixed[cut:], before)
+        assert [event for event in again if isinstance(event, SeriesJudged)] == later
+
+
+def test_better_metadata_starts_the_series_again(tilts):
+    lane = Lane(Settings())
+    first = process(lane, tilts[:2])
+    old = lane._series["A"]
+    job = Job(
+        tilt=tilts[2], attempts=0, settled_s=0.0, axis_deg=25.0, pixel_size_A=10.8, placed=tuple(known(tilts, first))
+    )
+    assert isinstance(lane.process(job)[0], TiltPlaced)
+    assert lane._series["A"] is not old
+    assert (lane._series["A"].axis_deg, lane._series["A"].volume().views) == (25.0, 3)
+
+
+def test_a_session_of_many_series_stays_within_its_memory(tilts):
+    lane = Lane(Settings(live=msgspec.structs.replace(Settings().live, memory_GB=0.15)))
+    first = process(lane, [named(tilt, series="S0") for tilt in tilts[:2]])
+    for n in range(1, 4):
+        process(lane, [named(tilt, series=f"S{n}") for tilt in tilts[:1]])
+        assert 0 < sum(live.nbytes for live in lane._series.values()) <= 0.15e9
+        assert lane._dirty == {f"S{n}"}, "what was let go is not made again in idle time"
+    assert results(process(lane, [named(tilts[2], series="S0")], known(tilts, first)))
+
+
+def test_series_are_forgotten_whole_when_their_images_fill_the_memory(tilts, monkeypatch):
+    lane = Lane(Settings())
+    for name in ("old", "new"):
+        process(lane, [named(tilt, series=name) for tilt in tilts[:2]])
+    monkeypatch.setattr(LiveSeries, "nbytes", property(lambda live: 10**10))
+    process(lane, [named(tilts[2], series="new")])
+    assert list(lane._series) == ["new"]
+    assert lane._dirty == {"new"}
+
+
+def test_a_rebuild_that_is_interrupted_shows_nothing_half_made(tilts):
+    lane = Lane(Settings())
+    process(lane, tilts[:3])
+    before = lane._series["A"].volume().snapshot()
+    looks = iter([False, False, True])
+    assert lane.refine_when_idle(lambda: next(looks)) == []
+    assert (lane._series["A"].volume().snapshot() == before).all()
+    assert lane.refine_when_idle(lambda: False) != [], "it is taken up again"
+
+
+def test_a_rebuild_that_fails_is_told_and_the_lane_goes_on(tilts, monkeypatch):
+    lane = Lane(Settings())
+    events = process(lane, tilts[:2])
+
+    def broken(*_):
+        raise MemoryError("no memory")
+
+    with monkeypatch.context() as bad:
+        bad.setattr(LiveVolume, "rebuild", broken)
+        (told,) = lane.refine_when_idle(lambda: False)
+    assert isinstance(told, Warned)
+    assert "MemoryError: no memory" in told.text
+    assert lane.refine_when_idle(lambda: False) == []
+    assert len(results(process(lane, tilts[2:3], known(tilts, events)))) == 1
+    assert lane._series["A"].volume().views == 3
+
+
+def test_a_fault_of_ours_is_an_event(tilts, monkeypatch):
+    monkeypatch.setattr("streamtomo.lane.prepare", lambda *_: 1 / 0)
+    (failure,) = Lane(Settings()).process(
+        Job(tilt=tilts[0], attempts=3, settled_s=0.0, axis_deg=20.0, pixel_size_A=None, placed=())
+    )
+    assert failure.reason == "internal error: ZeroDivisionError: division by zero"
+    assert (failure.attempts, failure.final) == (4, True)
+
+
+def test_the_thickness_given_is_that_of_the_volume(tilts):
+    thick = Settings(specimen=msgspec.structs.replace(Settings().specimen, thickness_nm=108.0))
+    lane = Lane(thick)
+    process(lane, tilts[:1])
+    assert lane._series["A"].volume().snapshot().shape[0] == 100

@@ -1,16 +1,23 @@
 """The dashboard as text at several sizes, in every state of a session; reasons of red things; quick starts."""
 
 import io
+import socket
 import subprocess
 import sys
+import threading
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from streamtomo import messages
-from streamtomo.messages import Envelope
+from streamtomo.errors import BusError
+from streamtomo.messages import Answer, Envelope
 from streamtomo.model import AlignedView, Alignment, Correction, Measure, Placement, RawImage, Tilt, Tomogram, Verdict
-from streamtomo.publish.dashboard import render
+from streamtomo.publish import dashboard, viewer
+from streamtomo.publish.bus import Publisher
+from streamtomo.publish.dashboard import Dashboard, render
+from streamtomo.publish.halfblocks import HalfBlocks
 from streamtomo.publish.lines import plain_line, printable
 from streamtomo.publish.state import SessionState
 
@@ -153,3 +160,176 @@ def test_viewers_start_without_numpy_and_numba(module):
     code = f"import sys, {module}; print([name for name in ('numpy', 'numba', 'scipy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["status", "dashboard", "close", "stop", "init"])
+def test_verbs_that_only_look_import_no_numpy_when_they_run(module, tmp_path):
+    given = {"close": ["TS", "--out", "nowhere"], "stop": ["--out", "nowhere"], "init": ["x.toml"]}
+    arguments = [module, *given.get(module, ["/nowhere"])]
+    code = f"import sys; from streamtomo.cli import main; main({arguments}); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    loaded = set(done.stdout.splitlines()[-1].strip("[]'").split("', '"))
+    assert "msgspec" in loaded
+    assert not loaded & {"numpy", "numba", "scipy", "mrcfile", "tifffile"}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bad tilt", "B bad: mean 0.01 of what the other tilts predict"),
+        ("failed tilt", "F cut off"),
+        ("rejected", "reject: 3 bad tilts in a row"),
+        ("finishing failed", "failed: no room on the disk"),
+    ],
+)
+def test_what_is_red_says_why_on_every_screen(name, told, size):
+    assert told in screen(state(*STATES[name]), *size)
+
+
+def test_a_finishing_that_is_tried_again_says_what_went_wrong():
+    failed = messages.FinishFailed(series="TS_01", reason="killed by the system", final=False)
+    assert "to be tried again: killed by the system" in screen(state(*RUNNING, failed), 80, 24)
+
+
+def test_the_last_of_many_troubles_is_shown():
+    others = [messages.Warned(code="other", text=f"number {n}") for n in range(200)]
+    text = screen(state(*RUNNING, received(2), FAILED, *others), 80, 24)
+    assert "F cut off" in text
+    assert "number 199" in text
+    assert "earlier messages: see streamtomo.log" in text
+
+
+def test_a_long_name_leaves_room_for_the_reason():
+    name = "Position_12_of_a_grid_with_a_name_that_never_ends"
+    refused = messages.SeriesJudged(series=name, state="reject", reasons=("3 bad tilts in a row",))
+    assert "reject: 3 bad tilts in a row" in screen(state(opened(name), refused), 80, 24)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 3), (20, 5), (79, 11)], ids=str)
+@pytest.mark.parametrize("name", STATES)
+def test_a_tiny_terminal_is_no_reason_to_fail(name, size):
+    screen(state(*STATES[name]), *size)
+
+
+def test_what_is_not_known_is_left_out():
+    bare = messages.SeriesOpened(series="TS_01", source="s", nx=0, ny=0)
+    tilt = msgspec.structs.replace(placed(0, BAD), placement=None, stage_ms={})
+    text = screen(state(bare, tilt, messages.Heartbeat(backlog=0)), 120, 40)
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_tilts_beyond_the_ends_of_the_bar_are_at_its_ends():
+    ends = [msgspec.structs.replace(placed(n), angle_deg=angle) for n, angle in enumerate((-120.0, 0.0, 120.0))]
+    bar = next(line for line in screen(state(*ends), 80, 24).splitlines() if line.startswith("TS_01"))
+    assert bar.split()[2].strip("·") == bar.split()[2]
+
+
+def test_a_picture_keeps_its_proportions_and_its_top_at_the_top():
+    pixels = bytes([255] * 8 * 4 + [0] * 8 * 4)
+    grey = messages.Picture(series="TS", plane="xy", tilts=1, width=8, height=8, pixels=pixels)
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    lines = console.render_lines(HalfBlocks(grey, 80, 80), pad=False)
+    cells = [[segment.style for segment in line if segment.text == "▀"] for line in lines if line]
+    cells = [line for line in cells if line]
+    assert (len(cells), {len(line) for line in cells}) == (4, {8})
+    shades = [line[0].color.triplet.red for line in cells]
+    assert shades[0] > 200 > 50 > shades[-1]
+
+
+class Watcher:
+    """A source of states that fails now and then, and says when it was asked."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), threading.Semaphore(0)
+
+    def __call__(self):
+        self.asked.release()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def wait(self, times):
+        for _ in range(times):
+            assert self.asked.acquire(timeout=30)
+
+
+def test_the_window_is_drawn_and_survives_a_fault_of_ours(monkeypatch):
+    monkeypatch.setattr(dashboard, "REFRESH_S", 0.01)
+    console = Console(width=100, height=30, file=io.StringIO(), force_terminal=True)
+    states = Watcher(state(*RUNNING), ValueError("no number"), state(*RUNNING, LOW))
+    with Dashboard(states, console):
+        states.wait(4)
+    text = console.file.getvalue()
+    assert "cannot be drawn: ValueError: no number" in text
+    assert text.index("TS_01") < text.index("cannot be drawn") < text.index("disk.low: make room")
+
+
+# -- viewers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    """A run that answers with one state."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = state(*STATES["finishing failed"], messages.Heartbeat(backlog=3, waiting_for="tilt 3 of 41"))
+    publisher = Publisher(
+        bind="127.0.0.1",
+        port=port,
+        curve_keys=None,
+        snapshot=lambda: msgspec.json.encode(told),
+        command=lambda _: Answer(ok=True, text=""),
+        command_socket=tmp_path / ".command",
+    )
+    yield publisher.endpoint
+    publisher.close()
+
+
+def test_status_tells_in_words_what_a_run_is_doing(endpoint, capsys):
+    assert viewer.status(endpoint, json=False) == 0
+    text = capsys.readouterr().out
+    for words in ("watching /scope, results in /out", "3 tilts in the queue; next: tilt 3 of 41", "2 of 41 tilts"):
+        assert words in text
+    assert "failed     GG  no room on the disk" in text
+
+
+def test_status_is_json_on_request_without_the_pixels(endpoint, capsys):
+    assert viewer.status(endpoint, json=True) == 0
+    told = msgspec.json.decode(capsys.readouterr().out, type=SessionState)
+    assert told.series["TS_01"].failure == "no room on the disk"
+    assert told.series["TS_01"].pictures == {}
+
+
+def test_status_of_nobody_says_so(monkeypatch):
+    monkeypatch.setattr(viewer, "ANSWER_S", 0.05)
+    with pytest.raises(BusError, match="no answer; is a run active there"):
+        viewer.status("tcp://127.0.0.1:9", json=False)
+
+
+def test_the_dashboard_needs_a_terminal():
+    with pytest.raises(BusError, match="needs a terminal"):
+        viewer.dashboard([])
+
+
+class Followed:
+    """An endpoint as the dashboard follows it."""
+
+    def __init__(self, endpoint, known):
+        self.endpoint, self.known = endpoint, known
+
+    def look(self):
+        return self.known
+
+
+def test_several_runs_share_the_screen():
+    console = Console(width=100, height=40, file=io.StringIO(), record=True)
+    runs = [Followed("tcp://a:1", (state(*RUNNING), NOW - 90)), Followed("tcp://b:2", None)]
+    console.print(viewer._screen(runs, console))
+    text = console.export_text()
+    for words in ("tcp://a:1", "TS_01", "running", "tcp://b:2: no answer yet; trying on"):
+        assert words in text
+    assert len(text.splitlines()) <= 40

@@ -66,32 +66,36 @@ class _Watched:
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self.answered_s: float | None = None
+        self._answered_s = 0.0
+        """When the run was heard last, by this machine's steady clock."""
         self._subscriber = Subscriber(endpoint)
         self._lock = threading.Lock()
         self._encoded = b""
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def state(self) -> SessionState | None:
-        """A copy of what is known; None before the first answer."""
+    def look(self) -> tuple[SessionState, float] | None:
+        """A copy of what is known, and the time by the run's own clock; None before the first answer."""
         with self._lock:
-            return msgspec.json.decode(self._encoded, type=SessionState) if self._encoded else None
+            if not self._encoded:
+                return None
+            state = msgspec.json.decode(self._encoded, type=SessionState)
+            return state, state.time_s + time.monotonic() - self._answered_s
 
     def _follow(self) -> None:
         for envelope in self._subscriber.envelopes():
             if envelope is not None or (self._subscriber.state.session and not self._encoded):
-                self.answered_s = time.time()
                 with self._lock:
+                    self._answered_s = time.monotonic()
                     self._encoded = msgspec.json.encode(self._subscriber.state)
 
 
 def dashboard(where: Sequence[str]) -> int:
     """Show one or several runs until Ctrl-C."""
     named: Sequence[str | None] = where or [None]
-    watched = [_Watched(find_endpoint(one)) for one in named]
     console = Console()
     if not console.is_terminal:
         raise BusError("the dashboard needs a terminal; use `streamtomo status` for text")
+    watched = [_Watched(find_endpoint(one)) for one in named]
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
@@ -106,11 +110,12 @@ def _screen(watched: list[_Watched], console: Console) -> Group:
     each = height // len(watched)
     parts: list[RenderableType] = []
     for one in watched:
-        state = one.state()
+        known = one.look()
         if len(watched) > 1:
             parts.append(Rule(one.endpoint, align="left", style="dim"))
-        if state is None:
+        if known is None:
             parts.append(Text(f"{one.endpoint}: no answer yet; trying on", style="yellow"))
         else:
-            parts.append(render(state, width, each - (len(watched) > 1), time.time()))
+            state, now = known
+            parts.append(render(state, width, each - (len(watched) > 1), now))
     return Group(*parts)
