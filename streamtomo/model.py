@@ -20,6 +20,8 @@ class RawImage(Struct, frozen=True, kw_only=True):
     """File that holds the pixels."""
     section: int = 0
     """Section of a stack, from 0; 0 for a file with one image."""
+    frames: int = 1
+    """Frames of the exposure in the file, when it is a movie; all of them make the image."""
     nx: int
     """Width in pixels."""
     ny: int
