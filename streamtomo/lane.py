@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -46,7 +46,9 @@ class Job(Struct, frozen=True, kw_only=True):
     axis_deg: float
     pixel_size_A: float | None
     placed: tuple[tuple[Tilt, TiltPlaced], ...]
-    """Tilts of the series that went through the lane before, bad ones included."""
+    """Tilts of the series that went through the lane before, bad ones included, excluded ones not."""
+    settings: Settings = Settings()
+    """Those of its series."""
 
 
 class StageClock:
@@ -72,7 +74,8 @@ class StageClock:
 class LiveSeries:
     """One series in the live lane: its aligner, its volume, and what was accepted so far."""
 
-    def __init__(self, job: Job, settings: Settings) -> None:
+    def __init__(self, job: Job) -> None:
+        settings = job.settings
         raw = next((tilt for tilt, placed in job.placed if placed.in_volume), job.tilt).image
         self.axis_deg = job.axis_deg
         self.binning = live_binning(raw.nx, raw.ny, settings.live.size_px)
@@ -127,6 +130,15 @@ class LiveSeries:
         self.views[tilt.index] = (angle, placement)
         self.accepted[tilt.index] = Accepted(angle_deg=angle, correction=correction, placement=placement)
         self.aligner.accept(tilt.index, angle, image, placement)
+
+    def drop(self, indices: Collection[int]) -> None:
+        """Take back tilts that do not count any more; the volume is made anew without them."""
+        for index in indices:
+            for kept in (self.images, self.views, self.accepted, self.verdicts):
+                kept.pop(index, None)
+            self.aligner.forget(index)
+        if indices:
+            self.let_go()
 
     def add(self, index: int) -> None:
         """Add an accepted tilt to the volume, if there is a volume (else it will be in it when it is made)."""
@@ -183,9 +195,9 @@ class Lane:
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw = self._read(tilt, live.field_px)
+            raw = self._read(tilt, live)
         with clock("correct"):
-            image, correction = self._prepare(tilt, raw, live.binning)
+            image, correction = self._prepare(tilt, raw, live)
         with clock("align"):
             placement, verdict = self._place(live, tilt, image, correction)
         accepted = placement is not None and verdict.state != "bad"
@@ -212,11 +224,11 @@ class Lane:
         self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction
     ) -> tuple[Placement | None, Verdict]:
         angle = tilt.image.angle_deg
-        intensity = judge_intensity(angle, correction, list(live.accepted.values()), self.settings.judge)
+        intensity = judge_intensity(angle, correction, list(live.accepted.values()), live.settings.judge)
         if intensity.state == "bad":
             return None, intensity
         placement = live.aligner.place(tilt.index, angle, image)
-        return placement, combine(intensity, judge_placement(placement, live.field_px, self.settings.judge))
+        return placement, combine(intensity, judge_placement(placement, live.field_px, live.settings.judge))
 
     def _judge_series(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         live.verdicts[placed.index] = placed.verdict
@@ -233,19 +245,20 @@ class Lane:
             live = None  # better metadata came: start again from the files; or there was nothing yet
         if live is None:
             live = self._restored(job)
+        live.drop(set(live.views) - {tilt.index for tilt, _ in job.placed})
         live.touched_s = time.monotonic()
         self._make_room(live)
         return live
 
     def _restored(self, job: Job) -> LiveSeries:
         """A series as the records say it was, made from the files; tilts whose files are gone are left out."""
-        live = LiveSeries(job, self.settings)
+        live = LiveSeries(job)
         for tilt, placed in job.placed:
             live.verdicts[tilt.index] = placed.verdict
             if placed.placement is None or not placed.in_volume:
                 continue
             try:
-                image, _ = self._prepare(tilt, self._read(tilt, live.field_px), live.binning)
+                image, _ = self._prepare(tilt, self._read(tilt, live), live)
             except StreamtomoError:
                 continue
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
@@ -271,20 +284,22 @@ class Lane:
         self._series[name].let_go()
         self._dirty.discard(name)
 
-    def _read(self, tilt: Tilt, field_px: tuple[int, int]) -> NDArray[np.generic]:
+    def _read(self, tilt: Tilt, live: LiveSeries) -> NDArray[np.generic]:
         """Pixels of a tilt; raises InputError if it has none, or other ones than its series."""
         image = tilt.image
         try:
-            raw = read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+            raw = read_image(image.path, image.section, flip_tiff=live.settings.acquisition.flip_tiff_rows)
         except OSError as error:
             raise InputError(f"{image.path}: cannot be read ({error.strerror})") from error
-        if raw.shape[::-1] != field_px:
-            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], field_px))
+        if raw.shape[::-1] != live.field_px:
+            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], live.field_px))
             raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
         return raw
 
-    def _prepare(self, tilt: Tilt, raw: NDArray[np.generic], binning: int) -> tuple[NDArray[np.float32], Correction]:
-        image, correction = prepare(raw, binning, self.settings.correct.outlier_sigma)
+    def _prepare(
+        self, tilt: Tilt, raw: NDArray[np.generic], live: LiveSeries
+    ) -> tuple[NDArray[np.float32], Correction]:
+        image, correction = prepare(raw, live.binning, live.settings.correct.outlier_sigma)
         if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
             raise BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
         return image, correction

@@ -17,7 +17,10 @@ from streamtomo.engine import Engine
 from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
 from streamtomo.finish.recipe import FinishJob
 from streamtomo.finishing import FinishingLane
+from streamtomo.folders import Folders
 from streamtomo.messages import (
+    AlarmCleared,
+    AlarmRaised,
     CloseSeries,
     FileRefused,
     FinishDone,
@@ -75,8 +78,8 @@ def test_what_cannot_be_written_is_kept_and_written_when_there_is_room(tmp_path)
     assert [one.event.code for one in heard] == ["a", "journal.unwritable", "b"], "said once, and everything is heard"
     disk.full = False
     teller.say(Heartbeat(backlog=0))
-    assert [one.event.code for one in disk.kept] == ["a", "journal.unwritable", "b"]
-    assert [one.seq for one in heard] == [1, 2, 3, 4]
+    assert [type(one.event) for one in disk.kept] == [Warned, AlarmRaised, Warned, AlarmCleared]
+    assert [one.seq for one in heard] == [1, 2, 3, 4, 5]
 
 
 def test_a_warning_is_said_once_even_after_a_restart(tmp_path):
@@ -93,7 +96,7 @@ def run(engine):
     """A run in a thread of its own, begun."""
     begun = threading.Event()
     engine.listeners.append(lambda one: begun.set() if isinstance(one.event, SessionStarted) else None)
-    thread = threading.Thread(target=engine.run)
+    thread = threading.Thread(target=engine.run, daemon=True)
     thread.start()
     assert begun.wait(20)
     return thread
@@ -136,21 +139,13 @@ def test_results_of_another_folder_are_not_mixed_in(tmp_path):
 
 def test_the_folder_is_locked_and_named_when_it_cannot_be(tmp_path):
     (tmp_path / "scope").mkdir()
-    with outfolder.lock_out(tmp_path / "scope", tmp_path / "out"), pytest.raises(OutputError, match="another run"):
-        outfolder.lock_out(tmp_path / "scope", tmp_path / "out")
-    outfolder.lock_out(tmp_path / "scope", tmp_path / "out").close()
+    with outfolder.lock_out((tmp_path / "scope",), tmp_path / "out"), pytest.raises(OutputError, match="another run"):
+        outfolder.lock_out((tmp_path / "scope",), tmp_path / "out")
+    outfolder.lock_out((tmp_path / "scope",), tmp_path / "out").close()
     with pytest.raises(SettingsError, match="is no folder"):
-        outfolder.lock_out(tmp_path / "nowhere", tmp_path / "out")
+        outfolder.lock_out((tmp_path / "nowhere",), tmp_path / "out")
     with pytest.raises(SettingsError, match="lies in the watched folder"):
-        outfolder.lock_out(tmp_path / "scope", tmp_path / "scope" / "out")
-
-
-def test_every_shortage_of_disk_is_said_once(tmp_path, monkeypatch):
-    free = iter([20.0, 4.0, 3.0, 5.5, 20.0, 4.0])
-    usage = lambda _: msgspec.defstruct("Usage", [("free", float)])(free=next(free) * 1e9)  # noqa: E731
-    monkeypatch.setattr("streamtomo.outfolder.shutil.disk_usage", usage)
-    disk = outfolder.Disk(tmp_path)
-    assert [disk.look()[1] is not None for _ in range(6)] == [False, True, False, False, False, True]
+        outfolder.lock_out((tmp_path / "scope",), tmp_path / "scope" / "out")
 
 
 # -- whole runs with a quick lane ------------------------------------------------------------------------------------
@@ -189,8 +184,11 @@ class QuickFinisher(threading.Thread):
         self.tell = tell
 
     def submit(self, job):
-        self.tell(FinishStarted(series=job.series, tilts=len(job.tilts)))
-        self.tell(done(job.series))
+        self.tell(job, FinishStarted(series=job.series, tilts=len(job.tilts)))
+        self.tell(job, done(job.series))
+
+    def cancel(self, job):
+        pass
 
     def stop(self):
         pass
@@ -212,8 +210,8 @@ def done(series):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr("streamtomo.warmup.warm_live", lambda settings: None)
-    monkeypatch.setattr("streamtomo.engine.Lane", QuickLane)
-    monkeypatch.setattr("streamtomo.engine.FinishingLane", QuickFinisher)
+    monkeypatch.setattr("streamtomo.lanes.Lane", QuickLane)
+    monkeypatch.setattr("streamtomo.lanes.FinishingLane", QuickFinisher)
 
 
 @pytest.fixture
@@ -301,16 +299,16 @@ def test_a_tilt_that_fails_is_tried_again_and_its_reason_goes_to_the_finishing(q
             return [TiltFailed(series="TS", index=2, reason="torn film", attempts=4, final=True)]
 
     jobs = []
-    monkeypatch.setattr("streamtomo.engine.Lane", Stumbling)
-    monkeypatch.setattr(QuickFinisher, "submit", lambda self, job: (jobs.append(job), self.tell(done(job.series))))
+    monkeypatch.setattr("streamtomo.lanes.Lane", Stumbling)
+    monkeypatch.setattr(QuickFinisher, "submit", lambda self, job: (jobs.append(job), self.tell(job, done(job.series))))
     run_until_idle(scope, tmp_path / "out")
     assert [one.failure for one in jobs[0].tilts] == [None, None, "torn film", None, None, None]
 
 
 def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, tmp_path, monkeypatch):
     def fail(self, job):
-        self.tell(FinishStarted(series=job.series, tilts=6))
-        self.tell(FinishFailed(series=job.series, reason="killed", final=False))
+        self.tell(job, FinishStarted(series=job.series, tilts=6))
+        self.tell(job, FinishFailed(series=job.series, reason="killed", final=False))
 
     monkeypatch.setattr(QuickFinisher, "submit", fail)
     engine = run_until_idle(scope, tmp_path / "out")
@@ -319,7 +317,7 @@ def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, t
 
 
 def test_a_thread_that_fails_ends_the_run_aloud(quick, scope, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamtomo.engine.Lane", lambda settings: 1 / 0)
+    monkeypatch.setattr("streamtomo.lanes.Lane", lambda settings: 1 / 0)
     with pytest.raises(
         StreamtomoError, match=r"thread 'live': ZeroDivisionError: .*; the same command takes the run up"
     ):
@@ -348,7 +346,7 @@ def test_a_series_known_from_metadata_only_keeps_no_run_alive(quick, tmp_path, m
         while not stop.wait(0.05):
             yield None
 
-    monkeypatch.setattr("streamtomo.engine.watch", watch)
+    monkeypatch.setattr("streamtomo.folders.watch", watch)
     (tmp_path / "scope").mkdir()
     engine = run_until_idle(tmp_path / "scope", tmp_path / "out")
     assert engine.series["TS"].planned == 41
@@ -359,7 +357,7 @@ def test_a_disk_out_of_reach_is_no_reason_to_end(tmp_path, monkeypatch):
         raise OSError("stale file handle")
 
     monkeypatch.setattr("streamtomo.outfolder.shutil.disk_usage", unreachable)
-    assert outfolder.Disk(tmp_path).look() == (None, None)
+    assert outfolder.free_GB(tmp_path) is None
 
 
 def test_a_run_that_cannot_start_leaves_the_folder_free(tmp_path):
@@ -395,7 +393,8 @@ def test_every_outage_of_the_journal_is_said_once(tmp_path):
     for full in (True, True, False, True, True):
         disk.full = full
         teller.say(warned("a"))
-    assert [one.event.code for one in heard] == ["a", "journal.unwritable", "a", "a", "a", "journal.unwritable", "a"]
+    alarms = [type(one.event) for one in heard if not isinstance(one.event, Warned)]
+    assert alarms == [AlarmRaised, AlarmCleared, AlarmRaised]
 
 
 # -- the terminal ----------------------------------------------------------------------------------------------------
@@ -403,21 +402,21 @@ def test_every_outage_of_the_journal_is_said_once(tmp_path):
 
 def test_the_last_words_name_what_failed_and_why(quick, scope, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    code = console.run_here(scope, tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.3, plain=True)
+    code = console.run_here((scope,), tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.3, plain=True)
     text = capsys.readouterr().out
-    assert code == 1
-    assert "TS: 6 tilts, failed: 6 usable tilts, at least 9 are needed" in text
+    assert code == 0, "a cancelled series is no error"
+    assert "TS: 6 tilts, too few: 6 usable tilts, 9 are needed" in text
     assert (tmp_path / "out" / "streamtomo.log").read_text() in text
 
 
 def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path):
     """As in `streamtomo run ... | head -1`."""
     code = (
-        "import sys, streamtomo.engine, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import test_engine as t\n"
+        "import sys, streamtomo.lanes, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import test_engine as t\n"
         "streamtomo.warmup.warm_live = lambda settings: None\n"
-        "streamtomo.engine.Lane, streamtomo.engine.FinishingLane = t.QuickLane, t.QuickFinisher\n"
+        "streamtomo.lanes.Lane, streamtomo.lanes.FinishingLane = t.QuickLane, t.QuickFinisher\n"
         "from pathlib import Path; from streamtomo.console import run_here\n"
-        "sys.exit(run_here(Path(sys.argv[2]), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.3, plain=True))\n"
+        "sys.exit(run_here((Path(sys.argv[2]),), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.3, plain=True))\n"
     )
     here, out = os.path.dirname(__file__), tmp_path / "out"
     read, write = os.pipe()
@@ -440,7 +439,7 @@ def finish(program, *jobs):
     """What a lane with this program tells about the jobs; each outcome is waited for."""
     heard, outcome = [], threading.Semaphore(0)
 
-    def tell(event):
+    def tell(_job, event):
         heard.append(event)
         if isinstance(event, FinishDone | FinishFailed):
             outcome.release()
@@ -503,7 +502,7 @@ def test_a_job_that_cannot_even_start_does_not_end_the_lane(tmp_path, monkeypatc
 def test_a_stop_ends_the_process_at_work_without_a_word(tmp_path):
     heard, begun = [], threading.Event()
 
-    def tell(event):
+    def tell(_job, event):
         heard.append(event)
         if isinstance(event, FinishStep):
             begun.set()
@@ -519,3 +518,145 @@ def test_a_stop_ends_the_process_at_work_without_a_word(tmp_path):
     lane.join(20)
     assert not lane.is_alive()
     assert heard == [FinishStarted(series="TS", tilts=0), step]
+
+
+def test_a_job_that_is_out_of_date_is_ended_and_the_next_one_begun(tmp_path):
+    heard, steps, outcome = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def tell(job, event):
+        heard.append((job, event))
+        if isinstance(event, FinishStep):
+            steps.release()
+        if isinstance(event, FinishDone | FinishFailed):
+            outcome.release()
+
+    step = FinishStep(series="TS", step="align", fraction=0.5)
+    program = printing(step, then="sys.stdout.flush(); import time; time.sleep(600)")
+    lane = FinishingLane(tell, (sys.executable, "-c", program))
+    lane.start()
+    old, new = job(tmp_path), job(tmp_path)
+    lane.submit(old)
+    assert steps.acquire(timeout=60)
+    lane.cancel(old)
+    assert outcome.acquire(timeout=60)
+    lane.submit(new)
+    assert steps.acquire(timeout=60)
+    lane.stop()
+    lane.join(20)
+    assert heard[-1][0] is new
+
+
+# -- several folders, orders, alarms ---------------------------------------------------------------------------------
+
+
+def write_series(folder, name, angles):
+    folder.mkdir(exist_ok=True)
+    for n, angle in enumerate(angles):
+        mrcfile.write(folder / f"{name}_{n:03d}_{angle:.1f}.mrc", np.full((32, 32), n, np.int16))
+
+
+def wait_for(engine, condition, *, begin=lambda: None, seconds=20):
+    """Until an event makes the condition true."""
+    done = threading.Event()
+    engine.listeners.append(lambda one: done.set() if condition(one.event) else None)
+    begin()
+    assert done.wait(seconds)
+
+
+def test_a_folder_is_added_to_a_run_with_settings_of_its_own_and_is_there_after_a_restart(quick, scope, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    write_series(other, "B", (0.0, 3.0, 6.0))
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    order = messages.WatchFolder(path=str(other), overrides=("acquisition.tilt_axis_deg=12.5", "watch.min_tilts=3"))
+    wait_for(
+        engine,
+        lambda event: isinstance(event, TiltPlaced) and event.series == "B" and event.index == 2,
+        begin=lambda: send_command(out, order),
+    )
+    assert engine.series["B"].axis_deg == 12.5
+    assert engine.series["TS"].axis_deg is None
+    assert not engine.ask(messages.WatchFolder(path=str(tmp_path / "nowhere"))).ok
+    assert "in the watched folder" in engine.ask(messages.WatchFolder(path=str(tmp_path))).text
+    engine.stop("done")
+    thread.join(20)
+    write_series(other, "C", (0.0, 3.0, 6.0))
+    again = run_until_idle(scope, out)
+    assert again.series["C"].axis_deg == 12.5
+    assert {one.state for one in again.series.values()} == {"finished"}
+
+
+def test_a_folder_that_holds_a_watched_one_is_refused_and_one_within_has_only_its_settings(tmp_path):
+    folders = Folders(lambda folder, sighting: None, threading.Event(), lambda work: work())
+    outer = folders.add(tmp_path / "data", Settings())
+    inner = folders.add(tmp_path / "data" / "user2", Settings(watch=Watch(min_tilts=3)))
+    assert inner.within is outer
+    assert folders.of(str(tmp_path / "data" / "user2" / "TS.mrc")) is inner
+    assert folders.of(str(tmp_path / "data" / "TS.mrc")) is outer
+    with pytest.raises(SettingsError, match="holds .*data, which is watched already"):
+        folders.add(tmp_path, Settings())
+
+
+def test_wrong_settings_for_a_further_folder_are_refused_in_words(quick, scope, tmp_path):
+    engine = Engine(scope, tmp_path / "out", settings())
+    thread = run(engine)
+    (tmp_path / "other").mkdir()
+    answer = engine.ask(messages.WatchFolder(path=str(tmp_path / "other"), overrides=("watch.settle_s=-1",)))
+    assert (answer.ok, "watch.settle_s" in answer.text) == (False, True)
+    engine.stop("done")
+    thread.join(20)
+
+
+def test_orders_leave_tilts_out_and_bring_them_back(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    finished = lambda event: isinstance(event, FinishDone)  # noqa: E731
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
+    wait_for(engine, finished, begin=lambda: send_command(out, CloseSeries(series="TS")))
+    wait_for(engine, finished, begin=lambda: send_command(out, messages.ExcludeTilts(series="TS", tilts=(2,))))
+    assert send_command(out, messages.ExcludeTilts(series="TS", tilts=(9,))).text.startswith("TS has no tilt 9")
+    assert not send_command(out, messages.RetrySeries(series="TS")).ok
+    wait_for(engine, finished, begin=lambda: send_command(out, messages.RestoreTilts(series="TS", tilts=(2,))))
+    engine.stop("done")
+    thread.join(20)
+    assert len(told(out, FinishDone)) == 3
+
+
+def test_a_tilt_that_comes_late_finishes_the_series_once_more(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    assert run_until_idle(scope, out).series["TS"].state == "finished"
+    mrcfile.write(scope / "TS_006_18.0.mrc", np.full((32, 32), 7, np.int16))
+    assert run_until_idle(scope, out).series["TS"].state == "finished"
+    assert [one.tilts for one in told(out, messages.SeriesCompleted)] == [6, 7]
+    assert len(told(out, messages.SeriesReopened)) == 1
+    assert len(told(out, FinishDone)) == 2
+
+
+def test_with_a_full_disk_images_are_taken_in_and_processing_waits_for_room(quick, scope, tmp_path, monkeypatch):
+    room = [0.2]
+    monkeypatch.setattr("streamtomo.engine.free_GB", lambda _: room[0])
+    engine = Engine(scope, tmp_path / "out", settings(), exit_when_idle_s=0.5)
+    heard = []
+    engine.listeners.append(lambda one: heard.append(type(one.event)))
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, Heartbeat) and event.backlog == 6)
+    assert TiltPlaced not in heard
+    room[0] = 100.0
+    thread.join(30)
+    assert not thread.is_alive()
+    assert engine.series["TS"].state == "finished"
+    assert {one.code for one in told(tmp_path / "out", AlarmRaised)} == {"disk.low", "disk.full"}
+    assert {one.code for one in told(tmp_path / "out", AlarmCleared)} == {"disk.low", "disk.full"}
+
+
+def test_the_results_belong_to_a_group_and_keep_a_umask(tmp_path):
+    old = os.umask(0o022)
+    try:
+        outfolder.share(tmp_path, "027", None)
+        (tmp_path / "x").write_text("")
+        assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(old)
+    with pytest.raises(SettingsError, match=r"run\.group = 'nobody-has-this'"):
+        outfolder.share(tmp_path, None, "nobody-has-this")

@@ -31,11 +31,19 @@ def tilts(tmp_path_factory):
     return found
 
 
-def process(lane, tilts, placed=()):
+def process(lane, tilts, placed=(), settings=None):
     """Send tilts through one after the other; the events of all."""
     known, events = list(placed), []
     for tilt in tilts:
-        job = Job(tilt=tilt, attempts=0, settled_s=0.0, axis_deg=20.0, pixel_size_A=10.8, placed=tuple(known))
+        job = Job(
+            tilt=tilt,
+            settings=settings or Settings(),
+            attempts=0,
+            settled_s=0.0,
+            axis_deg=20.0,
+            pixel_size_A=10.8,
+            placed=tuple(known),
+        )
         news = lane.process(job)
         known += [(tilt, event) for event in news if isinstance(event, TiltPlaced)]
         events += news
@@ -252,6 +260,18 @@ def test_a_fault_of_ours_is_an_event(tilts, monkeypatch):
 
 def test_the_thickness_given_is_that_of_the_volume(tilts):
     thick = Settings(specimen=msgspec.structs.replace(Settings().specimen, thickness_nm=108.0))
-    lane = Lane(thick)
-    process(lane, tilts[:1])
+    lane = Lane(Settings())
+    process(lane, tilts[:1], settings=thick)
     assert lane._series["A"].volume().snapshot().shape[0] == 100
+
+
+def test_a_tilt_that_is_left_out_is_in_no_volume_any_more(tilts):
+    lane = Lane(Settings())
+    events = process(lane, tilts[:4])
+    placed = [(tilts[event.index], event) for event in events if isinstance(event, TiltPlaced)]
+    process(lane, [tilts[4]], [one for one in placed if one[0].index != 2])
+    assert sorted(lane._series["A"].views) == [0, 1, 3, 4]
+    without = Lane(Settings())
+    process(without, [*tilts[:2], *tilts[3:5]])
+    both = [one._series["A"].volume().snapshot() for one in (lane, without)]
+    assert np.corrcoef(both[0].ravel(), both[1].ravel())[0, 1] > 0.98
