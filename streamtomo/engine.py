@@ -28,7 +28,7 @@ from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoEr
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
-from streamtomo.lane import Job, Lane
+from streamtomo.lane import Job, Lane, Over
 from streamtomo.messages import (
     Event,
     FileRefused,
@@ -106,7 +106,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()  # the only kind that a signal handler may use
         self._teller, self._disk = Teller(out, self.listeners), Disk(out)
         self._pending: dict[str, deque[tuple[int, float]]] = {}
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[Job | Over | None] = queue.Queue()
         self._in_lane = False
         self._finishing: list[str] = []
         self._listed = False
@@ -167,6 +167,7 @@ class Engine:
         watcher = threading.Thread(target=self._or_stop, args=(self._watch,), name="watch", daemon=True)
         self._finisher = finisher
         self._known = [state.tilt.image for series in self.series.values() for state in series.tilts.values()]
+        self._unfinished = {name for name, series in self.series.items() if not series.has_ended}
         for thread in (finisher, lane, watcher):
             thread.start()
         try:
@@ -268,10 +269,15 @@ class Engine:
             match command:
                 case Say():
                     self._teller.say(command.event)
+                    self._let_go_of_ended(command.event)
                 case Process():
                     self._pending.setdefault(command.series, deque()).append((command.index, time.time()))
                 case Finish():
                     self._finish(command.series)
+
+    def _let_go_of_ended(self, event: Event) -> None:
+        if isinstance(event, messages.FinishDone | messages.FinishFailed) and self._of(event.series).has_ended:
+            self._jobs.put(Over(series=event.series))
 
     def _finish(self, name: str) -> None:
         series = self._of(name)
@@ -310,9 +316,6 @@ class Engine:
         if series.axis_deg is None:
             text = f"{name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
             self._teller.once(Warned(code="axis.unknown", text=text, series=name))
-        placed = tuple(
-            (state.tilt, state.placed) for state in series.tilts.values() if state.placed and state.tilt.index != index
-        )
         self._in_lane = True
         self._jobs.put(
             Job(
@@ -321,7 +324,7 @@ class Engine:
                 settled_s=settled_s,
                 axis_deg=series.axis_deg or 0.0,
                 pixel_size_A=series.pixel_size_A,
-                placed=placed,
+                placed=tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index != index),
             )
         )
 
@@ -406,7 +409,8 @@ class Engine:
         from streamtomo.warmup import warm_live
 
         warm_live(self.settings)
-        lane = Lane(self.settings)
+        lane = Lane(self.settings, self.out)
+        lane.start(self._unfinished)
         while not self._stop.is_set():
             try:
                 job = self._jobs.get(timeout=TICK_S / 4)
@@ -415,9 +419,14 @@ class Engine:
                 if events:
                     self._inbox.put(_Idle(events))
                 continue
-            if job is None:
-                return
-            self._inbox.put(_Done(lane.process(job)))
+            match job:
+                case Job():
+                    self._inbox.put(_Done(lane.process(job)))
+                case Over():
+                    lane.finished(job.series)
+                case None:
+                    break
+        lane.close()
 
     # -- start and resume ----------------------------------------------------------------------------------------
 

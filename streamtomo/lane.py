@@ -56,6 +56,12 @@ class Job(Struct, frozen=True, kw_only=True):
         ]
 
 
+class Over(Struct, frozen=True):
+    """No more tilts of a series are expected."""
+
+    series: str
+
+
 class StageClock:
     """Milliseconds per stage of one tilt."""
 

@@ -90,6 +90,7 @@ class Series:
         self.finish_attempts = 0
         self.finished: FinishDone | None = None
         self._index_of: dict[tuple[str, int], int] = {}
+        self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
 
     # -- what happened -------------------------------------------------------------------------------------------
@@ -156,9 +157,19 @@ class Series:
     # -- what is known -------------------------------------------------------------------------------------------
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be done, unless a late tilt comes."""
+        return self.state in ("finished", "failed")
+
+    @property
     def busy(self) -> bool:
         """Whether a tilt waits for the live lane, now or after a failure."""
         return any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
+
+    def placed(self) -> list[tuple[Tilt, TiltPlaced]]:
+        """Tilts that went through the live lane, in the order in which they did: on it the placements depend."""
+        states = (self.tilts[index] for index in self._placed)
+        return [(state.tilt, state.placed) for state in states if state.placed]
 
     def usable(self) -> list[TiltState]:
         """Tilts that the final alignment takes: placed, and not judged bad."""
@@ -200,6 +211,7 @@ class Series:
             case TiltPlaced():
                 state = self.tilts[event.index]
                 state.status, state.placed, state.retry_at = "placed", event, None
+                self._placed[event.index] = None
             case TiltFailed():
                 self._fail(event, time)
             case SeriesJudged():

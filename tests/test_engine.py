@@ -171,8 +171,17 @@ def placed(job):
 class QuickLane:
     """Places every tilt without looking at it."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, out):
         self.settings = settings
+
+    def start(self, unfinished):
+        pass
+
+    def close(self):
+        pass
+
+    def finished(self, name):
+        pass
 
     def process(self, job):
         return [placed(job)]
@@ -319,7 +328,7 @@ def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, t
 
 
 def test_a_thread_that_fails_ends_the_run_aloud(quick, scope, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamtomo.engine.Lane", lambda settings: 1 / 0)
+    monkeypatch.setattr("streamtomo.engine.Lane", lambda *_: 1 / 0)
     with pytest.raises(
         StreamtomoError, match=r"thread 'live': ZeroDivisionError: .*; the same command takes the run up"
     ):
