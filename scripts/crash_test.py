@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -61,7 +60,7 @@ def crash_test(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _: 
     writer = write(scope, plan)
     try:
         for n in range(plan.kills):
-            outcome.lives.append(one_life(scope, killed, plan, rng))
+            outcome.lives.append(one_life(scope, killed, plan, rng, outcome.faults))
             say(f"kill {n + 1}: {outcome.lives[-1]}")
         writer.wait(timeout=600)
     finally:
@@ -69,7 +68,8 @@ def crash_test(folder: Path, plan: Plan, say: Callable[[str], None] = lambda _: 
         writer.wait()
     for out in (killed, calm):
         done = start(scope, out, plan, "--exit-when-idle", "1.5", stderr=subprocess.PIPE)
-        outcome.faults += [f"{out.name}: {done.communicate()[1].decode()}"] if done.wait() else []
+        words = done.communicate()[1].decode()
+        outcome.faults += [f"{out.name}: {words}"] if done.returncode else []
     outcome.faults += list(compare(calm, killed, plan))
     return outcome
 
@@ -103,20 +103,19 @@ def start(scope: Path, out: Path, plan: Plan, *options: str, stderr: int = subpr
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
-def one_life(scope: Path, out: Path, plan: Plan, rng: random.Random) -> str:
+def one_life(scope: Path, out: Path, plan: Plan, rng: random.Random, faults: list[str]) -> str:
     """Start a run and kill it; the finishing process that it may have is left alone, as the system would leave it."""
     output = rng.choice(OUTPUTS) if rng.random() < SHARE_AT_OUTPUTS else None
     life_s = rng.uniform(0.05, plan.longest_life_s) * (1 if output is None else 3)
-    run = start(scope, out, plan)
     begun = time.monotonic()
-    try:
-        what = wait(out, life_s, output)
-        if run.poll() is not None:
-            return f"ended by itself with status {run.returncode}"
-        run.send_signal(signal.SIGKILL)
-    finally:
-        run.kill()
-        run.wait()
+    with start(scope, out, plan, stderr=subprocess.PIPE) as run:
+        try:
+            what = wait(out, life_s, output)
+            if run.poll() is not None:
+                faults.append(f"ended by itself with status {run.returncode}: {run.communicate()[1].decode()}")
+                return faults[-1]
+        finally:
+            run.kill()
     return f"after {time.monotonic() - begun:.2f} s{what}"
 
 
@@ -146,7 +145,7 @@ def compare(calm: Path, killed: Path, plan: Plan) -> Iterator[str]:
     if tilts != again:
         different = sorted(key for key in tilts.keys() | again.keys() if tilts.get(key) != again.get(key))
         yield f"live placements differ: {different}"
-    for name in names:
+    for name in names if there == here else ():
         yield from compare_series(calm / name, killed / name)
 
 

@@ -244,7 +244,7 @@ class Engine:
                 self._finishing.remove(event.series)
                 series = self._of(event.series)
                 if isinstance(event, messages.FinishFailed):
-                    final = series.finish_attempts >= self.settings.final.attempts
+                    final = not event.blocked and series.finish_attempts >= self.settings.final.attempts
                     event = msgspec.structs.replace(event, final=final)
                 self._perform(series.finishing(event, time.time()))
             case _:
@@ -306,7 +306,12 @@ class Engine:
         return self._teller.failure_of(name, index) or "was not processed yet when the series was closed"
 
     def _feed_lane(self) -> None:
-        """Give the live lane the oldest waiting tilt of the series with the least work waiting."""
+        """Give the live lane the oldest waiting tilt of the series with the least work waiting.
+
+        Nothing while the journal cannot be written: whatever was made of the tilt would be lost in a crash.
+        """
+        if self._teller.unwritable:
+            return
         waiting = {name: tilts for name, tilts in self._pending.items() if tilts}
         if self._in_lane or not waiting:
             return

@@ -107,18 +107,21 @@ class Lane:
 
         One thing at a time: it is called again and again while no tilt waits.
         """
-        if not self._dirty:
-            self._save_one()
+        unsaved = [name for name, live in self._series.items() if live.unsaved]
+        if not self._dirty and not unsaved:
             return []
-        name = max(self._dirty, key=lambda one: self._series[one].touched_s)
+        name = max(self._dirty or unsaved, key=lambda one: self._series[one].touched_s)
         try:
+            if not self._dirty:
+                self._save(name, with_volume=False)
+                return []
             if not self._series[name].volume().rebuild(interrupted):
                 return []
             self._dirty.discard(name)
             return self._pictures(name)
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
-            text = f"{name}: the live volume could not be rebuilt ({type(error).__name__}: {error})"
+            text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"
             return [Warned(code="volume.failed", text=text, series=name)]
 
     def forget(self, name: str) -> None:
@@ -156,7 +159,7 @@ class Lane:
         with clock("reconstruct"):
             if placement is not None and accepted:
                 live.accept(AcceptedTilt(tilt, placement, correction), image)
-                live.add(tilt.index)
+                live.volume()
                 self._dirty.add(tilt.image.series)
                 if live.unsaved >= SAVED_EVERY:
                     self._save(tilt.image.series, with_volume=False)
@@ -238,12 +241,6 @@ class Lane:
                 return
             self._save(name, with_volume=True)
             self.forget(name)
-
-    def _save_one(self) -> None:
-        """Write the series to disk that has most to lose, if any has."""
-        name = max(self._series, key=lambda one: self._series[one].unsaved, default=None)
-        if name is not None and self._series[name].unsaved:
-            self._save(name, with_volume=False)
 
     def _save(self, name: str, *, with_volume: bool) -> None:
         live = self._series[name]

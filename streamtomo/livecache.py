@@ -12,7 +12,9 @@ damaged, cut off or out of date is as good as not there. Nothing is synced: a lo
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import shutil
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -29,6 +31,8 @@ from streamtomo.align.patch_tracks import Memory
 FOLDER = ".live"
 VERSION = 1
 """Of the files' format and of what the numbers in them mean."""
+RESERVE_BYTES = 2e9
+"""Room on the disk that is left for results."""
 STATES_KEPT = 2
 """A crash may leave the journal one tilt behind the newest state."""
 
@@ -103,10 +107,11 @@ class LiveCache:
             self._folder.rmdir()
 
     def save(self, name: str, snapshot: Snapshot) -> bool:
-        """Write what is not there yet; False where the disk does not take it."""
+        """Write what is not there yet; False, and nothing is kept, where the disk does not take it."""
         folder, written = self._folder / name, self._written.setdefault(name, {})
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._check_room(snapshot)
             for file, array, about in _files(snapshot):
                 if written.get(file) != about:
                     written.pop(file, None)
@@ -114,6 +119,7 @@ class LiveCache:
                     written[file] = about
             self._save_state(folder, written, snapshot)
         except OSError:  # full or gone: whoever writes results there will say so
+            self.forget(name)
             return False
         return True
 
@@ -130,6 +136,11 @@ class LiveCache:
                 return snapshot
         self.forget(name)
         return None
+
+    def _check_room(self, snapshot: Snapshot) -> None:
+        needed = sum(array.nbytes for _, array, _ in _files(snapshot))
+        if shutil.disk_usage(self._folder).free < needed + RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _save_state(self, folder: Path, written: dict[str, str], snapshot: Snapshot) -> None:
         name, key = f"{len(snapshot.tilts)}.state", _volume_key(snapshot.about, snapshot.tilts)

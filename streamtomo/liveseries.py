@@ -93,13 +93,14 @@ class LiveSeries:
         return max(8, round(depth / 2) * 2), ny, nx
 
     def volume(self) -> LiveVolume:
-        """The live volume; made from the kept images where there is none."""
-        if self._volume is None:
-            volume = LiveVolume(self.volume_shape())
-            for index in self.views:
-                self._add(volume, index)
-            self._volume = volume
-        return self._volume
+        """The live volume with all accepted tilts; those that it lacks are added now."""
+        volume = self._volume or LiveVolume(self.volume_shape())
+        for index in list(self.views)[volume.views :]:
+            angle, placement = self.views[index]
+            transform = geometry.raw_to_aligned(self.axis_deg, (placement.shift_x, placement.shift_y))
+            volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))
+        self._volume = volume
+        return volume
 
     def about(self) -> str:
         """Digest of what the things kept depend on, beside the tilts."""
@@ -109,7 +110,7 @@ class LiveSeries:
 
     def snapshot(self, *, with_volume: bool) -> Snapshot:
         """All that is known, to be written to disk."""
-        volume = self._volume
+        volume = self.volume() if self._volume else None
         return Snapshot(
             about=self.about(),
             tilts=tuple(self._keys),
@@ -152,15 +153,3 @@ class LiveSeries:
         self.views[index] = (angle, one.placement)
         self.accepted[index] = Accepted(angle_deg=angle, correction=one.correction, placement=one.placement)
         self._keys.append(one.key())
-
-    def add(self, index: int) -> None:
-        """Add an accepted tilt to the volume, if there is a volume (else it will be in it when it is made)."""
-        if self._volume is None:
-            self.volume()
-        else:
-            self._add(self._volume, index)
-
-    def _add(self, volume: LiveVolume, index: int) -> None:
-        angle, placement = self.views[index]
-        transform = geometry.raw_to_aligned(self.axis_deg, (placement.shift_x, placement.shift_y))
-        volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))

@@ -39,6 +39,8 @@ from streamtomo.model import RawImage, Tilt
 
 MAX_ATTEMPTS = 4
 """How often a tilt that fails is tried before it is given up."""
+LONGEST_PAUSE_S = 300.0
+"""Between attempts to finish a series while the output folder cannot be written."""
 
 
 class Say(Struct, frozen=True):
@@ -89,6 +91,8 @@ class Series:
         self.judged: SeriesJudged | None = None
         self.finish_attempts = 0
         self.finished: FinishDone | None = None
+        self._blocked = 0
+        self._finish_at: float | None = None
         self._index_of: dict[tuple[str, int], int] = {}
         self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
@@ -127,7 +131,7 @@ class Series:
         if self.state == "collecting":  # re-opened meanwhile: whatever was finished is out of date
             return []
         commands = self._say([event], now)
-        if isinstance(event, FinishFailed) and not event.final:
+        if isinstance(event, FinishFailed) and not event.final and not event.blocked:
             commands.append(Finish(self.name))
         return commands
 
@@ -136,7 +140,7 @@ class Series:
         return self._complete(witness, text, now) if self.state == "collecting" and self.tilts else []
 
     def tick(self, now: float) -> list[Command]:
-        """Time has passed: try failed tilts again, and see whether the series is complete."""
+        """Time has passed: try again what failed, and see whether the series is complete."""
         commands: list[Command] = []
         for state in self.tilts.values():
             if state.retry_at is not None and state.retry_at <= now:
@@ -144,10 +148,14 @@ class Series:
                 commands.append(Process(self.name, state.tilt.index))
         if self.state == "collecting" and self.tilts and not self.busy:
             commands += self._completion(now)
+        if self._finish_at is not None and self._finish_at <= now:
+            self._finish_at = None
+            commands.append(Finish(self.name))
         return commands
 
     def resume(self) -> list[Command]:
         """What is still to be done after a restart."""
+        self._finish_at = None
         waiting: list[Command] = [
             Process(self.name, state.tilt.index) for state in self.tilts.values() if state.status == "waiting"
         ]
@@ -163,8 +171,9 @@ class Series:
 
     @property
     def busy(self) -> bool:
-        """Whether a tilt waits for the live lane, now or after a failure."""
-        return any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
+        """Whether a tilt waits for the live lane, or the series for its finishing, now or after a failure."""
+        waits = any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
+        return waits or self._finish_at is not None
 
     def placed(self) -> list[tuple[Tilt, TiltPlaced]]:
         """Tilts that went through the live lane, in the order in which they did: on it the placements depend."""
@@ -217,19 +226,24 @@ class Series:
             case SeriesJudged():
                 self.judged = event
             case _:
-                self._apply_phase(event)
+                self._apply_phase(event, time)
 
-    def _apply_phase(self, event: Event) -> None:
+    def _apply_phase(self, event: Event, time: float) -> None:
         match event:
             case SeriesCompleted():
                 self.state = "complete"
             case SeriesReopened():
                 self.state, self.finish_attempts = "collecting", 0
+                self._blocked, self._finish_at = 0, None
             case FinishStarted():
                 self.state = "finishing"
                 self.finish_attempts += 1
             case FinishDone():
                 self.state, self.finished = "finished", event
+            case FinishFailed(blocked=True):
+                self.state, self.finish_attempts = "complete", self.finish_attempts - 1
+                self._blocked += 1
+                self._finish_at = time + min(LONGEST_PAUSE_S, 2.0**self._blocked)
             case FinishFailed():
                 self.state = "failed" if event.final else "complete"
             case _:

@@ -45,6 +45,11 @@ class Teller:
                 self._told.add(envelope.event)
             yield envelope
 
+    @property
+    def unwritable(self) -> bool:
+        """Whether the journal lacks something because it cannot be written."""
+        return self._unwritable
+
     def close(self) -> None:
         """Close the journal, if it was opened."""
         if self._journal is not None:

@@ -101,6 +101,11 @@ def test_tilts_placed_after_the_last_writing_come_from_their_files(tilts, throug
     save_idle(lane)
     placed += known(tilts, process(lane, tilts[3:5], placed))
     assert goes_on(tmp_path, tilts[5:], placed) == (results(through)[5:], 2)
+    lane = Lane(Settings(), tmp_path)
+    live = lane._live(job(tilts[5], placed))
+    lane.close()
+    assert live.volume().views == 5
+    assert Lane(Settings(), tmp_path)._live(job(tilts[5], placed)).volume().views == 5
 
 
 def test_under_load_something_is_written_too(tilts, tmp_path, monkeypatch):

@@ -199,3 +199,42 @@ def test_a_replayed_journal_stands_where_the_crash_left_it(crash_after):
     assert (Finish("TS") in todo) == (again.state in ("complete", "finishing"))
     for n in range(6):
         assert again.image(image(n), 2000.0) == [] or n >= len(again.tilts) - 1
+
+
+def test_while_the_output_folder_cannot_be_written_the_finishing_waits_and_gives_nothing_up():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    pauses, now = [], 2000.0
+    for _ in range(12):
+        series.finishing(FinishStarted(series="TS", tilts=6), now)
+        blocked = FinishFailed(series="TS", reason="no space left", final=False, blocked=True)
+        assert [type(c) for c in series.finishing(blocked, now)] == [Say]
+        assert (series.state, series.busy) == ("complete", True)
+        begun = now
+        while Finish("TS") not in series.tick(now):
+            now += 1.0
+        pauses.append(now - begun)
+        assert series.tick(now + 1000) == [], "once"
+    assert pauses[:4] == [2.0, 4.0, 8.0, 16.0]
+    assert max(pauses) == 300.0
+    series.finishing(FinishStarted(series="TS", tilts=6), now)
+    series.finishing(FinishFailed(series="TS", reason="fault", final=False), now)
+    assert series.finish_attempts == 1, "what was blocked does not count"
+
+
+def test_after_a_restart_a_blocked_finishing_is_tried_at_once_and_once():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    series.finishing(FinishStarted(series="TS", tilts=6), 2000.0)
+    series.finishing(FinishFailed(series="TS", reason="no space left", final=False, blocked=True), 2000.0)
+    assert series.resume() == [Finish("TS")]
+    assert series.tick(9000.0) == []
+
+
+def test_tilts_are_told_in_the_order_in_which_they_were_placed():
+    series = Series("TS", Settings())
+    for n in range(3):
+        series.image(image(n), 1000.0 + n)
+    for n in (0, 2, 1):
+        series.processed(placed(n), 1010.0 + n)
+    assert [tilt.index for tilt, _ in series.placed()] == [0, 2, 1]

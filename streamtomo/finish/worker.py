@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamtomo.errors import StreamtomoError
+from streamtomo.errors import OutputError, StreamtomoError
 from streamtomo.messages import Event, FinishFailed
 
 
@@ -31,7 +31,8 @@ def main(job_file: str) -> int:
     try:
         _tell(recipe.run(job, _tell))
     except StreamtomoError as error:
-        _tell(FinishFailed(series=job.series, reason=str(error), final=False))
+        blocked = isinstance(error, OutputError)
+        _tell(FinishFailed(series=job.series, reason=str(error), final=False, blocked=blocked))
         return 1
     return 0
 
