@@ -73,7 +73,7 @@ class Engine:
         self._folders = Folders(lambda *found: self._inbox.put(Sighted(*found)), self._stop, self._or_stop)
         self.series = Roster(self._folders)
         self._live = LiveQueue(
-            settings, lambda events: self._inbox.put(Done(events)), lambda events: self._inbox.put(Idle(events))
+            settings, out, lambda events: self._inbox.put(Done(events)), lambda events: self._inbox.put(Idle(events))
         )
         self._finishing = FinishQueue(lambda job, event: self._inbox.put(Finishing(job, event)))
         self._last_news = time.monotonic()
@@ -124,7 +124,9 @@ class Engine:
         return self._stop_reason or ""
 
     def _work(self) -> None:
-        lane = threading.Thread(target=self._or_stop, args=(self._live.work,), name="live", daemon=True)
+        unfinished = [name for name, series in self.series.items() if not series.has_ended]
+        work = lambda: self._live.work(unfinished)  # noqa: E731
+        lane = threading.Thread(target=self._or_stop, args=(work,), name="live", daemon=True)
         self._finishing.lane.start()
         lane.start()
         self._folders.start([state.tilt.image for series in self.series.values() for state in series.tilts.values()])
@@ -212,7 +214,7 @@ class Engine:
             case messages.FinishDone() | messages.FinishFailed():
                 self._finishing.leave(job.series)
                 if isinstance(event, messages.FinishFailed):
-                    final = series.finish_attempts >= series.settings.final.attempts
+                    final = not event.blocked and series.finish_attempts >= series.settings.final.attempts
                     event = msgspec.structs.replace(event, final=final)
                 self._perform(series.finishing(event, time.time()))
             case _:
@@ -263,10 +265,16 @@ class Engine:
 
     def _say(self, event: Event) -> None:
         self._teller.say(event)
-        if isinstance(event, SeriesReopened | SeriesCompleted):
-            self._finishing.leave(event.series)
-        if isinstance(event, SeriesCompleted):
-            self.series.completed(event.series)
+        match event:
+            case SeriesReopened() | SeriesCompleted():
+                self._finishing.leave(event.series)
+                if isinstance(event, SeriesCompleted):
+                    self.series.completed(event.series)
+            case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
+                if self.series.of(event.series).has_ended:
+                    self._live.let_go(event.series)
+            case _:
+                pass
 
     @property
     def _on_hold(self) -> bool:
@@ -338,7 +346,7 @@ class Engine:
         still_open = [series for series in begun if series.state == "collecting" and not series.busy]
         for series in still_open:
             self._perform(series.close(time.time(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
-        if not still_open and not any(series.busy for series in begun):
+        if not still_open and not any(series.busy or series.state == "complete" for series in begun):
             self._stop_reason = f"nothing new for {limit:g} s"
 
     # -- threads -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import IO
 
 import msgspec
 
+from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob
 from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, FinishStep
@@ -66,7 +67,9 @@ class FinishingLane(threading.Thread):
             try:
                 outcome = self._finish(job)
             except Exception as error:  # whatever it is, the lane goes on with the next series
-                outcome = FinishFailed(series=job.series, reason=f"cannot start: {error}", final=False)
+                blocked = isinstance(error, OutputError | OSError)
+                reason = f"cannot start: {error}"
+                outcome = FinishFailed(series=job.series, reason=reason, final=False, blocked=blocked)
             if not self._stopping.is_set():
                 self._tell(job, outcome)
 

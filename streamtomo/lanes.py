@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from msgspec import Struct
 from streamtomo.config import Settings
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
-from streamtomo.lane import Job, Lane
+from streamtomo.lane import Job, Lane, Over
 from streamtomo.messages import Event
 from streamtomo.series import Series
 
@@ -35,12 +35,13 @@ class LiveQueue:
     """Tilts that wait for the live lane, and the thread that takes one after the other."""
 
     def __init__(
-        self, settings: Settings, done: Callable[[list[Event]], None], idle: Callable[[list[Event]], None]
+        self, settings: Settings, out: Path, done: Callable[[list[Event]], None], idle: Callable[[list[Event]], None]
     ) -> None:
         """`done` and `idle` are called from the lane's thread: with what became of a tilt, and of idle time."""
-        self._settings, self._done, self._idle = settings, done, idle
+        self._settings, self._out, self._done, self._idle = settings, out, done, idle
         self._pending: dict[str, deque[_Waiting]] = {}
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[Job | Over | None] = queue.Queue()
+        self._stopping = threading.Event()
         self.at_work = False
         """Whether a tilt is in the lane; whoever hears of its end says so."""
 
@@ -68,26 +69,38 @@ class LiveQueue:
         self._jobs.put(_live_job(series_of[name], waiting[name].popleft()))
         return series_of[name]
 
+    def let_go(self, series: str) -> None:
+        """No more tilts of a series are expected."""
+        self._jobs.put(Over(series=series))
+
     def stop(self) -> None:
-        """End the lane after the tilt at work."""
+        """End the lane after the tilt at work, whatever waits."""
+        self._stopping.set()
         self._jobs.put(None)
 
-    def work(self) -> None:
-        """The lane's thread."""
+    def work(self, unfinished: Collection[str]) -> None:
+        """The lane's thread; `unfinished` are the series of an earlier run that go on."""
         from streamtomo.warmup import warm_live
 
         warm_live(self._settings)
-        lane = Lane(self._settings)
-        while True:
+        lane = Lane(self._settings, self._out)
+        lane.start(unfinished)
+        while not self._stopping.is_set():
             try:
-                job = self._jobs.get(timeout=LOOK_S)
+                self._do(lane, self._jobs.get(timeout=LOOK_S))
             except queue.Empty:
                 if events := lane.refine_when_idle(lambda: not self._jobs.empty()):
                     self._idle(events)
-                continue
-            if job is None:
-                return
-            self._done(lane.process(job))
+        lane.close()
+
+    def _do(self, lane: Lane, job: Job | Over | None) -> None:
+        match job:
+            case Job():
+                self._done(lane.process(job))
+            case Over():
+                lane.finished(job.series)
+            case None:
+                pass
 
 
 def _live_job(series: Series, waiting: _Waiting) -> Job:
@@ -99,7 +112,7 @@ def _live_job(series: Series, waiting: _Waiting) -> Job:
         settled_s=waiting.settled_s,
         axis_deg=series.axis_deg or 0.0,
         pixel_size_A=series.pixel_size_A,
-        placed=tuple((one.tilt, one.placed) for one in series.kept() if one.placed and one is not state),
+        placed=tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index != waiting.index),
     )
 
 

@@ -238,6 +238,8 @@ class FinishFailed(Happening, frozen=True, kw_only=True, tag="finish.failed"):
     series: str
     reason: str
     final: bool
+    blocked: bool = False
+    """Whether the output folder could not be written: it is tried again until it can, and does not count."""
 
 
 class Heartbeat(Happening, frozen=True, kw_only=True, tag="heartbeat"):

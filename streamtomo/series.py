@@ -53,6 +53,8 @@ ANGLE_TOLERANCE_DEG = 0.6
 """A planned angle counts as taken within this: stages do not go where they are sent."""
 SIBLING_INTERVALS = 2.5
 """A series with all the angles of the one before it is complete after a silence of so many of its intervals."""
+LONGEST_PAUSE_S = 300.0
+"""Between attempts to finish a series while the output folder cannot be written."""
 
 
 class Say(Struct, frozen=True):
@@ -116,7 +118,10 @@ class Series:
         self.judged: SeriesJudged | None = None
         self.finish_attempts = 0
         self.finished: FinishDone | None = None
+        self._blocked = 0
+        self._finish_at: float | None = None
         self._index_of: dict[tuple[str, int], int] = {}
+        self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
         self._finish_asked = False
 
@@ -198,6 +203,7 @@ class Series:
 
     def resume(self) -> list[Command]:
         """What is still to be done after a restart."""
+        self._finish_at = None
         waiting: list[Command] = [
             Process(self.name, state.tilt.index) for state in self.tilts.values() if state.status == "waiting"
         ]
@@ -208,9 +214,19 @@ class Series:
     # -- what is known -------------------------------------------------------------------------------------------
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be done, unless a late tilt comes."""
+        return self.state in ("finished", "failed", "too few")
+
+    @property
     def busy(self) -> bool:
         """Whether a tilt waits for the live lane, now or after a failure."""
         return any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
+
+    def placed(self) -> list[tuple[Tilt, TiltPlaced]]:
+        """Tilts that went through the live lane, in the order in which they did: on it the placements depend."""
+        states = (self.tilts[index] for index in self._placed)
+        return [(state.tilt, state.placed) for state in states if state.placed and state.excluded is None]
 
     def usable(self) -> list[TiltState]:
         """Tilts that the final alignment takes: placed, and not judged bad."""
@@ -260,6 +276,7 @@ class Series:
             case TiltPlaced():
                 state = self.tilts[event.index]
                 state.status, state.placed, state.retry_at = "placed", event, None
+                self._placed[event.index] = None
             case TiltFailed():
                 self._fail(event, time)
             case TiltRetried():
@@ -272,9 +289,9 @@ class Series:
             case SeriesJudged():
                 self.judged = event
             case _:
-                self._apply_phase(event)
+                self._apply_phase(event, time)
 
-    def _apply_phase(self, event: Event) -> None:
+    def _apply_phase(self, event: Event, time: float) -> None:
         match event:
             case SeriesCompleted():
                 self.state, self.finish_attempts, self._finish_asked = "complete", 0, False
@@ -282,11 +299,16 @@ class Series:
                 self.state = "too few"
             case SeriesReopened():
                 self.state, self.finish_attempts = "collecting", 0
+                self._blocked, self._finish_at = 0, None
             case FinishStarted():
                 self.state = "finishing"
                 self.finish_attempts += 1
             case FinishDone():
                 self.state, self.finished = "finished", event
+            case FinishFailed(blocked=True):
+                self.state, self.finish_attempts = "complete", self.finish_attempts - 1
+                self._blocked += 1
+                self._finish_at = time + min(LONGEST_PAUSE_S, 2.0**self._blocked)
             case FinishFailed():
                 self.state = "failed" if event.final else "complete"
             case _:
@@ -380,7 +402,8 @@ class Series:
 
     def _finish_if_due(self, now: float) -> list[Command]:
         """Finish a complete series, once, when none of its tilts waits any more."""
-        if self.state != "complete" or self.busy or self._finish_asked:
+        waits = self._finish_at is not None and now < self._finish_at
+        if self.state != "complete" or self.busy or self._finish_asked or waits:
             return []
         usable, least = len(self.usable()), self.settings.watch.min_tilts
         if usable < least:

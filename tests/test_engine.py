@@ -166,8 +166,17 @@ def placed(job):
 class QuickLane:
     """Places every tilt without looking at it."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, out):
         self.settings = settings
+
+    def start(self, unfinished):
+        pass
+
+    def close(self):
+        pass
+
+    def finished(self, name):
+        pass
 
     def process(self, job):
         return [placed(job)]
@@ -316,8 +325,51 @@ def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, t
     assert [one.final for one in told(tmp_path / "out", FinishFailed)] == [False, True]
 
 
+def test_a_finishing_without_room_goes_on_when_there_is_some(quick, scope, tmp_path, monkeypatch):
+    def blocked_twice(self, job):
+        self.tell(job, FinishStarted(series=job.series, tilts=6))
+        self.count = getattr(self, "count", 0) + 1
+        room = self.count > 2
+        self.tell(
+            job, done(job.series) if room else FinishFailed(series=job.series, reason="full", final=False, blocked=True)
+        )
+
+    monkeypatch.setattr(QuickFinisher, "submit", blocked_twice)
+    monkeypatch.setattr("streamtomo.series.LONGEST_PAUSE_S", 0.5)
+    engine = run_until_idle(scope, tmp_path / "out")
+    assert engine.series["TS"].state == "finished"
+    assert [one.final for one in told(tmp_path / "out", FinishFailed)] == [False, False]
+
+
+def test_while_the_journal_cannot_be_written_the_lane_waits_and_the_intake_goes_on(quick, scope, tmp_path, monkeypatch):
+    seen = []
+    append = journal.Journal.append
+
+    def full(self, *envelopes):
+        if (
+            any(isinstance(one.event, TiltReceived) and one.event.tilt.index == 2 for one in envelopes)
+            and len(seen) < 3
+        ):
+            seen.append([index for index, state in engine.series["TS"].tilts.items() if state.placed])
+            raise OutputError("no space left")
+        append(self, *envelopes)
+
+    monkeypatch.setattr(journal.Journal, "append", full)
+    monkeypatch.setattr("streamtomo.engine.HEARTBEAT_S", 0.05)
+    heard = []
+    engine = Engine(
+        scope, tmp_path / "out", settings(), exit_when_idle_s=0.3, listeners=[lambda e: heard.append(e.event)]
+    )
+    engine.run()
+    assert len(seen) == 3
+    assert all(placed == seen[0] for placed in seen), "nothing is placed meanwhile"
+    assert "journal.unwritable" in [event.code for event in heard if isinstance(event, AlarmRaised)]
+    assert engine.series["TS"].state == "finished"
+    assert [one.index for one in told(tmp_path / "out", TiltPlaced)] == list(range(6))
+
+
 def test_a_thread_that_fails_ends_the_run_aloud(quick, scope, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamtomo.lanes.Lane", lambda settings: 1 / 0)
+    monkeypatch.setattr("streamtomo.lanes.Lane", lambda *_: 1 / 0)
     with pytest.raises(
         StreamtomoError, match=r"thread 'live': ZeroDivisionError: .*; the same command takes the run up"
     ):
@@ -593,7 +645,7 @@ def test_a_folder_that_holds_a_watched_one_is_refused_and_one_within_has_only_it
     assert inner.within is outer
     assert folders.of(str(tmp_path / "data" / "user2" / "TS.mrc")) is inner
     assert folders.of(str(tmp_path / "data" / "TS.mrc")) is outer
-    with pytest.raises(SettingsError, match="holds .*data, which is watched already"):
+    with pytest.raises(SettingsError, match=r"holds .*data, which is watched already"):
         folders.add(tmp_path, Settings())
 
 

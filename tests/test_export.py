@@ -1,5 +1,8 @@
 """What we write is what others read: mrcfile and etomofiles are the oracles."""
 
+import errno
+import os
+
 import mrcfile
 import numpy as np
 import pytest
@@ -72,3 +75,18 @@ def test_missing_rows_are_found(tmp_path):
     for suffix in (".prexg", ".xf"):
         imod.write_transforms(tmp_path / f"a{suffix}", [geometry.IDENTITY])
     assert imod.check_rows(tmp_path, "a", 2) == ["a.prexg: 1 rows for 2 views", "a.xf: 1 rows for 2 views"]
+
+
+def test_a_volume_takes_its_room_before_it_is_filled(tmp_path, monkeypatch):
+    """On a disk that fills up a memory map would kill the process instead of raising an error."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        pytest.raises(OutputError, match="No space left on device"),
+        mrc.new_mrc(tmp_path / "v.mrc", (2, 8, 8), "int16", pixel_size_A=1.0, kind="volume", label="x"),
+    ):
+        pytest.fail("nothing is to be written")
+    assert list(tmp_path.iterdir()) == []

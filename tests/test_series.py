@@ -300,3 +300,43 @@ def test_what_failed_is_tried_again_on_command():
     assert Process("TS", 6) in commands
     assert Finish("TS") not in commands
     assert series.processed(placed(6), 1071.0)[-1] == Finish("TS")
+
+
+def test_while_the_output_folder_cannot_be_written_the_finishing_waits_and_gives_nothing_up():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    pauses, now = [], 2000.0
+    for _ in range(12):
+        series.finishing(FinishStarted(series="TS", tilts=6), now)
+        blocked = FinishFailed(series="TS", reason="no space left", final=False, blocked=True)
+        assert [type(c) for c in series.finishing(blocked, now)] == [Say]
+        assert series.state == "complete"
+        begun = now
+        while Finish("TS") not in series.tick(now):
+            now += 1.0
+        pauses.append(now - begun)
+        assert series.tick(now + 1000) == [], "once"
+    assert pauses[:4] == [2.0, 4.0, 8.0, 16.0]
+    assert max(pauses) == 300.0
+    series.finishing(FinishStarted(series="TS", tilts=6), now)
+    series.finishing(FinishFailed(series="TS", reason="fault", final=False), now)
+    assert series.finish_attempts == 1, "what was blocked does not count"
+
+
+def test_after_a_restart_a_blocked_finishing_is_tried_at_once_and_once():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    series.finishing(FinishStarted(series="TS", tilts=6), 2000.0)
+    series.finishing(FinishFailed(series="TS", reason="no space left", final=False, blocked=True), 2000.0)
+    series.resume()
+    assert series.tick(2000.1) == [Finish("TS")]
+    assert series.tick(9000.0) == []
+
+
+def test_tilts_are_told_in_the_order_in_which_they_were_placed():
+    series = Series("TS", Settings())
+    for n in range(3):
+        series.image(image(n), 1000.0 + n)
+    for n in (0, 2, 1):
+        series.processed(placed(n), 1010.0 + n)
+    assert [tilt.index for tilt, _ in series.placed()] == [0, 2, 1]

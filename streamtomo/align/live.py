@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
-from streamtomo.align.patch_tracks import PatchTracks
+from streamtomo.align.patch_tracks import Memory, PatchTracks
 from streamtomo.align.shade import unshaded
 from streamtomo.config import Align
 from streamtomo.model import Placement
@@ -58,6 +58,8 @@ class _View(NamedTuple):
     image: Image
     shift: geometry.Array
     """Shift of the specimen, live pixels `(x, y)`."""
+    unshaded: bool
+    """Whether the image is another one than was given."""
 
 
 class _Found(NamedTuple):
@@ -114,11 +116,27 @@ class LiveAligner:
     def accept(self, index: int, angle_deg: float, image: Image, placement: Placement) -> None:
         """Take a placed tilt as a reference for those to come; the image is kept."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
-        image = self._unshaded(image)
-        self._views[index] = _View(_stretchable(angle_deg), image, shift)
+        given, image = image, self._unshaded(image)
+        self._views[index] = _View(_stretchable(angle_deg), image, shift, unshaded=image is not given)
         self._patches.accept(index, _stretchable(angle_deg), image, shift)
         for other, moved in self._patches.shifts.items():
             self._views[other] = self._views[other]._replace(shift=moved)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by images beyond those given to `accept`: those with a shadow are kept without it."""
+        return sum(view.image.nbytes for view in self._views.values() if view.unshaded)
+
+    def memory(self) -> Memory:
+        """What is to be kept, beside the images, for `recall`."""
+        return self._patches.memory()
+
+    def recall(self, memory: Memory, views: dict[int, tuple[float, Image]]) -> None:
+        """Stand where another one stood; `views` are angle (degrees) and image of each tilt that it accepted."""
+        seen = {index: (_stretchable(angle), self._unshaded(image)) for index, (angle, image) in views.items()}
+        self._patches.recall(memory, seen)
+        for index, shift in self._patches.shifts.items():
+            self._views[index] = _View(*seen[index], shift, unshaded=seen[index][1] is not views[index][1])
 
     def forget(self, index: int) -> None:
         """Drop a tilt from the references."""

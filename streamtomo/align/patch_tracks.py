@@ -12,6 +12,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import geometry
@@ -46,6 +47,17 @@ class _Measured(NamedTuple):
     xy: Array
     shifts: dict[int, Array]
     """Of all views, the new one included, by all that was measured."""
+
+
+class Memory(Struct, frozen=True):
+    """All that was measured in a series, but for its images; views and points in the order in which they came."""
+
+    shifts: dict[int, tuple[float, float]]
+    """Where the specimen lies in each view."""
+    sights: dict[int, list[tuple[int, float, float]]]
+    """For each view the points seen in it: number, x, y."""
+    points: int
+    """Numbers given to points so far."""
 
 
 class PatchTracks:
@@ -106,6 +118,25 @@ class PatchTracks:
         for of_views in (self._frames, self.shifts, self._sights):
             of_views.pop(index, None)
         self._pending.clear()
+
+    def memory(self) -> Memory:
+        """What is to be kept for `recall`."""
+        shifts = {view: (float(self.shifts[view][0]), float(self.shifts[view][1])) for view in self._frames}
+        sights = {
+            view: [(int(point), float(xy[0]), float(xy[1])) for point, xy in self._sights[view].items()]
+            for view in self._frames
+        }
+        return Memory(shifts, sights, self._points)
+
+    def recall(self, memory: Memory, views: dict[int, tuple[float, Image]]) -> None:
+        """Stand where another one stood; `views` are tilt angle and image of each view of the memory."""
+        self._points = memory.points
+        for view, shift in memory.shifts.items():
+            tilt_deg, image = views[view]
+            self._finder = self._finder or Finder(patches.size_for(image.shape), self._band)
+            self._frames[view] = patches.frame_of(image, tilt_deg, self._axis_deg)
+            self._sights[view] = {point: np.array([x, y]) for point, x, y in memory.sights[view]}
+            self.shifts[view] = np.array(shift)
 
     def tracks(self, least_views: int) -> Tracks:
         """All positions of patches seen in enough views, relative to each image's centre."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,11 +27,24 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}); free space or mend the permissions"
         ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk: without it a crash of the machine may take a file's name back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network drives cannot
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_angles(path: Path, angles_deg: Iterable[float]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.errors import OutputError
+from streamtomo.export.imod import sync_folder
 
 Kind = Literal["stack", "volume"]
 
@@ -33,6 +34,7 @@ def new_mrc(
                 mrc.set_image_stack()
             else:
                 mrc.set_volume()
+            _reserve(part)
             yield mrc.data
             mrc.update_header_stats()
             mrc.add_label(label)
@@ -40,6 +42,7 @@ def new_mrc(
             mrc.flush()
         _sync(part)
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(
@@ -48,6 +51,12 @@ def new_mrc(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file on disk at once: a memory map on a disk that fills up would kill the process."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _sync(path: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streamtomo import __version__, geometry
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
-from streamtomo.errors import AlignmentError, InputError, OutputError
+from streamtomo.errors import AlignmentError, InputError, OutputError, StreamtomoError
 from streamtomo.export import fiducials, imod, mrc
 from streamtomo.finish.depth import deep_enough, default_depth, find_depth
 from streamtomo.finish.refine import Beads, Refined, RefineView, refine
@@ -369,7 +369,7 @@ def write_pictures(
 
 
 def check(job: FinishJob, folder: Path, stack_shape: tuple[int, ...], tomogram: Tomogram) -> None:
-    """Look at our own products as a reader would; raises OutputError if one is not sound."""
+    """Look at our own products as a reader would; raises StreamtomoError if one is not sound."""
     n, ny, nx = stack_shape
     faults = [
         *imod.check_rows(folder, job.series, n),
@@ -377,7 +377,7 @@ def check(job: FinishJob, folder: Path, stack_shape: tuple[int, ...], tomogram: 
         *mrc.check_mrc(Path(tomogram.path), (tomogram.nz, tomogram.ny, tomogram.nx)),
     ]
     if faults:
-        raise OutputError(f"{job.series}: the results are not sound: {'; '.join(faults)}")
+        raise StreamtomoError(f"{job.series}: the results are not sound: {'; '.join(faults)}")
 
 
 def write_summary(job: FinishJob, folder: Path, done: FinishDone) -> None:

@@ -87,6 +87,19 @@ class LiveVolume:
         xz = self._voxels[middle_y - half : middle_y + half + 1].mean(axis=0)
         return xy, xz
 
+    def voxels(self) -> Image:
+        """All voxels `(ny, nz, nx)`, and not a copy."""
+        return self._voxels
+
+    def filtered(self, n: int) -> Image:
+        """The filtered view `(ny, nx)` that was added as number `n`, as `recall` takes it."""
+        return self._views[n]
+
+    def recall(self, voxels: Image, views: list[Image], tilts_deg: list[float]) -> None:
+        """Be the volume that held these voxels `(ny, nz, nx)` and filtered views `(ny, nx)`; the arrays are kept."""
+        self._voxels, self._spare = voxels, None
+        self._views, self._tilts = views, tilts_deg
+
     def snapshot(self) -> Image:
         """A copy of all voxels, `(nz, ny, nx)`."""
         return np.ascontiguousarray(self._voxels.transpose(1, 0, 2))
