@@ -1,4 +1,4 @@
-"""The engine's shell: telling through a full disk, resume, commands at the end, odd names, the output folder's lock."""
+"""The engine's shell: resume, commands at the end, odd names, the output folder's lock, the terminal."""
 
 import os
 import signal
@@ -6,100 +6,29 @@ import subprocess
 import sys
 import threading
 
-import mrcfile
-import msgspec
-import numpy as np
 import pytest
+from runs import QuickFinisher, QuickLane, done, placed, run, run_until_idle, settings, told
 
 from streamtomo import console, messages, outfolder
-from streamtomo.config import Publish, Settings, Watch
+from streamtomo.config import Publish, Settings
 from streamtomo.engine import Engine
 from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
-from streamtomo.finish.recipe import FinishJob
-from streamtomo.finishing import FinishingLane
-from streamtomo.folders import Folders
 from streamtomo.messages import (
-    AlarmCleared,
     AlarmRaised,
     CloseSeries,
     FileRefused,
     FinishDone,
     FinishFailed,
     FinishStarted,
-    FinishStep,
-    Heartbeat,
     SeriesDescribed,
     SessionStarted,
     StopRun,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
-    Warned,
 )
-from streamtomo.model import Alignment, Correction, Placement, Tomogram, Verdict
 from streamtomo.publish import journal
 from streamtomo.publish.bus import Subscriber, send_command
-from streamtomo.publish.state import SessionState
-from streamtomo.telling import Teller
-
-
-def settings(port=5900, min_tilts=5):
-    watch = Watch(settle_s=0.05, relist_s=0.05, min_tilts=min_tilts)
-    return Settings(publish=Publish(port=port), watch=watch)
-
-
-def warned(code):
-    return Warned(code=code, text="x")
-
-
-class FullDisk:
-    """A journal that fails while `full`."""
-
-    def __init__(self):
-        self.full, self.kept = True, []
-
-    def append(self, envelope):
-        if self.full:
-            raise OutputError("no space left")
-        self.kept.append(envelope)
-
-    def close(self):
-        pass
-
-
-def test_what_cannot_be_written_is_kept_and_written_when_there_is_room(tmp_path):
-    heard = []
-    teller = Teller(tmp_path, [heard.append])
-    list(teller.open())
-    teller.close()
-    teller._journal = disk = FullDisk()
-    teller.say(warned("a"))
-    teller.say(warned("b"))
-    assert [one.event.code for one in heard] == ["a", "journal.unwritable", "b"], "said once, and everything is heard"
-    disk.full = False
-    teller.say(Heartbeat(backlog=0))
-    assert [type(one.event) for one in disk.kept] == [Warned, AlarmRaised, Warned, AlarmCleared]
-    assert [one.seq for one in heard] == [1, 2, 3, 4, 5]
-
-
-def test_a_warning_is_said_once_even_after_a_restart(tmp_path):
-    for _ in range(2):
-        teller = Teller(tmp_path, [])
-        list(teller.open())
-        teller.once(warned("axis.unknown"))
-        teller.once(warned("axis.unknown"))
-        teller.close()
-    assert [one.event.code for one in journal.read(tmp_path / "journal.jsonl")] == ["axis.unknown"]
-
-
-def run(engine):
-    """A run in a thread of its own, begun."""
-    begun = threading.Event()
-    engine.listeners.append(lambda one: begun.set() if isinstance(one.event, SessionStarted) else None)
-    thread = threading.Thread(target=engine.run, daemon=True)
-    thread.start()
-    assert begun.wait(20)
-    return thread
 
 
 def test_a_run_answers_stops_and_tells_that_it_is_ending(tmp_path):
@@ -146,101 +75,6 @@ def test_the_folder_is_locked_and_named_when_it_cannot_be(tmp_path):
         outfolder.lock_out((tmp_path / "nowhere",), tmp_path / "out")
     with pytest.raises(SettingsError, match="lies in the watched folder"):
         outfolder.lock_out((tmp_path / "scope",), tmp_path / "scope" / "out")
-
-
-# -- whole runs with a quick lane ------------------------------------------------------------------------------------
-
-
-def placed(job):
-    return TiltPlaced(
-        series=job.tilt.image.series,
-        index=job.tilt.index,
-        angle_deg=job.tilt.image.angle_deg,
-        correction=Correction(repaired=0, binning=1, mean=10.0, sd=1.0),
-        placement=Placement(shift_x=0.0, shift_y=0.0, score=10.0, ambiguity=0.1),
-        verdict=Verdict(state="good"),
-        in_volume=True,
-    )
-
-
-class QuickLane:
-    """Places every tilt without looking at it."""
-
-    def __init__(self, settings, out):
-        self.settings = settings
-
-    def start(self, unfinished):
-        pass
-
-    def close(self):
-        pass
-
-    def finished(self, name):
-        pass
-
-    def process(self, job):
-        return [placed(job)]
-
-    def refine_when_idle(self, interrupted):
-        return []
-
-
-class QuickFinisher(threading.Thread):
-    """Finishes every series without doing anything."""
-
-    def __init__(self, tell):
-        super().__init__()
-        self.tell = tell
-
-    def submit(self, job):
-        self.tell(job, FinishStarted(series=job.series, tilts=len(job.tilts)))
-        self.tell(job, done(job.series))
-
-    def cancel(self, job):
-        pass
-
-    def stop(self):
-        pass
-
-    def run(self):
-        pass
-
-
-def done(series):
-    return FinishDone(
-        series=series,
-        seconds=1.0,
-        alignment=Alignment(method="coarse", axis_deg=0.0, views=()),
-        tomogram=Tomogram(path="/out/x", nx=1, ny=1, nz=1, binning=1, pixel_size_A=None, mean=0.0, sd=1.0),
-        files=(),
-    )
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr("streamtomo.warmup.warm_live", lambda settings: None)
-    monkeypatch.setattr("streamtomo.lanes.Lane", QuickLane)
-    monkeypatch.setattr("streamtomo.lanes.FinishingLane", QuickFinisher)
-
-
-@pytest.fixture
-def scope(tmp_path):
-    """A watched folder with a series of six tilts."""
-    folder = tmp_path / "scope"
-    folder.mkdir()
-    for n in range(6):
-        mrcfile.write(folder / f"TS_{n:03d}_{3.0 * n:.1f}.mrc", np.full((32, 32), n, np.int16))
-    return folder
-
-
-def run_until_idle(scope, out, **options):
-    engine = Engine(scope, out, settings(**options), exit_when_idle_s=0.3)
-    engine.run()
-    return engine
-
-
-def told(out, kind):
-    return [one.event for one in journal.read(out / "journal.jsonl") if isinstance(one.event, kind)]
 
 
 def test_a_series_is_placed_closed_and_finished_and_a_second_run_has_nothing_to_do(quick, scope, tmp_path):
@@ -427,28 +261,6 @@ def test_a_run_that_cannot_start_leaves_the_folder_free(tmp_path):
     assert not (out / "endpoint.json").exists()
 
 
-def test_the_state_lacks_nothing_when_the_journal_fails(tmp_path):
-    """The warning about the journal comes after the event that could not be written, not in its place."""
-    teller = Teller(tmp_path, [])
-    teller._journal = FullDisk()
-    for n in range(3):
-        teller.say(TiltFailed(series="TS", index=n, reason="x"))
-    state = msgspec.json.decode(teller.state(), type=SessionState)
-    assert list(state.series["TS"].tilts) == [0, 1, 2]
-    assert (state.seq, state.missed) == (4, 0)
-
-
-def test_every_outage_of_the_journal_is_said_once(tmp_path):
-    heard = []
-    teller = Teller(tmp_path, [heard.append])
-    teller._journal = disk = FullDisk()
-    for full in (True, True, False, True, True):
-        disk.full = full
-        teller.say(warned("a"))
-    alarms = [type(one.event) for one in heard if not isinstance(one.event, Warned)]
-    assert alarms == [AlarmRaised, AlarmCleared, AlarmRaised]
-
-
 # -- the terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -464,7 +276,7 @@ def test_the_last_words_name_what_failed_and_why(quick, scope, tmp_path, capsys,
 def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path):
     """As in `streamtomo run ... | head -1`."""
     code = (
-        "import sys, streamtomo.lanes, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import test_engine as t\n"
+        "import sys, streamtomo.lanes, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import runs as t\n"
         "streamtomo.warmup.warm_live = lambda settings: None\n"
         "streamtomo.lanes.Lane, streamtomo.lanes.FinishingLane = t.QuickLane, t.QuickFinisher\n"
         "from pathlib import Path; from streamtomo.console import run_here\n"
@@ -478,237 +290,3 @@ def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path
     os.close(write)
     assert (run.returncode, run.stderr) == (0, "")
     assert "ended: nothing new" in (out / "streamtomo.log").read_text()
-
-
-# -- the finishing lane ----------------------------------------------------------------------------------------------
-
-
-def job(folder):
-    return FinishJob(series="TS", folder=str(folder), settings=Settings(), axis_deg=0.0, pixel_size_A=None, tilts=())
-
-
-def finish(program, *jobs):
-    """What a lane with this program tells about the jobs; each outcome is waited for."""
-    heard, outcome = [], threading.Semaphore(0)
-
-    def tell(_job, event):
-        heard.append(event)
-        if isinstance(event, FinishDone | FinishFailed):
-            outcome.release()
-
-    lane = FinishingLane(tell, (sys.executable, "-c", program))
-    lane.start()
-    for one in jobs:
-        lane.submit(one)
-        assert outcome.acquire(timeout=60)
-    lane.stop()
-    lane.join(20)
-    assert not lane.is_alive()
-    return heard
-
-
-def printing(*events, then=""):
-    lines = [msgspec.json.encode(event).decode() for event in events]
-    return f"import sys\nfor line in {lines!r}: print(line)\n{then}"
-
-
-def test_a_job_is_written_down_and_its_steps_and_result_are_told(tmp_path):
-    step = FinishStep(series="TS", step="align", fraction=0.5)
-    heard = finish(printing(step, done("TS")), job(tmp_path / "TS"))
-    assert heard == [FinishStarted(series="TS", tilts=0), step, done("TS")]
-    assert msgspec.json.decode((tmp_path / "TS" / "TS_job.json").read_bytes(), type=FinishJob) == job(tmp_path / "TS")
-
-
-@pytest.mark.parametrize("noise", ["'hello'", '\'{"kind":"picture"}\'', "'[' * 50000", "'\\0'"])
-def test_a_library_that_prints_does_no_harm(tmp_path, noise):
-    heard = finish(f"print({noise})\n" + printing(done("TS")), job(tmp_path))
-    assert heard[-1] == done("TS")
-
-
-def test_bytes_that_are_no_text_do_no_harm(tmp_path):
-    noise = "import sys; sys.stdout.buffer.write(b'\\xff\\n'); sys.stderr.buffer.write(b'\\xff\\n')\n"
-    assert finish(noise + printing(done("TS")), job(tmp_path))[-1] == done("TS")
-
-
-def test_a_process_that_dies_is_a_failure_with_its_last_words(tmp_path):
-    failed = finish("import sys; print('no room', file=sys.stderr); sys.exit(7)", job(tmp_path))[-1]
-    assert failed.reason == "the finishing process ended with status 7: no room"
-    assert not failed.final
-    assert "status -9: no message" in finish("import os; os.kill(os.getpid(), 9)", job(tmp_path))[-1].reason
-
-
-def test_a_job_that_cannot_even_start_does_not_end_the_lane(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    heard = finish(printing(done("TS")), job(tmp_path / "file"), job(tmp_path))
-    assert "cannot start" in heard[1].reason
-    assert heard[-1] == done("TS")
-
-    def full(*_):
-        raise OutputError("no space left")
-
-    with monkeypatch.context() as disk:
-        disk.setattr("streamtomo.finishing.write_text", full)
-        assert finish("", job(tmp_path))[-1].reason == "cannot start: no space left"
-
-
-def test_a_stop_ends_the_process_at_work_without_a_word(tmp_path):
-    heard, begun = [], threading.Event()
-
-    def tell(_job, event):
-        heard.append(event)
-        if isinstance(event, FinishStep):
-            begun.set()
-
-    step = FinishStep(series="TS", step="align", fraction=0.5)
-    program = printing(step, then="sys.stdout.flush(); import time; time.sleep(600)")
-    lane = FinishingLane(tell, (sys.executable, "-c", program))
-    lane.start()
-    for _ in range(2):
-        lane.submit(job(tmp_path))
-    assert begun.wait(60)
-    lane.stop()
-    lane.join(20)
-    assert not lane.is_alive()
-    assert heard == [FinishStarted(series="TS", tilts=0), step]
-
-
-def test_a_job_that_is_out_of_date_is_ended_and_the_next_one_begun(tmp_path):
-    heard, steps, outcome = [], threading.Semaphore(0), threading.Semaphore(0)
-
-    def tell(job, event):
-        heard.append((job, event))
-        if isinstance(event, FinishStep):
-            steps.release()
-        if isinstance(event, FinishDone | FinishFailed):
-            outcome.release()
-
-    step = FinishStep(series="TS", step="align", fraction=0.5)
-    program = printing(step, then="sys.stdout.flush(); import time; time.sleep(600)")
-    lane = FinishingLane(tell, (sys.executable, "-c", program))
-    lane.start()
-    old, new = job(tmp_path), job(tmp_path)
-    lane.submit(old)
-    assert steps.acquire(timeout=60)
-    lane.cancel(old)
-    assert outcome.acquire(timeout=60)
-    lane.submit(new)
-    assert steps.acquire(timeout=60)
-    lane.stop()
-    lane.join(20)
-    assert heard[-1][0] is new
-
-
-# -- several folders, orders, alarms ---------------------------------------------------------------------------------
-
-
-def write_series(folder, name, angles):
-    folder.mkdir(exist_ok=True)
-    for n, angle in enumerate(angles):
-        mrcfile.write(folder / f"{name}_{n:03d}_{angle:.1f}.mrc", np.full((32, 32), n, np.int16))
-
-
-def wait_for(engine, condition, *, begin=lambda: None, seconds=20):
-    """Until an event makes the condition true."""
-    done = threading.Event()
-    engine.listeners.append(lambda one: done.set() if condition(one.event) else None)
-    begin()
-    assert done.wait(seconds)
-
-
-def test_a_folder_is_added_to_a_run_with_settings_of_its_own_and_is_there_after_a_restart(quick, scope, tmp_path):
-    out, other = tmp_path / "out", tmp_path / "other"
-    write_series(other, "B", (0.0, 3.0, 6.0))
-    engine = Engine(scope, out, settings())
-    thread = run(engine)
-    order = messages.WatchFolder(path=str(other), overrides=("acquisition.tilt_axis_deg=12.5", "watch.min_tilts=3"))
-    wait_for(
-        engine,
-        lambda event: isinstance(event, TiltPlaced) and event.series == "B" and event.index == 2,
-        begin=lambda: send_command(out, order),
-    )
-    assert engine.series["B"].axis_deg == 12.5
-    assert engine.series["TS"].axis_deg is None
-    assert not engine.ask(messages.WatchFolder(path=str(tmp_path / "nowhere"))).ok
-    assert "in the watched folder" in engine.ask(messages.WatchFolder(path=str(tmp_path))).text
-    engine.stop("done")
-    thread.join(20)
-    write_series(other, "C", (0.0, 3.0, 6.0))
-    again = run_until_idle(scope, out)
-    assert again.series["C"].axis_deg == 12.5
-    assert {one.state for one in again.series.values()} == {"finished"}
-
-
-def test_a_folder_that_holds_a_watched_one_is_refused_and_one_within_has_only_its_settings(tmp_path):
-    folders = Folders(lambda folder, sighting: None, threading.Event(), lambda work: work())
-    outer = folders.add(tmp_path / "data", Settings())
-    inner = folders.add(tmp_path / "data" / "user2", Settings(watch=Watch(min_tilts=3)))
-    assert inner.within is outer
-    assert folders.of(str(tmp_path / "data" / "user2" / "TS.mrc")) is inner
-    assert folders.of(str(tmp_path / "data" / "TS.mrc")) is outer
-    with pytest.raises(SettingsError, match=r"holds .*data, which is watched already"):
-        folders.add(tmp_path, Settings())
-
-
-def test_wrong_settings_for_a_further_folder_are_refused_in_words(quick, scope, tmp_path):
-    engine = Engine(scope, tmp_path / "out", settings())
-    thread = run(engine)
-    (tmp_path / "other").mkdir()
-    answer = engine.ask(messages.WatchFolder(path=str(tmp_path / "other"), overrides=("watch.settle_s=-1",)))
-    assert (answer.ok, "watch.settle_s" in answer.text) == (False, True)
-    engine.stop("done")
-    thread.join(20)
-
-
-def test_orders_leave_tilts_out_and_bring_them_back(quick, scope, tmp_path):
-    out = tmp_path / "out"
-    engine = Engine(scope, out, settings())
-    finished = lambda event: isinstance(event, FinishDone)  # noqa: E731
-    thread = run(engine)
-    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
-    wait_for(engine, finished, begin=lambda: send_command(out, CloseSeries(series="TS")))
-    wait_for(engine, finished, begin=lambda: send_command(out, messages.ExcludeTilts(series="TS", tilts=(2,))))
-    assert send_command(out, messages.ExcludeTilts(series="TS", tilts=(9,))).text.startswith("TS has no tilt 9")
-    assert not send_command(out, messages.RetrySeries(series="TS")).ok
-    wait_for(engine, finished, begin=lambda: send_command(out, messages.RestoreTilts(series="TS", tilts=(2,))))
-    engine.stop("done")
-    thread.join(20)
-    assert len(told(out, FinishDone)) == 3
-
-
-def test_a_tilt_that_comes_late_finishes_the_series_once_more(quick, scope, tmp_path):
-    out = tmp_path / "out"
-    assert run_until_idle(scope, out).series["TS"].state == "finished"
-    mrcfile.write(scope / "TS_006_18.0.mrc", np.full((32, 32), 7, np.int16))
-    assert run_until_idle(scope, out).series["TS"].state == "finished"
-    assert [one.tilts for one in told(out, messages.SeriesCompleted)] == [6, 7]
-    assert len(told(out, messages.SeriesReopened)) == 1
-    assert len(told(out, FinishDone)) == 2
-
-
-def test_with_a_full_disk_images_are_taken_in_and_processing_waits_for_room(quick, scope, tmp_path, monkeypatch):
-    room = [0.2]
-    monkeypatch.setattr("streamtomo.engine.free_GB", lambda _: room[0])
-    engine = Engine(scope, tmp_path / "out", settings(), exit_when_idle_s=0.5)
-    heard = []
-    engine.listeners.append(lambda one: heard.append(type(one.event)))
-    thread = run(engine)
-    wait_for(engine, lambda event: isinstance(event, Heartbeat) and event.backlog == 6)
-    assert TiltPlaced not in heard
-    room[0] = 100.0
-    thread.join(30)
-    assert not thread.is_alive()
-    assert engine.series["TS"].state == "finished"
-    assert {one.code for one in told(tmp_path / "out", AlarmRaised)} == {"disk.low", "disk.full"}
-    assert {one.code for one in told(tmp_path / "out", AlarmCleared)} == {"disk.low", "disk.full"}
-
-
-def test_the_results_belong_to_a_group_and_keep_a_umask(tmp_path):
-    old = os.umask(0o022)
-    try:
-        outfolder.share(tmp_path, "027", None)
-        (tmp_path / "x").write_text("")
-        assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
-    finally:
-        os.umask(old)
-    with pytest.raises(SettingsError, match=r"run\.group = 'nobody-has-this'"):
-        outfolder.share(tmp_path, None, "nobody-has-this")
