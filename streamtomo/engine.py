@@ -40,7 +40,8 @@ from streamtomo.messages import (
 )
 from streamtomo.model import RawImage
 from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
-from streamtomo.publish.bus import Publisher, command_socket
+from streamtomo.publish.bus import Publisher
+from streamtomo.publish.endpoints import command_socket
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller

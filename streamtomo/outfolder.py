@@ -7,7 +7,9 @@ import grp
 import os
 import shutil
 import stat
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +33,7 @@ def lock_out(watched: Sequence[Path], out: Path) -> IO[str]:
             f"{out}: cannot be written ({error.strerror}); choose another --out or mend the permissions"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except BlockingIOError:
         lock.close()
         raise OutputError(f"{out}: another run writes there; stop it or choose another --out") from None
@@ -39,6 +41,15 @@ def lock_out(watched: Sequence[Path], out: Path) -> IO[str]:
         lock.close()
         raise OutputError(f"{out}: cannot be locked ({error.strerror}); choose an --out elsewhere") from None
     return lock
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file; a viewer that just looks whether it is locked holds it for an instant."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    time.sleep(0.2)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_folder(watched: Path, out: Path) -> None:
