@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align import bundle, patches
-from streamtomo.align.basis import Freedoms
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.patches import Finder, Frame, Sight
+from streamtomo.align.shifts import solve_shifts
 from streamtomo.align.tracks import without_short
 
 Image = NDArray[np.float32]
@@ -229,9 +229,9 @@ class PatchTracks:
             np.array([place for _, _, place in rows]),
         )
         start = self._poses([*views, None], frame.tilt_deg, shift)
-        solution = bundle.solve(tracks, start, Freedoms(axis="fixed"), floor_px=POSITION_PX)
+        solution = solve_shifts(tracks, start.tilt_deg, self._axis_deg, start.shift, POSITION_PX)
         others = np.arange(len(start.mag)) < len(views)
-        poses, _ = bundle.in_frame_of(solution.poses, start.shift, others, flat=1.0)
+        poses, _ = bundle.in_frame_of(start._replace(shift=solution.shift), start.shift, others, flat=1.0)
         weights = {row[1]: float(w) for row, w in zip(rows, solution.weights, strict=True) if row[0] == len(views)}
         return weights, dict(zip([*views, index], poses.shift, strict=True))
 
