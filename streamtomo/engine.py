@@ -26,6 +26,7 @@ from streamtomo.folders import Folder, Folders
 from streamtomo.inbox import Asked, Done, Finishing, Idle, Inbox, Item, Sighted, Stop
 from streamtomo.lanes import FinishQueue, LiveQueue, join
 from streamtomo.messages import (
+    AxisMeasured,
     Event,
     FileRefused,
     FolderAdded,
@@ -196,7 +197,7 @@ class Engine:
 
     def _lane_events(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged):
+            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured):
                 self._last_news = time.monotonic()
                 self._perform(self.series.of(event.series).processed(event, time.time()))
             else:

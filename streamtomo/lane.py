@@ -24,7 +24,7 @@ from streamtomo.errors import BadImage, InputError, StreamtomoError
 from streamtomo.judge.policy import combine, judge_intensity, judge_placement, judge_series
 from streamtomo.livecache import LiveCache
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import Correction, Placement, Tilt, Verdict
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.series import MAX_ATTEMPTS
@@ -177,7 +177,14 @@ class Lane:
             in_volume=accepted,
             stage_ms=clock.total(),
         )
-        return [placed, *self._judge_series(live, placed), *pictures]
+        return [placed, *self._axis_news(live, placed), *self._judge_series(live, placed), *pictures]
+
+    def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
+        axis_deg = live.axis_news()
+        if axis_deg is None:
+            return []
+        axis_deg = round(axis_deg, 2)
+        return [AxisMeasured(series=placed.series, axis_deg=axis_deg, nominal_deg=live.axis_deg, tilts=len(live.views))]
 
     def _place(
         self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction

@@ -163,7 +163,7 @@ def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str
         series=series.name,
         folder=str(out / series.name),
         settings=series.settings,
-        axis_deg=series.axis_deg or 0.0,
+        axis_deg=series.measured_axis_deg or series.axis_deg or 0.0,
         pixel_size_A=series.pixel_size_A,
         tilts=tilts,
     )

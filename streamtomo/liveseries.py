@@ -69,6 +69,7 @@ class LiveSeries:
         self.touched_s = time.monotonic()
         self.unsaved = 0
         """Tilts accepted since it was written to disk."""
+        self._told_deg = axis_deg
         self._keys: list[TiltKey] = []
         self._volume: LiveVolume | None = None
 
@@ -97,7 +98,7 @@ class LiveSeries:
         volume = self._volume or LiveVolume(self.volume_shape())
         for index in list(self.views)[volume.views :]:
             angle, placement = self.views[index]
-            transform = geometry.raw_to_aligned(self.axis_deg, (placement.shift_x, placement.shift_y))
+            transform = geometry.raw_to_aligned(self.aligner.axis_deg, (placement.shift_x, placement.shift_y))
             volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))
         self._volume = volume
         return volume
@@ -126,6 +127,7 @@ class LiveSeries:
             self._take_in(one, snapshot.images[one.tilt.index])
         angles = {index: angle for index, (angle, _) in self.views.items()}
         self.aligner.recall(snapshot.memory, {index: (angles[index], self.images[index]) for index in self.views})
+        self._told_deg = self.aligner.axis_deg
         self._recall_volume(snapshot, angles)
 
     def _recall_volume(self, snapshot: Snapshot, angles: dict[int, float]) -> None:
@@ -144,8 +146,16 @@ class LiveSeries:
     def accept(self, one: AcceptedTilt, image: Image) -> None:
         """Take a placed tilt into the aligner's references (not yet into the volume)."""
         self._take_in(one, image)
+        before = self.aligner.axis_deg
         self.aligner.accept(one.tilt.index, one.tilt.image.angle_deg, image, one.placement)
+        if self.aligner.axis_deg != before:
+            self._volume = None  # all of it lies the wrong way
         self.unsaved += 1
+
+    def axis_news(self) -> float | None:
+        """The tilt axis, if it was measured anew since this was asked last."""
+        told, self._told_deg = self._told_deg, self.aligner.axis_deg
+        return None if told == self._told_deg else self._told_deg
 
     def _take_in(self, one: AcceptedTilt, image: Image) -> None:
         index, angle = one.tilt.index, one.tilt.image.angle_deg

@@ -181,6 +181,19 @@ class SeriesJudged(Happening, frozen=True, kw_only=True, tag="series.judged"):
     reasons: tuple[str, ...] = ()
 
 
+class AxisMeasured(Happening, frozen=True, kw_only=True, tag="axis.measured"):
+    """The tilt axis of a series was measured, and is not the nominal one; it is used from now on.
+
+    An axis and its opposite cannot be told apart: of the two the one nearer to the nominal axis is told.
+    """
+
+    series: str
+    axis_deg: float
+    nominal_deg: float
+    tilts: int
+    """Views that it was measured from."""
+
+
 class SeriesCompleted(Happening, frozen=True, kw_only=True, tag="series.completed"):
     """No more tilts are expected."""
 
@@ -286,6 +299,7 @@ Event = (
     | AlarmRaised
     | AlarmCleared
     | SeriesJudged
+    | AxisMeasured
     | SeriesCompleted
     | SeriesTooFew
     | SeriesReopened

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from streamtomo.config import Settings
 from streamtomo.messages import (
+    AxisMeasured,
     Event,
     FinishDone,
     FinishFailed,
@@ -114,6 +115,7 @@ class Series:
         """Tilt angles of the last complete series from the same folder: probably the plan of this one, too."""
         self.opened: SeriesOpened | None = None
         self.axis_deg: float | None = settings.acquisition.tilt_axis_deg
+        self.measured_axis_deg: float | None = None
         self.pixel_size_A: float | None = settings.acquisition.pixel_size_A
         self.judged: SeriesJudged | None = None
         self.finish_attempts = 0
@@ -151,7 +153,7 @@ class Series:
         )
         return self._say([event], now) if news else []
 
-    def processed(self, event: TiltPlaced | TiltFailed | SeriesJudged, now: float) -> list[Command]:
+    def processed(self, event: TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured, now: float) -> list[Command]:
         """The live lane is done with a tilt."""
         return [*self._say([event], now), *self.tick(now)]
 
@@ -288,6 +290,8 @@ class Series:
                 self.tilts[event.index].excluded, self.tilts[event.index].wanted = None, True
             case SeriesJudged():
                 self.judged = event
+            case AxisMeasured():
+                self.measured_axis_deg = event.axis_deg
             case _:
                 self._apply_phase(event, time)
 

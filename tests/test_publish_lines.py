@@ -10,6 +10,7 @@ from streamtomo.messages import (
     VERSION,
     AlarmCleared,
     AlarmRaised,
+    AxisMeasured,
     Envelope,
     FileRefused,
     FinishDone,
@@ -90,6 +91,10 @@ TOLD = [
     (FolderAdded(path="/more", overrides=("a.b=1",)), "watching /more with a.b=1"),
     (AlarmRaised(code="tilt.late", text="no new tilt"), "ALARM tilt.late: no new tilt"),
     (AlarmCleared(code="tilt.late", about="/data"), "alarm over: tilt.late /data"),
+    (
+        AxisMeasured(series="TS", axis_deg=83.1, nominal_deg=95.0, tilts=14),
+        "TS  tilt axis 83.1° measured from 14 tilts, nominal 95.0°: the measured one is used",
+    ),
     (SeriesTooFew(series="TS", usable=2, needed=5), "TS  too few tilts: 2 usable, 5 needed"),
     (FileRefused(path="/data/y.mrc", reason="is no MRC"), "REFUSED /data/y.mrc: is no MRC"),
     (Warned(code="disk.low", text="make room"), "WARNING disk.low: make room"),

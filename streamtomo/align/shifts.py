@@ -24,6 +24,8 @@ from streamtomo.align.bundle import Tracks
 
 Array = NDArray[np.float64]
 
+ROUNDS = (bundle.HUBER_ROUNDS, bundle.TUKEY_ROUNDS)
+
 
 class Shifts(NamedTuple):
     """What was found."""
@@ -49,15 +51,18 @@ class _Linear(NamedTuple):
     """Positions against the start, turned to the tilt axis, `(n, 2)`."""
 
 
-def solve_shifts(tracks: Tracks, tilt_deg: Array, axis_deg: float, start: Array, floor_px: float) -> Shifts:
+def solve_shifts(
+    tracks: Tracks, tilt_deg: Array, axis_deg: float, start: Array, floor_px: float, rounds: tuple[int, int] = ROUNDS
+) -> Shifts:
     """Shifts of views and points that explain the tracks; weak priors pull towards `start` `(views, 2)`.
 
-    `floor_px`: error that positions have at least, however well they seem to fit.
+    `floor_px`: error that positions have at least, however well they seem to fit. `rounds` of weighting, at most: by
+    Huber's weights, by Tukey's.
     """
     problem = _linear(tracks, tilt_deg, axis_deg, start)
     weights, scale = np.ones(len(tracks.view)), np.ones(len(start))
-    for rounds, weigh in ((bundle.HUBER_ROUNDS, bundle.huber), (bundle.TUKEY_ROUNDS, bundle.tukey)):
-        for _ in range(rounds):
+    for most, weigh in zip(rounds, (bundle.huber, bundle.tukey), strict=True):
+        for _ in range(most):
             _, _, length = _solve(problem, weights, scale)
             scale = bundle.view_scales(length, tracks.view, len(start), floor_px)
             before, weights = weights, weigh(length / scale[tracks.view])

@@ -176,6 +176,8 @@ def _facts(row: SeriesRow, width: int, now: float) -> Text:
         parts.append(f"{row.pixel_size_A:g} Å")
     if row.tilt_axis_deg is not None:
         parts.append(f"axis {row.tilt_axis_deg:.1f}°")
+    if row.measured_axis is not None:
+        parts.append(f"AXIS MEASURED {row.measured_axis.axis_deg:.1f}°")
     if row.interval_s and row.state == "collecting":
         parts.append(f"every {row.interval_s:.1f} s")
     if row.touched_s and row.state == "collecting":

@@ -7,6 +7,7 @@ from datetime import datetime
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
+    AxisMeasured,
     Envelope,
     Event,
     FileRefused,
@@ -89,6 +90,11 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  metadata{_described(event)}"
         case SeriesJudged():
             return f"{event.series}  series {event.state}: {'; '.join(event.reasons) or 'nothing wrong any more'}"
+        case AxisMeasured():
+            return (
+                f"{event.series}  tilt axis {event.axis_deg:.1f}° measured from {event.tilts} tilts, "
+                f"nominal {event.nominal_deg:.1f}°: the measured one is used"
+            )
         case SeriesCompleted():
             return f"{event.series}  complete ({event.witness}): {event.text}"
         case SeriesTooFew():

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
+    AxisMeasured,
     Envelope,
     Event,
     FileRefused,
@@ -73,6 +74,7 @@ class SeriesRow(Struct, kw_only=True):
     ny: int = 0
     pixel_size_A: float | None = None
     tilt_axis_deg: float | None = None
+    measured_axis: AxisMeasured | None = None
     planned: int | None = None
     state: SeriesState = "collecting"
     closed_by: str = ""
@@ -190,6 +192,8 @@ def _apply(row: SeriesRow, event: Event, time_s: float) -> None:
             _tilt(row, event.index, 0.0, time_s).excluded = None
         case SeriesJudged():
             row.judged = event
+        case AxisMeasured():
+            row.measured_axis = event
         case Picture():
             row.pictures[event.plane] = event
         case _:
