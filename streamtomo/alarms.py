@@ -21,10 +21,13 @@ SHORTEST_LATE_S = 10.0
 """No tilt is called late before this."""
 ARRIVALS_KEPT = 20
 ARRIVALS_NEEDED = 4
+AT_ONCE_S = 0.2
+"""Tilts that come closer together were not taken so: a finished stack, or files that were copied."""
 CLOCK_TILTS = 5
 """Files whose times are compared with this machine's clock, the last ones."""
 CLOCK_SLACK_S = 2.0
 """Files are found so much later than they ought to be when the machine is busy."""
+BEHIND_S = 20.0
 STUCK_S = 30.0
 """A folder that has not been listed for so long, or ten times its interval, hangs."""
 LOW_DISK_GB = 5.0
@@ -67,11 +70,18 @@ class Alarms:
         self._standing: dict[Key, str] = {}
         self._arrivals: dict[str, deque[float]] = {}
         self._lags: dict[str, deque[float]] = {}
+        self._backlogs: deque[tuple[float, int]] = deque()
         self._free: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
     def arrived(self, folder: str, image: RawImage, now: float) -> None:
         """A tilt came while the run watched."""
-        self._arrivals.setdefault(folder, deque(maxlen=ARRIVALS_KEPT)).append(now)
+        arrivals = self._arrivals.setdefault(folder, deque(maxlen=ARRIVALS_KEPT))
+        at_once = bool(arrivals) and now - arrivals[-1] < AT_ONCE_S
+        if at_once:
+            arrivals.pop()
+        arrivals.append(now)
+        if at_once:
+            return
         if image.written_s is not None:
             self._lags.setdefault(folder, deque(maxlen=CLOCK_TILTS)).append(now - image.written_s)
 
@@ -101,7 +111,7 @@ class Alarms:
             ):
                 if text:
                     yield (code, folder.path), text
-        for code, text in (("behind", self._behind(facts.backlog)), *self._disk(facts.free_GB, now)):
+        for code, text in (("behind", self._behind(facts.backlog, now)), *self._disk(facts.free_GB, now)):
             if text:
                 yield (code, ""), text
 
@@ -139,9 +149,19 @@ class Alarms:
             )
         return None
 
-    def _behind(self, backlog: int) -> str | None:
-        limit = self._limits.backlog / (2 if self.stands("behind") else 1)
-        return f"{self._limits.backlog} images and more wait to be processed" if backlog >= limit else None
+    def _behind(self, backlog: int, now: float) -> str | None:
+        """Many wait, and in a while they did not become fewer: a stack that comes all at once is no trouble."""
+        self._backlogs.append((now, backlog))
+        while len(self._backlogs) > 1 and now - self._backlogs[1][0] >= BEHIND_S:
+            self._backlogs.popleft()
+        if self.stands("behind"):
+            return self._words_behind() if backlog >= self._limits.backlog / 2 else None
+        since, before = self._backlogs[0]
+        lasting = now - since >= BEHIND_S and min(number for _, number in self._backlogs) >= self._limits.backlog
+        return self._words_behind() if lasting and backlog >= before else None
+
+    def _words_behind(self) -> str:
+        return f"{self._limits.backlog} images and more wait to be processed, and they do not become fewer"
 
     def _disk(self, free_GB: float | None, now: float) -> Iterator[tuple[str, str | None]]:
         if free_GB is None:

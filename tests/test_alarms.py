@@ -81,12 +81,21 @@ def test_a_folder_that_is_gone_or_hangs():
     assert look(alarms, 1101.0) == ["-folder.stuck"]
 
 
-def test_a_backlog_does_not_flicker():
+def test_a_backlog_that_stays_is_an_alarm_and_does_not_flicker():
     alarms = Alarms(Settings())
-    assert look(alarms, 1.0, backlog=9) == []
-    assert look(alarms, 2.0, backlog=10) == ["behind"]
-    assert look(alarms, 3.0, backlog=6) == []
-    assert look(alarms, 4.0, backlog=4) == ["-behind"]
+    for second in range(20):
+        assert look(alarms, float(second), backlog=12) == []
+    assert look(alarms, 20.0, backlog=12) == ["behind"]
+    assert look(alarms, 21.0, backlog=6) == []
+    assert look(alarms, 22.0, backlog=4) == ["-behind"]
+
+
+def test_a_stack_that_comes_at_once_is_no_alarm():
+    alarms = Alarms(Settings())
+    for n in range(77):
+        alarms.arrived(SCOPE, image(500.0), 1000.0 + 0.001 * n)
+    for second in range(60):
+        assert look(alarms, 1000.0 + second, backlog=max(0, 77 - second)) == []
 
 
 def test_disk_low_and_full():
