@@ -28,6 +28,7 @@ from streamtomo.lane import Job, Lane
 from streamtomo.messages import TiltPlaced
 from streamtomo.model import RawImage, Tilt
 from streamtomo.publish.pictures import thumbnail
+from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.warmup import warm_live
@@ -109,7 +110,7 @@ def bench_final(nx: int, ny: int, nz: int, views: int, runs: int) -> None:
     tilts = np.linspace(-60, 60, views)
 
     def work() -> None:
-        for _ in reconstruct(stack, tilts, nz, cutoff=0.35, falloff=0.05):
+        for _ in reconstruct(stack, tilts, nz, filtering=Filtering(0.35, 0.05)):
             pass
 
     updates = nx * ny * nz * views / 1e9

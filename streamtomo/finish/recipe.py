@@ -27,6 +27,7 @@ from streamtomo.finish.refine import Beads, Refined, RefineView, refine
 from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
 from streamtomo.publish.pictures import to_grey, write_png
+from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.resample import warp
 from streamtomo.watch.images import read_image
@@ -308,7 +309,7 @@ def write_tomogram(
     with mrc.new_mrc(
         path, (nz, ny, nx), final.volume_type, pixel_size_A=_voxel_A(job, binning), kind="volume", label=label
     ) as data:
-        slabs = reconstruct(stack, angles, nz, cutoff=final.radial_cutoff, falloff=final.radial_falloff)
+        slabs = reconstruct(stack, angles, nz, filtering=Filtering(final.radial_cutoff, final.radial_falloff))
         for y0, slab in slabs:
             values = (slab - offset) * scale
             if final.volume_type == "int16":
@@ -350,7 +351,7 @@ def _scaling(stack: NDArray[np.float32], angles: Sequence[float], nz: int, job: 
     middle = stack.shape[1] // 2
     rows = np.ascontiguousarray(stack[:, max(0, middle - 2) : middle + 2])
     sample = np.concatenate(
-        [s for _, s in reconstruct(rows, angles, nz, cutoff=final.radial_cutoff, falloff=final.radial_falloff)]
+        [s for _, s in reconstruct(rows, angles, nz, filtering=Filtering(final.radial_cutoff, final.radial_falloff))]
     )
     return INT16_SD / (float(sample.std()) or 1.0), float(sample.mean())
 
