@@ -219,6 +219,31 @@ def _sum_line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, line: Any) -> None:
         _add_one(line, _part(rows[i, r[i]], c[i], x0, x1))
 
 
+@kernel
+def _weigh(line: Any, gain: Any, out: Any) -> None:
+    for x in range(line.shape[0]):
+        out[x] = line[x] * gain[x]
+
+
+@kernel
+def _store(line: Any, scale: Any, offset: Any, add: Any, out: Any) -> None:
+    """A line of sums into float32 voxels."""
+    if add:
+        for x in range(line.shape[0]):
+            out[x] += line[x] * scale
+    else:
+        for x in range(line.shape[0]):
+            out[x] = line[x] * scale + offset
+
+
+@kernel
+def _store_int16(line: Any, scale: Any, offset: Any, out: Any) -> None:
+    """A line of sums into int16 voxels, rounded, never beyond their range."""
+    low, high = np.float32(-32768), np.float32(32767)
+    for x in range(line.shape[0]):
+        out[x] = np.int16(np.rint(min(max(line[x] * scale + offset, low), high)))
+
+
 @parallel_kernel
 def _sum(
     rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, add: Any, strides: Any,
@@ -227,28 +252,18 @@ def _sum(
     """Stretched `rows` `(n, rows, PHASES, length)` summed into the float32 voxels `flat` of `shape` `(ny, nz, nx)`."""
     ny, nz, nx = shape
     for y in prange(ny):
-        sums = np.empty(min(nx, TILE), rows.dtype)
+        sums, weighed = np.empty(min(nx, TILE), rows.dtype), np.empty(min(nx, TILE), np.float32)
         for x0 in range(0, nx, TILE):
             x1 = min(nx, x0 + TILE)
-            line = sums[: x1 - x0]
             for z in range(nz):
+                line = sums[: x1 - x0]
                 _sum_line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, line)
                 start = y * strides[0] + z * strides[1]
-                out = flat[start + x0 : start + x1]
                 if gain.shape[0] > 0:
-                    _store_weighted(line, scale, offset, gain[z, x0:x1], out)
-                elif add:
-                    for x in range(x1 - x0):
-                        out[x] += line[x] * scale
+                    _weigh(line, gain[z, x0:x1], weighed)
+                    _store(weighed[: x1 - x0], scale, offset, add, flat[start + x0 : start + x1])
                 else:
-                    for x in range(x1 - x0):
-                        out[x] = line[x] * scale + offset
-
-
-@kernel
-def _store_weighted(line: Any, scale: Any, offset: Any, gain: Any, out: Any) -> None:
-    for x in range(line.shape[0]):
-        out[x] = line[x] * gain[x] * scale + offset
+                    _store(line, scale, offset, add, flat[start + x0 : start + x1])
 
 
 @parallel_kernel
@@ -256,22 +271,18 @@ def _sum_int16(
     rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, strides: Any,
     shape: Any, flat: Any,
 ) -> None:  # fmt: skip
-    """The same into int16 voxels, rounded, never beyond their range."""
+    """The same into int16 voxels."""
     ny, nz, nx = shape
-    low, high = np.float32(-32768), np.float32(32767)
     for y in prange(ny):
-        sums, values = np.empty(min(nx, TILE), rows.dtype), np.empty(min(nx, TILE), np.float32)
+        sums, weighed = np.empty(min(nx, TILE), rows.dtype), np.empty(min(nx, TILE), np.float32)
         for x0 in range(0, nx, TILE):
             x1 = min(nx, x0 + TILE)
-            line = sums[: x1 - x0]
             for z in range(nz):
+                line = sums[: x1 - x0]
                 _sum_line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, line)
                 start = y * strides[0] + z * strides[1]
-                out = flat[start + x0 : start + x1]
                 if gain.shape[0] > 0:
-                    _store_weighted(line, scale, offset, gain[z, x0:x1], values)
+                    _weigh(line, gain[z, x0:x1], weighed)
+                    _store_int16(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
                 else:
-                    for x in range(x1 - x0):
-                        values[x] = line[x] * scale + offset
-                for x in range(x1 - x0):
-                    out[x] = np.int16(np.rint(min(max(values[x], low), high)))
+                    _store_int16(line, scale, offset, flat[start + x0 : start + x1])

@@ -36,7 +36,7 @@ class Filtering(NamedTuple):
     falloff: float
     """... and is multiplied by `exp(-((f - cutoff) / falloff)^2)` beyond, as IMOD's RADIAL does."""
     roll_off: Literal["gaussian", "hamming"] = "gaussian"
-    """With "hamming" the fall is Hamming's cosine from the cutoff to 0.5; from 0 it is the classical window."""
+    """With "hamming" the ramp goes on, times Hamming's cosine from the cutoff to 0.5; from 0 it is the usual window."""
     sirt_like: int = 0
     """Filter as so many SIRT iterations would; 0: the ramp itself, as infinitely many would."""
 
@@ -53,7 +53,8 @@ class RowFilter(NamedTuple):
 def radial_filter(length: int, filtering: Filtering, start: float = 0.0) -> Image:
     """The filter's response for an `rfft` of `length` samples, `(length // 2 + 1,)`; `start` is f0, 0 for none."""
     frequency = fft.rfftfreq(length)
-    ramp = np.maximum(np.minimum(frequency, filtering.cutoff), start)
+    highest = filtering.cutoff if filtering.roll_off == "gaussian" else 0.5
+    ramp = np.maximum(np.minimum(frequency, highest), start)
     ramp[0] = max(ramp[0], DC_STEPS / length)
     if filtering.sirt_like:
         seen = np.minimum(1.0, max(start, 1.0 / length) / np.maximum(frequency, 1e-9))
