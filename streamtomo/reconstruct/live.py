@@ -73,6 +73,8 @@ class LiveVolume:
 
     def rebuild(self, interrupted: Callable[[], bool]) -> bool:
         """Make the volume anew from all views with the weights of now; False, and nothing changed, if interrupted."""
+        if not self._views:
+            return True
         gains = angular_weights(self._tilts).astype(np.float32)
         fresh = self._spare if self._spare is not None else np.empty_like(self._voxels)
         self._spare = fresh

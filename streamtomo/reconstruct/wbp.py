@@ -42,7 +42,9 @@ def level(view: Image) -> tuple[float, float]:
     return float(view.mean(dtype=np.float64)), sd if sd > 0 else 1.0
 
 
-def weighted(stack: Image, tilts_deg: Sequence[float], xtilts_deg: Sequence[float] | float = 0.0) -> Views:
+def weighted(
+    stack: Image, tilts_deg: Sequence[float] | NDArray[np.float64], xtilts_deg: Sequence[float] | float = 0.0
+) -> Views:
     """The stack with means, standard deviations and sectors measured."""
     if len(stack) != len(tilts_deg):
         raise ValueError(f"{len(stack)} views, but {len(tilts_deg)} tilt angles")
