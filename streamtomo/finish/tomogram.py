@@ -91,8 +91,8 @@ def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final.sirt_iterations)
-        return slabs, sirt.SLAB_ROWS, f"SIRT, {iterations} iterations"
-    like = f" as {final.sirt_like} SIRT iterations" if final.sirt_like else ""
+        return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
+    like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
     return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
 
 
