@@ -224,6 +224,15 @@ def _sum_line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, line: Any) -> None:
 
 
 @kernel
+def _line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, sums: Any) -> Any:
+    """The same in `sums`; of a single view its own samples, untouched."""
+    if rows.shape[0] == 1:
+        return _part(rows[0, r[0]], c[0], x0, x1)
+    _sum_line(rows, c, r, x0, x1, sums[: x1 - x0])
+    return sums[: x1 - x0]
+
+
+@kernel
 def _weigh(line: Any, gain: Any, out: Any) -> None:
     for x in range(line.shape[0]):
         out[x] = line[x] * gain[x]
@@ -260,8 +269,7 @@ def _sum(
         for x0 in range(0, nx, TILE):
             x1 = min(nx, x0 + TILE)
             for z in range(nz):
-                line = sums[: x1 - x0]
-                _sum_line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, line)
+                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
                 start = y * strides[0] + z * strides[1]
                 if gain.shape[0] > 0:
                     _weigh(line, gain[z, x0:x1], weighed)
@@ -282,8 +290,7 @@ def _sum_int16(
         for x0 in range(0, nx, TILE):
             x1 = min(nx, x0 + TILE)
             for z in range(nz):
-                line = sums[: x1 - x0]
-                _sum_line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, line)
+                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
                 start = y * strides[0] + z * strides[1]
                 if gain.shape[0] > 0:
                     _weigh(line, gain[z, x0:x1], weighed)

@@ -62,9 +62,7 @@ class LiveVolume:
         self._views.append(filtered)
         self._tilts.append(tilt_deg)
         gain = angular_weights(self._tilts)[-1:].astype(np.float32)
-        for y0 in range(0, len(self._voxels), BLOCK_ROWS):
-            rows = slice(y0, y0 + BLOCK_ROWS)
-            self._sum(filtered[None, rows], [tilt_deg], gain, self._voxels[rows], add=True)
+        self._sum(filtered[None], [tilt_deg], gain, self._voxels, add=True)
 
     def place(self, number: int, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Place a view anew, with its image as in `add`; the volume shows it there after the next `rebuild`."""
