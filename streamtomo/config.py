@@ -305,6 +305,16 @@ class Final(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = "wbp"
+    log: Annotated[
+        bool,
+        Meta(
+            description=(
+                "The tomogram is made from the logarithm of the counts, which adds up along a ray; for images of "
+                "thick or heavy specimens that start at 0 for no electrons."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = False
     sirt_iterations: Annotated[
         int,
         Meta(

@@ -8,7 +8,7 @@ import pytest
 from streamtomo import geometry
 from streamtomo.config import Final
 from streamtomo.errors import OutputError
-from streamtomo.finish.tomogram import INT16_SD, Source, write_tomogram
+from streamtomo.finish.tomogram import INT16_SD, Source, logarithm, write_tomogram
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 
@@ -89,3 +89,13 @@ def test_a_broken_tomogram_is_not_left_behind(tmp_path, source, monkeypatch):
     with pytest.raises(OutputError, match="No space left"):
         write_tomogram(tmp_path / "a_rec.mrc", source, Final(), lambda done: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_logarithm_makes_absorption_add_up():
+    once = np.exp(-np.random.default_rng(1).uniform(0, 2, (1, 5, 7))).astype(np.float32) * 100
+    twice = once * once / 100
+    assert 2 * (logarithm(once) - np.log(100)) == pytest.approx(logarithm(twice) - np.log(100), abs=1e-4)
+    hole = once.copy()
+    hole[0, 0, 0] = 0.0
+    assert np.isfinite(logarithm(hole)).all()
+    assert (logarithm(-once) == -once).all()

@@ -24,7 +24,7 @@ from streamtomo.errors import AlignmentError, InputError, OutputError
 from streamtomo.export import fiducials, imod, mrc
 from streamtomo.finish.depth import deep_enough, default_depth, find_depth
 from streamtomo.finish.refine import Beads, Refined, RefineView, refine
-from streamtomo.finish.tomogram import Source, write_tomogram
+from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
 from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
 from streamtomo.publish.pictures import to_grey, write_png
@@ -296,8 +296,9 @@ def write_tomograms(
 ) -> tuple[Tomogram, dict[str, NDArray[np.float32]], tuple[str, ...]]:
     """`NAME_rec.mrc`, where asked for those of even and odd views, too; pictures of the first, and all suffixes."""
     angles = [view.tilt_deg for view in alignment.views]
-    source = Source(stack, angles, depth(job, stack, alignment, binning), binning, _voxel_A(job, binning))
     final = job.settings.final
+    nz = depth(job, stack, alignment, binning)
+    source = Source(logarithm(stack) if final.log else stack, angles, nz, binning, _voxel_A(job, binning))
     halves = {"_even_rec.mrc": source.half(0), "_odd_rec.mrc": source.half(1)} if final.halves else {}
     share = 0.3 / (1 + len(halves) / 2)
     path = folder / f"{job.series}_rec.mrc"

@@ -21,12 +21,28 @@ from streamtomo.reconstruct.rays import Box, single_axis
 
 INT16_SD = 1000.0
 """Standard deviation of the central voxels of an int16 tomogram: 32 sd of room above and below."""
+SLAB_BYTES = 256e6
+"""A slab of voxels is made no larger than this, unless it has the least number of rows already."""
+LEAST_ROWS = 16
 SAMPLE_ROWS = 16
 """Slices in the middle that the scale of the whole is taken from."""
 
 Image = NDArray[np.float32]
 Slabs = Callable[[int, NDArray[Any], Scaled], None]
 """Makes slices `y0` and on: into `(rows, nz, nx)`, float32 or int16, scaled."""
+
+
+DARKEST = 0.01
+"""Counts below this part of a view's mean are taken as this, for their logarithm."""
+
+
+def logarithm(stack: Image) -> Image:
+    """The natural logarithm of views of counts `(n, ny, nx)`: density adds up along a ray, counts multiply.
+
+    A view whose mean is not positive does not hold counts, and is left as it is.
+    """
+    means = stack.mean(axis=(1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    return np.where(means > 0, np.log(np.maximum(stack, DARKEST * np.maximum(means, 1e-30))), stack)
 
 
 class Source(NamedTuple):
@@ -53,6 +69,7 @@ def write_tomogram(
     """
     _, ny, nx = source.stack.shape
     slabs, rows, how = _maker(source, final)
+    rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
     sections = _Sections(source.nz, ny, nx)
