@@ -63,6 +63,14 @@ class Scaled(NamedTuple):
     offset: float = 0.0
     gain: Image | None = None
 
+    def divided(self, counts: float) -> Scaled:
+        """For sums that are `counts` times too large."""
+        return self._replace(scale=self.scale / counts)
+
+    def layer(self, z: slice) -> Scaled:
+        """For these heights only."""
+        return self if self.gain is None else self._replace(gain=self.gain[z])
+
 
 PLAIN = Scaled()
 
@@ -88,10 +96,9 @@ def backproject(
     scratch = scratch or Scratch()
     _, nz, nx = out.shape
     counts = 0.0 if exact else int16_counts(images, gains)
-    gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
     for layer in _layers(rays, nz):
         table = tables(rays, nz, nx, images.shape[2], layer)
-        _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled._replace(gain=gain[layer]), scratch)
+        _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled.layer(layer), scratch)
 
 
 def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
@@ -135,9 +142,15 @@ def _backproject_layer(
     lowest, highest = int(table.rows.min()), int(table.rows.max())
     images = images[:, lowest : highest + table.rows_per_slice * (out.shape[0] - 1) + 1]
     stretched = _stretched(images, gains, table, counts, scratch)
+    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out, add)
+
+
+def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any], add: bool = False) -> None:
+    """Sum stretched rows `(n, rows, PHASES, length)` into voxels `out` `(ny, nz, nx)`, as in `backproject`."""
     flat, strides = _flat(out)
-    where = np.int64(table.rows_per_slice), table.columns, table.rows - lowest
-    values = np.float32(scaled.scale / (counts or 1.0)), np.float32(scaled.offset), scaled.gain
+    gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
+    where = np.int64(table.rows_per_slice), table.columns, table.rows
+    values = np.float32(scaled.scale), np.float32(scaled.offset), gain
     if out.dtype == np.int16:
         _sum_int16(stretched, *where, *values, strides, out.shape, flat)
     else:
