@@ -7,6 +7,7 @@ from streamtomo import geometry
 from streamtomo.reconstruct.backproject import SD_COUNTS, Scaled, backproject, int16_counts, sum_limit
 from streamtomo.reconstruct.project import project
 from streamtomo.reconstruct.rays import Box, affine, single_axis, upright
+from streamtomo.reconstruct.score import reprojection_without
 
 RNG = np.random.default_rng(7)
 TILTS = np.linspace(-60, 60, 41)
@@ -54,7 +55,7 @@ def test_it_is_closer_to_band_limited_than_linear_interpolation(tilt):
         assert ours < linear
 
 
-@pytest.mark.parametrize("tilts", [TILTS, np.array([45.0, 0.0, 0.01, -45.01, 80.0, 0.0])])
+@pytest.mark.parametrize("tilts", [TILTS, np.array([45.0, 0.0, 0.01, -45.01, 80.0, 0.0]), np.array([33.0])])
 def test_projection_is_the_exact_transpose(tilts):
     rays, n = single_axis(tilts, (3.3, -7.0)), len(tilts)
     voxels = RNG.normal(size=(19, 37, 100)).astype(np.float32)
@@ -81,13 +82,14 @@ def leaning_views(n):
     return np.stack([turn @ axis for turn, axis in zip(turns, axes, strict=False)])
 
 
-def test_projection_is_the_transpose_for_leaning_rays():
-    rays, _ = affine(leaning_views(9), (0, 0, 0))
+@pytest.mark.parametrize("views", [2, 9])
+def test_projection_is_the_transpose_for_leaning_rays(views):
+    rays, _ = affine(leaning_views(9)[-views:], (0, 0, 0))
     voxels = RNG.normal(size=(6, 37, 60)).astype(np.float32)
     forward = project(voxels, rays, 64)
     images = RNG.normal(size=forward.shape).astype(np.float32)
     back = np.empty_like(voxels)
-    backproject(images, rays, ones(9), back, exact=True)
+    backproject(images, rays, ones(views), back, exact=True)
     inner = float((forward.astype(np.float64) * images).sum())
     assert inner == pytest.approx(float((back.astype(np.float64) * voxels).sum()), rel=1e-5, abs=1e-2)
 
@@ -185,3 +187,19 @@ def test_the_number_of_threads_does_not_matter():
         results.append(out)
     jit.use_threads(None)
     assert (results[0] == results[1]).all()
+
+
+@pytest.mark.parametrize("tilt", [-60.0, 0.0, 17.0])
+def test_a_view_is_taken_out_of_a_volume_exactly(tilt):
+    """The shortcut is what projecting the volume without the view gives."""
+    views = RNG.normal(size=(5, 20, 70)).astype(np.float32)
+    tilts = [-60.0, -20.0, 0.0, 17.0, 50.0]
+    number = tilts.index(tilt)
+    everything, others = np.empty((20, 26, 64), np.float32), np.empty((20, 26, 64), np.float32)
+    backproject(views, single_axis(tilts), ones(5), everything, exact=True)
+    weights = ones(5)
+    weights[number] = 0
+    backproject(views, single_axis(tilts), weights, others, exact=True)
+    rays = single_axis([tilt])
+    expected = project(others, rays, 70)[0]
+    assert reprojection_without(everything, views[number], rays, 8) == pytest.approx(expected, abs=2e-4)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtomo.jit import kernel, parallel_kernel, prange
 from streamtomo.reconstruct.backproject import Scratch
-from streamtomo.reconstruct.rays import PHASES, Rays, tables
+from streamtomo.reconstruct.rays import PHASES, Rays, Tables, tables
 from streamtomo.reconstruct.stretch import LANCZOS, unstretch
 
 Image = NDArray[np.float32]
@@ -22,6 +22,8 @@ Image = NDArray[np.float32]
 REACH = 64
 """Lines that are added together start no more samples apart than this; lines have as many zeros at both ends."""
 EIGHT = 8
+FEW = 3
+"""So many views are made from the voxels as they lie."""
 LAYER_BYTES = 512e3
 """Voxels of a slice that are worked on at a time: they stay in the second-level cache while all views are made."""
 
@@ -46,19 +48,31 @@ def project(voxels: Image, rays: Rays, image_nx: int, scratch: Scratch | None = 
     """
     ny, nz, nx = voxels.shape
     table = tables(rays, nz, nx, image_nx)
-    rows = table.rows_per_slice * (ny + 2 * rays.margin(nz))
-    groups = Groups(*_group(table.columns, np.int64(max(EIGHT, LAYER_BYTES // (4 * nx)))))
-    memory = (scratch or Scratch()).arrays(
-        (len(rays.step), rows, PHASES, table.length), (ny * nz + 1, nx + 2 * REACH), dtype=np.float32
-    )
-    stretched, lines = memory
-    _edge(voxels.reshape(-1, nx), lines)
-    _collect(
-        lines, *groups, np.ascontiguousarray(table.rows.T), np.int64(table.rows_per_slice), np.int64(ny), stretched
-    )
-    images = np.empty((len(rays.step), rows, image_nx), np.float32)
+    views, rows = len(rays.step), table.rows_per_slice * (ny + 2 * rays.margin(nz))
+    collect = _collected_few if views <= FEW else _collected
+    stretched = collect(voxels, table, (views, rows, PHASES, table.length), scratch or Scratch())
+    images = np.empty((views, rows, image_nx), np.float32)
     unstretch(stretched, table.first, table.step, LANCZOS, images)
     return images
+
+
+def _collected(voxels: Image, table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
+    """The stretched rows of many views: lines are read eight at a time, from a copy with ends."""
+    ny, nz, nx = voxels.shape
+    groups = Groups(*_group(table.columns, np.int64(max(EIGHT, LAYER_BYTES // (4 * nx)))))
+    stretched, lines = scratch.arrays(shape, (ny * nz + 1, nx + 2 * REACH), dtype=np.float32)
+    _edge(voxels.reshape(-1, nx), lines)
+    row_of, per_slice = np.ascontiguousarray(table.rows.T), np.int64(table.rows_per_slice)
+    _collect(lines, *groups, row_of, per_slice, np.int64(ny), stretched)
+    return stretched
+
+
+def _collected_few(voxels: Image, table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
+    """The stretched rows of few views: reading the voxels once is what it costs."""
+    stretched = scratch.array(shape, np.float32)
+    columns, row_of = (np.ascontiguousarray(part.T) for part in (table.columns, table.rows))
+    _collect_few(voxels, columns, row_of, np.int64(table.rows_per_slice), stretched)
+    return stretched
 
 
 @parallel_kernel
@@ -146,3 +160,24 @@ def _collect(
             below = row_of[i] - row
             for g in range(first[task], first[task + 1]):
                 _add_group(lines, zs[g], starts[g], below, per_slice, ny, stretched[i, row, phase[g]])
+
+
+@parallel_kernel
+def _collect_few(voxels: Any, columns: Any, row_of: Any, per_slice: Any, stretched: Any) -> None:
+    """The same line by line, from voxels `(ny, nz, nx)`; `columns` and `row_of` `(n, nz)`."""
+    ny, nz, nx = voxels.shape
+    n, rows = stretched.shape[0], stretched.shape[1]
+    for row in prange(rows):
+        stretched[:, row] = np.float32(0.0)
+        for i in range(n):
+            for z in range(nz):
+                y = (row - row_of[i, z]) // per_slice
+                if (row - row_of[i, z]) % per_slice == 0 and 0 <= y < ny:
+                    start = columns[i, z] // PHASES
+                    _add_one(stretched[i, row, columns[i, z] % PHASES, start : start + nx], voxels[y, z])
+
+
+@kernel
+def _add_one(out: Any, line: Any) -> None:
+    for x in range(line.shape[0]):
+        out[x] += line[x]
