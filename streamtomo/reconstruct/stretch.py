@@ -146,6 +146,7 @@ def stretch_int16(images: Any, first: Any, step: Any, gains: Any, table: Any, li
 @kernel
 def _spread(run: Any, start: Any, stride: Any, count: Any, table: Any, lanes: Any) -> None:
     """Transpose of `_sample`: `count` samples of 16 rows added to `lanes` with the weights they were taken with."""
+    width = lanes.shape[1]  # a number the compiler does not know: it would unroll the loop instead of using vectors
     for k in range(count):
         at = start + k * stride
         i = at >> FINE
@@ -153,7 +154,7 @@ def _spread(run: Any, start: Any, stride: Any, count: Any, table: Any, lanes: An
         source = run[k]
         for tap in range(2 * LOBES):
             weight, out = table[w, tap], lanes[i - 2 + tap]
-            for y in range(LANES):
+            for y in range(width):
                 out[y] += weight * source[y]
 
 
