@@ -34,6 +34,9 @@ from streamtomo.watch.images import read_image
 LONGEST_SIDE_PX = 1500
 """The final binning is the smallest that brings the longer side of the image to this."""
 
+LEAST_VIEWS = 4
+"""Fewer views are not parted into halves."""
+
 Say = Callable[[Event], None]
 
 
@@ -299,7 +302,11 @@ def write_tomograms(
     final = job.settings.final
     nz = depth(job, stack, alignment, binning)
     source = Source(logarithm(stack) if final.log else stack, angles, nz, binning, _voxel_A(job, binning))
-    halves = {"_even_rec.mrc": source.half(0), "_odd_rec.mrc": source.half(1)} if final.halves else {}
+    halves = (
+        {"_even_rec.mrc": source.half(0), "_odd_rec.mrc": source.half(1)}
+        if final.halves and len(stack) >= LEAST_VIEWS
+        else {}
+    )
     share = 0.3 / (1 + len(halves) / 2)
     path = folder / f"{job.series}_rec.mrc"
     tomogram, sections = write_tomogram(path, source, final, lambda done: step("reconstruct", 0.65 + share * done))

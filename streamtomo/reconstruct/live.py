@@ -37,7 +37,7 @@ class LiveVolume:
     """
 
     def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
-        """An empty volume; its memory is touched now, so that the first view does not wait for it."""
+        """An empty volume; its pages are taken as the first view is added, on all threads."""
         nz, ny, nx = shape_zyx
         self._voxels = np.zeros((ny, nz, nx), np.float32)
         self._spare: Image | None = None

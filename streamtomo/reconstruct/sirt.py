@@ -43,6 +43,8 @@ class Solver(NamedTuple):
 
 def solver(rays: Rays, nz: int, nx: int, image_nx: int) -> Solver:
     """Weights for boxes of `nz` x `nx` in a slice, and images `image_nx` wide."""
+    if not rays.level:
+        raise ValueError("SIRT works slice by slice: rays must not lean along y")
     scratch = Scratch()
     path = project(np.ones((1, nz, nx), np.float32), rays, image_nx, scratch)
     longest = path.max(axis=2, keepdims=True)
