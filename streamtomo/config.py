@@ -300,7 +300,7 @@ class Final(_Table, frozen=True):
         Meta(
             description=(
                 "How the tomogram is made: weighted back-projection, or simultaneous iterations towards the volume "
-                "whose projections the views are."
+                "whose projections the views are, smoothed beyond the cutoff as for wbp."
             ),
             extra={"unit": ""},
         ),

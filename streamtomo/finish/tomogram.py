@@ -16,7 +16,7 @@ from streamtomo.export import mrc
 from streamtomo.model import Tomogram
 from streamtomo.reconstruct import sirt, wbp
 from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch
-from streamtomo.reconstruct.filters import Filtering
+from streamtomo.reconstruct.filters import Filtering, filter_views, smoothing
 from streamtomo.reconstruct.rays import Box, single_axis
 
 INT16_SD = 1000.0
@@ -107,16 +107,20 @@ def write_tomogram(
 def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
-        slabs, iterations = _sirt_slabs(source, final.sirt_iterations)
+        slabs, iterations = _sirt_slabs(source, final)
         return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
     like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
     return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
 
 
+def _filtering(final: Final) -> Filtering:
+    return Filtering(final.radial_cutoff, final.radial_falloff, final.roll_off, final.sirt_like)
+
+
 def _wbp_slabs(source: Source, final: Final) -> Slabs:
     _, ny, nx = source.stack.shape
     views, box, scratch = wbp.weighted(source.stack, source.tilts_deg), Box(source.nz, ny, nx), Scratch()
-    filtering = Filtering(final.radial_cutoff, final.radial_falloff, final.roll_off, final.sirt_like)
+    filtering = _filtering(final)
     gain = wbp.coverage_gain(views, box) if final.even_coverage else None
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
@@ -125,18 +129,18 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
     return make
 
 
-def _sirt_slabs(source: Source, most: int) -> tuple[Slabs, int]:
+def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
     """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
     _, ny, nx = source.stack.shape
     of = sirt.solver(single_axis(source.tilts_deg), source.nz, nx, nx)
+    smooth = smoothing(nx, _filtering(final))
     levels = np.array([wbp.level(view) for view in source.stack], np.float32)
 
     def rows(y0: int, count: int) -> Image:
-        part = source.stack[:, y0 : y0 + count] - levels[:, 0, None, None]
-        return np.asarray(part / levels[:, 1, None, None], np.float32)
+        return filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / levels[:, 1, None, None]
 
     first, count = _middle_rows(ny)
-    iterations = sirt.until_plateau(sirt.iterate(of, rows(first, count), most)[1])
+    iterations = sirt.until_plateau(sirt.iterate(of, rows(first, count), final.sirt_iterations)[1])
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
         voxels, _ = sirt.iterate(of, rows(y0, len(out)), iterations)

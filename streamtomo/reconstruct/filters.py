@@ -77,8 +77,18 @@ def ramp_start(range_rad: float, nz: int) -> float:
 
 def row_filter(nx: int, filtering: Filtering, start: float = 0.0) -> RowFilter:
     """The filter for rows of `nx` pixels."""
-    length = fft.next_fast_len(int(PADDING * nx) + 2 * ENDS, real=True)
+    length = _padded_length(nx)
     return RowFilter(nx, length, radial_filter(length, filtering, start))
+
+
+def smoothing(nx: int, filtering: Filtering) -> RowFilter:
+    """The same without the ramp: only what falls off beyond the cutoff, for rows of `nx` pixels."""
+    length = _padded_length(nx)
+    return RowFilter(nx, length, np.asarray(_roll_off(fft.rfftfreq(length), filtering), np.float32))
+
+
+def _padded_length(nx: int) -> int:
+    return int(fft.next_fast_len(int(PADDING * nx) + 2 * ENDS, real=True))
 
 
 def filter_views(views: Image, means: NDArray[np.float32], by: RowFilter) -> Image:
