@@ -295,6 +295,44 @@ class Final(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = "auto"
+    method: Annotated[
+        Literal["wbp", "sirt"],
+        Meta(
+            description=(
+                "How the tomogram is made: weighted back-projection, or simultaneous iterations towards the volume "
+                "whose projections the views are, smoothed beyond the cutoff as for wbp."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "wbp"
+    log: Annotated[
+        bool,
+        Meta(
+            description=(
+                "The tomogram is made from the logarithm of the counts, which adds up along a ray; for images of "
+                "thick or heavy specimens that start at 0 for no electrons."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = False
+    sirt_iterations: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Iterations of sirt at most; it ends before when one lowers the residual by less than 1 %.",
+            extra={"unit": "iterations"},
+        ),
+    ] = 20
+    sirt_like: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="The filter of wbp makes the tomogram look like so many iterations of sirt; 0 for none.",
+            extra={"unit": "iterations"},
+        ),
+    ] = 0
     radial_cutoff: Annotated[
         float,
         Meta(
@@ -313,6 +351,27 @@ class Final(_Table, frozen=True):
             extra={"unit": "cycles per pixel"},
         ),
     ] = 0.05
+    roll_off: Annotated[
+        Literal["gaussian", "hamming"],
+        Meta(
+            description="How it falls off; hamming goes down to 0.08 at 0.5 cycles per pixel whatever the width.",
+            extra={"unit": ""},
+        ),
+    ] = "gaussian"
+    even_coverage: Annotated[
+        bool,
+        Meta(
+            description="Voxels that some views do not reach are weighted up to what all of them would give.",
+            extra={"unit": ""},
+        ),
+    ] = False
+    halves: Annotated[
+        bool,
+        Meta(
+            description="Also tomograms of the even and of the odd views, as denoising and resolution need them.",
+            extra={"unit": ""},
+        ),
+    ] = False
     volume_type: Annotated[
         Literal["int16", "float32"],
         Meta(

@@ -74,6 +74,11 @@ def use_threads(count: int | None) -> int:
     return int(number)
 
 
+def threads() -> int:
+    """How many threads the calling thread's kernels use."""
+    return int(numba.get_num_threads())
+
+
 def threading_layer() -> str:
     """Name of the layer in use ("tbb", "omp"), or the one asked for if no parallel kernel ran yet."""
     try:

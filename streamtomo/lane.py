@@ -117,6 +117,7 @@ class Lane:
             if not self._dirty:
                 self._save(name, with_volume=False)
                 return []
+            self._series[name].follow(interrupted)
             if not self._series[name].volume().rebuild(interrupted):
                 return []
             self._dirty.discard(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +29,8 @@ IMAGES_PER_TILT = 2
 """Corrected, and aligned and filtered for the volume; both float32."""
 IRRELEVANT_SETTINGS = frozenset({"live", "judge", "watch", "final", "publish", "run"})
 """Tables on which what is kept of a series does not depend."""
+MOVED_PX = 0.25
+"""Live pixels by which a view must have moved to be placed anew."""
 DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
 
@@ -70,6 +72,8 @@ class LiveSeries:
         self.unsaved = 0
         """Tilts accepted since it was written to disk."""
         self._told_deg = axis_deg
+        self._at: dict[int, tuple[float, float]] = {}
+        """Where each tilt lies in the volume, raw pixels."""
         self._keys: list[TiltKey] = []
         self._volume: LiveVolume | None = None
 
@@ -98,10 +102,25 @@ class LiveSeries:
         volume = self._volume or LiveVolume(self.volume_shape())
         for index in list(self.views)[volume.views :]:
             angle, placement = self.views[index]
-            transform = geometry.raw_to_aligned(self.aligner.axis_deg, (placement.shift_x, placement.shift_y))
-            volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))
+            at = (placement.shift_x, placement.shift_y)
+            volume.add(self.images[index], angle, self._transform(at))
+            self._at[index] = at
         self._volume = volume
         return volume
+
+    def follow(self, interrupted: Callable[[], bool]) -> None:
+        """Place the volume's views where they are known to lie by now; it is shown so after its next rebuild."""
+        volume = self.volume()
+        for number, (index, (angle, _)) in enumerate(self.views.items()):
+            at = self.aligner.shift_of(index)
+            if interrupted():
+                return
+            if math.dist(at, self._at[index]) > MOVED_PX * self.binning:
+                volume.place(number, self.images[index], angle, self._transform(at))
+                self._at[index] = at
+
+    def _transform(self, at: tuple[float, float]) -> geometry.Array:
+        return geometry.rescale(geometry.raw_to_aligned(self.aligner.axis_deg, at), self.binning)
 
     def about(self) -> str:
         """Digest of what the things kept depend on, beside the tilts."""
@@ -142,6 +161,7 @@ class LiveSeries:
         if not there:
             volume.rebuild(lambda: False)
         self._volume = volume
+        self._at = {index: (placement.shift_x, placement.shift_y) for index, (_, placement) in self.views.items()}
 
     def accept(self, one: AcceptedTilt, image: Image) -> None:
         """Take a placed tilt into the aligner's references (not yet into the volume)."""

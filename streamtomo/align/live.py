@@ -124,6 +124,11 @@ class LiveAligner:
         """The tilt axis by which views are placed: the nominal one, until a clearly better one was measured."""
         return self._patches.axis_deg
 
+    def shift_of(self, index: int) -> tuple[float, float]:
+        """Where the specimen lies in an accepted tilt by all that is known now, raw pixels."""
+        x, y = self.binning * self._views[index].shift
+        return float(x), float(y)
+
     def accept(self, index: int, angle_deg: float, image: Image, placement: Placement) -> None:
         """Take a placed tilt as a reference for those to come; the image is kept."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
