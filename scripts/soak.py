@@ -151,14 +151,16 @@ class Sample:
     threads: int
     behind: int
     """Tilts written and not placed."""
+    writing: bool
+    """Whether the microscope is still at work."""
 
 
-def sample(pid: int, seconds: float, behind: int) -> Sample:
+def sample(pid: int, seconds: float, behind: int, *, writing: bool) -> Sample:
     """Look into /proc."""
     proc = Path("/proc") / str(pid)
     lines = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
     memory, threads = int(lines["VmRSS"].split()[0]) / 1000, int(lines["Threads"])
-    return Sample(seconds, memory, len(list((proc / "fd").iterdir())), threads, behind)
+    return Sample(seconds, memory, len(list((proc / "fd").iterdir())), threads, behind, writing)
 
 
 def peak_MB(pid: int) -> float:
@@ -201,7 +203,8 @@ def watch_run(
     while run.poll() is None and not (scopist.done and len(follower.finished) == sum(session.groups)):
         time.sleep(session.sample_s)
         follower.look()
-        samples.append(sample(run.pid, time.monotonic() - start, len(scopist.written) - len(follower.placed)))
+        behind = len(scopist.written) - len(follower.placed)
+        samples.append(sample(run.pid, time.monotonic() - start, behind, writing=not scopist.done))
         peak = peak_MB(run.pid)
         one = samples[-1]
         print(
@@ -213,13 +216,15 @@ def watch_run(
 
 
 def report(samples: list[Sample], follower: Follower, scopist: Microscope, session: Session, peak: float) -> None:
-    """Slopes over the last two thirds, delays, and what failed."""
-    later = samples[len(samples) // 3 :]
+    """Slopes over the last two thirds of the acquisition, delays, and what failed."""
+    during = [one for one in samples if one.writing]
+    later = during[len(during) // 3 :]
     hours = np.array([one.seconds for one in later]) / 3600
     for name in ("memory_MB", "files", "threads"):
         values = np.array([getattr(one, name) for one in later], float)
-        slope = np.polyfit(hours, values, 1)[0] if len(later) > 2 else 0.0
-        print(f"{name:10s} {values.min():8.0f} to {values.max():.0f}, slope {slope:+.1f} an hour")
+        if len(later) > 2:
+            slope = np.polyfit(hours, values, 1)[0]
+            print(f"{name:10s} {values.min():8.0f} to {values.max():.0f}, slope {slope:+.1f} an hour")
     print(f"peak memory {peak:.0f} MB, budget for live volumes {1000 * session.memory_GB:.0f} MB")
     delays = {key: follower.placed[key] - then for key, then in scopist.written.items() if key in follower.placed}
     print_delays("all series", list(delays.values()))
