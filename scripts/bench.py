@@ -1,4 +1,4 @@
-"""Milliseconds per stage of the live lane, and the rate of the final back-projection.
+"""Milliseconds per stage of the live lane, the rate of the final back-projection, and the cost of the intake.
 
 The images are noise with a grain that can be aligned: speed does not depend on what they show. Minimum and median of
 several runs; on a shared machine compare runs made side by side, not figures of different days.
@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import _bench_intake
 import mrcfile
 import numpy as np
 from _bench_reconstruction import bench_reconstruction
@@ -68,6 +69,7 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
     row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
     row("whole chain: settled file to shown volume", chain_ms(paths, nx, ny, runs))
+    _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 
 def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
@@ -119,15 +121,20 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    runs = parser.parse_args().runs
+    parser.add_argument("--only", choices=("lane", "intake"), help="one half of it")
+    args = parser.parse_args()
+    runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
     warm_live(Settings())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bench_tilt(folder, 5760, 4092, runs)
-        bench_tilt(folder, 1024, 1024, runs)
-        bench_first_tilt(folder)
-    bench_reconstruction(max(2, runs // 3))
+        if args.only != "intake":
+            bench_tilt(folder, 5760, 4092, runs)
+            bench_tilt(folder, 1024, 1024, runs)
+            bench_first_tilt(folder)
+            bench_reconstruction(max(2, runs // 3))
+        if args.only != "lane":
+            _bench_intake.bench(folder, row, runs)
 
 
 if __name__ == "__main__":

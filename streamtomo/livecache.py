@@ -6,7 +6,7 @@
     9.state    what the aligner knew when nine tilts were accepted, as JSON; the last two are kept
 
 A cache, which may be removed at any time: each file says what it is, how long it is and its checksum, and what is
-damaged, cut off or out of date is as good as not there. Nothing is synced: a lost file costs time only.
+damaged, cut off by a crash or out of date is as good as not there. Nothing is synced: a lost file costs time only.
 """
 
 from __future__ import annotations
@@ -91,13 +91,11 @@ class LiveCache:
         """By series the files that are up to date, and what each is about."""
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Remove what belongs to none of these series, and what a crash left half written."""
+        """Remove what belongs to none of these series."""
         with contextlib.suppress(OSError):
             for path in list(self._folder.iterdir()):
                 if path.name not in keep:
                     shutil.rmtree(path, ignore_errors=True)
-            for path in list(self._folder.glob("*/*.part")):
-                path.unlink()
 
     def forget(self, name: str) -> None:
         """Remove all files of a series."""
@@ -218,16 +216,10 @@ def _read_array(path: Path, about: str) -> NDArray[Any] | None:
 
 
 def _write(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
-    """Write a file that appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb", buffering=0) as file:
-            for block in blocks:
-                left = memoryview(block).cast("B")
-                while left:
-                    left = left[file.write(left) :]
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+    """Write a file over the one before it, which is several times faster than a new one."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+        for block in blocks:
+            left = memoryview(block).cast("B")
+            while left:
+                left = left[file.write(left) :]
+        file.truncate()

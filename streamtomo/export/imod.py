@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
 from streamtomo.geometry import Array
 
@@ -33,18 +33,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}); free space or mend the permissions"
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on disk: without it a crash of the machine may take a file's name back."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:  # some network drives cannot
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def write_angles(path: Path, angles_deg: Iterable[float]) -> None:

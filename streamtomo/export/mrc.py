@@ -13,8 +13,8 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
-from streamtomo.export.imod import sync_folder
 from streamtomo.jit import parallel_kernel, prange
 
 Kind = Literal["stack", "volume"]
