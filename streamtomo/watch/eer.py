@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -31,7 +29,8 @@ _MAX_BITS = 25
 """What fits in a word of 32 bits wherever in a byte it begins."""
 _SLACK = 4
 """Bytes that the kernel may look at behind a stream."""
-THREADS = 2
+BYTE_FRAMES = 255
+"""The most camera frames whose counts fit in bytes: half the time of larger fractions, whose counts leave the cache."""
 
 
 class _Coding(NamedTuple):
@@ -68,23 +67,19 @@ def probe_eer(path: str, pages: list[Any], size: int) -> ImageInfo:
 def read_fractions(path: str, file: FileIO, info: ImageInfo, group: int) -> Iterator[NDArray[Any]]:
     """Sums of `group` camera frames each, `(ny, nx)`, in the file's order of rows, in the smallest unsigned type.
 
-    The last one has what is left. Fractions are decoded in threads of their own, a few ahead of the reader.
-    Raises `BadImage` for a damaged frame.
+    The last one has what is left. Raises `BadImage` for a damaged frame.
     """
     with open_tiff(path) as tiff:
         frames = _camera_frames(all_pages(tiff, path))
     coding = _coding(frames[0], path)
     if coding.skip_bits == 8:
         coding = _dialect(_stream(path, file, frames[0]), coding, info)
-    ahead = deque[Future[NDArray[Any]]]()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(frames), group):
-            streams = [_stream(path, file, frame) for frame in frames[start : start + group]]
-            ahead.append(pool.submit(_fraction, path, start, streams, coding, info, group))
-            if len(ahead) == THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    for start in range(0, len(frames), group):
+        counts = np.zeros(info.nx * info.ny, np.min_scalar_type(min(group, len(frames))))
+        for number, frame in enumerate(frames[start : start + group], start):
+            if _add(_stream(path, file, frame), coding, counts) != counts.size:
+                raise BadImage(f"{path}: camera frame {number} is damaged: its electrons end before its pixels do")
+        yield counts.reshape(info.ny, info.nx)
 
 
 def _camera_frames(pages: list[Any]) -> list[Any]:
@@ -124,16 +119,6 @@ def _stream(path: str, file: FileIO, page: Any) -> NDArray[np.uint8]:
         fill(file, stream[at : at + count], path)
         at += count
     return stream
-
-
-def _fraction(
-    path: str, start: int, streams: list[NDArray[np.uint8]], coding: _Coding, info: ImageInfo, group: int
-) -> NDArray[Any]:
-    counts = np.zeros(info.nx * info.ny, np.min_scalar_type(min(group, info.frames)))
-    for number, stream in enumerate(streams, start):
-        if _add(stream, coding, counts) != counts.size:
-            raise BadImage(f"{path}: camera frame {number} is damaged: its events do not fill {info.nx} x {info.ny}")
-    return counts.reshape(info.ny, info.nx)
 
 
 def _add(stream: NDArray[np.uint8], coding: _Coding, counts: NDArray[Any]) -> int:

@@ -55,7 +55,7 @@ def read_image(path: str | Path, section: int = 0, *, frames: int = 1, flip_tiff
         _check_section(path, info, info.sections - 1 if movie else section)
         if movie:
             image = np.zeros((info.ny, info.nx), np.float32)
-            for frame in read_stored(path, file, info, group=-(-info.frames // eer.THREADS)):
+            for frame in read_stored(path, file, info, group=eer.BYTE_FRAMES):
                 image += frame
         else:
             image = next(read_stored(path, file, info, section=section))
