@@ -30,7 +30,7 @@ _MAX_BITS = 25
 _SLACK = 4
 """Bytes that the kernel may look at behind a stream."""
 BYTE_FRAMES = 255
-"""The most camera frames whose counts fit in bytes: half the time of larger fractions, whose counts leave the cache."""
+"""So many camera frames are counted in bytes, more of them in portions: counting in words takes twice the time."""
 
 
 class _Coding(NamedTuple):
@@ -41,7 +41,7 @@ class _Coding(NamedTuple):
     wasteful: bool = False
 
 
-def is_eer(pages: list[Any]) -> bool:
+def holds_electrons(pages: list[Any]) -> bool:
     """Whether these are the pages of an EER movie; the first may be the camera's own sum."""
     return any(int(page.compression) in COMPRESSIONS for page in pages[:2])
 
@@ -71,15 +71,62 @@ def read_fractions(path: str, file: FileIO, info: ImageInfo, group: int) -> Iter
     """
     with open_tiff(path) as tiff:
         frames = _camera_frames(all_pages(tiff, path))
-    coding = _coding(frames[0], path)
-    if coding.skip_bits == 8:
-        coding = _dialect(_stream(path, file, frames[0]), coding, info)
+    movie = _Movie(path, file, frames, info.nx * info.ny)
+    coding = movie.coding()
+    kind = np.min_scalar_type(min(group, len(frames)))
     for start in range(0, len(frames), group):
-        counts = np.zeros(info.nx * info.ny, np.min_scalar_type(min(group, len(frames))))
-        for number, frame in enumerate(frames[start : start + group], start):
-            if _add(_stream(path, file, frame), coding, counts) != counts.size:
-                raise BadImage(f"{path}: camera frame {number} is damaged: its electrons end before its pixels do")
-        yield counts.reshape(info.ny, info.nx)
+        counts = movie.events(range(start, min(start + group, len(frames))), coding)
+        yield counts.astype(kind, copy=False).reshape(info.ny, info.nx)
+
+
+class _Movie(NamedTuple):
+    """An open movie: the pages of its camera frames, and the number of their pixels."""
+
+    path: str
+    file: FileIO
+    frames: list[Any]
+    pixels: int
+
+    def coding(self) -> _Coding:
+        """How its streams are coded. Codes of 8 bits come in two dialects, and no header tells which.
+
+        The first cameras wrote an event's place behind a full run, too. Right is what ends at the last pixel.
+        """
+        coding = _coding(self.frames[0], self.path)
+        wasteful = coding._replace(wasteful=True)
+        if coding.skip_bits == 8 and self._add(0, wasteful, np.zeros(self.pixels, np.uint8)) == self.pixels:
+            return wasteful
+        return coding
+
+    def events(self, numbers: range, coding: _Coding) -> NDArray[Any]:
+        """Events of these frames at each pixel."""
+        if len(numbers) > BYTE_FRAMES:
+            total = np.zeros(self.pixels, np.min_scalar_type(len(numbers)))
+            for turn in range(0, len(numbers), BYTE_FRAMES):
+                total += self.events(numbers[turn : turn + BYTE_FRAMES], coding)
+            return total
+        counts = np.zeros(self.pixels, np.uint8)
+        for number in numbers:
+            if self._add(number, coding, counts) != self.pixels:
+                text = f"{self.path}: camera frame {number} is damaged: its electrons end before its pixels do"
+                raise BadImage(text + "; copy the file again")
+        return counts
+
+    def _add(self, number: int, coding: _Coding, counts: NDArray[np.uint8]) -> int:
+        from streamtomo.watch.eer_kernels import add_events  # numba is only started by those who have such movies
+
+        return add_events(self._stream(number), coding.skip_bits, coding.place_bits, coding.wasteful, counts)
+
+    def _stream(self, number: int) -> NDArray[np.uint8]:
+        """The bits of one camera frame, its strips one behind the other, with the slack that the kernel wants."""
+        page = self.frames[number]
+        stream = np.zeros(sum(page.databytecounts) + _SLACK, np.uint8)
+        at = 0
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            self.file.seek(offset)
+            fill(self.file, stream[at : at + count], self.path)
+            at += count
+        return stream
 
 
 def _camera_frames(pages: list[Any]) -> list[Any]:
@@ -98,33 +145,6 @@ def _coding(page: Any, path: str) -> _Coding:
     if not (1 < skip <= 16 and across >= 0 and up >= 0 and skip + across + up <= _MAX_BITS):
         raise BadImage(f"{path}: is an EER movie with codes of {skip} + {across} + {up} bits, which are not read")
     return _Coding(skip, across + up)
-
-
-def _dialect(stream: NDArray[np.uint8], coding: _Coding, info: ImageInfo) -> _Coding:
-    """Codes of 8 bits come in two dialects, and the number of the compression does not tell which.
-
-    The first cameras wrote an event's place behind a full run, too. Right is what ends at the last pixel.
-    """
-    wasteful = coding._replace(wasteful=True)
-    pixels = info.nx * info.ny
-    return wasteful if _add(stream, wasteful, np.zeros(pixels, np.uint8)) == pixels else coding
-
-
-def _stream(path: str, file: FileIO, page: Any) -> NDArray[np.uint8]:
-    """The bits of one camera frame, its strips one behind the other, with the slack that the kernel wants."""
-    stream = np.zeros(sum(page.databytecounts) + _SLACK, np.uint8)
-    at = 0
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        file.seek(offset)
-        fill(file, stream[at : at + count], path)
-        at += count
-    return stream
-
-
-def _add(stream: NDArray[np.uint8], coding: _Coding, counts: NDArray[Any]) -> int:
-    from streamtomo.watch.eer_kernels import add_events  # numba is only started by those who have such movies
-
-    return add_events(stream, coding.skip_bits, coding.place_bits, coding.wasteful, counts)
 
 
 def _pixel_size(page: Any) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,7 @@ def add_events(
     skip_bits: int,
     place_bits: int,
     wasteful: bool,
-    counts: NDArray[Any],
+    counts: NDArray[np.uint8],
 ) -> int:
     """Add the events of one camera frame to `counts`, all its pixels in one row; return the pixel reached.
 

@@ -32,6 +32,11 @@ def is_image(path: str | Path) -> bool:
     return suffix in IMAGE_SUFFIXES
 
 
+def is_eer(path: str | Path) -> bool:
+    """Whether the name is that of an EER movie."""
+    return os.path.splitext(os.fspath(path))[1].lower() in EER_SUFFIXES
+
+
 def probe(path: str | Path, *, growing: bool = False) -> ImageInfo:
     """Read the headers of an image file.
 
@@ -55,7 +60,7 @@ def read_image(path: str | Path, section: int = 0, *, frames: int = 1, flip_tiff
         _check_section(path, info, info.sections - 1 if movie else section)
         if movie:
             image = np.zeros((info.ny, info.nx), np.float32)
-            for frame in read_stored(path, file, info, group=eer.BYTE_FRAMES):
+            for frame in read_stored(path, file, info, group=info.frames):
                 image += frame
         else:
             image = next(read_stored(path, file, info, section=section))
@@ -112,7 +117,9 @@ def _headers(path: str, file: FileIO, size: int) -> ImageInfo:
         tiff_header.check_directories(file, head, size, path)
         with tiff.open_tiff(path) as opened:
             pages = tiff.all_pages(opened, path)
-            return eer.probe_eer(path, pages, size) if eer.is_eer(pages) else tiff.probe_tiff(path, pages, size)
+            return (
+                eer.probe_eer(path, pages, size) if eer.holds_electrons(pages) else tiff.probe_tiff(path, pages, size)
+            )
     suffix = os.path.splitext(path)[1].lower()
     if suffix in TIFF_SUFFIXES | EER_SUFFIXES:
         raise _no_tiff(path, head, suffix)
