@@ -63,6 +63,8 @@ def _ends(file: FileIO, order: str, layout: _Layout) -> Iterator[int]:
         start = offset + struct.calcsize(order + layout.number)
         entry = struct.Struct(order + layout.entry)
         block = _read(file, start, tags * entry.size)
+        if tags == 0 or any(kind == 0 for _, kind, _, _ in entry.iter_unpack(block)):
+            raise ValueError("a directory holds zeros")  # a copy may have its full length before its content
         inline = struct.calcsize(layout.offset)
         yield from (_value_end(kind, count, at, inline) for _, kind, count, at in entry.iter_unpack(block))
         yield start + len(block)
