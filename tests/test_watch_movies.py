@@ -1,5 +1,6 @@
 """Readers of movies, against what the simulated microscope, tifffile and mrcfile write."""
 
+import contextlib
 import struct
 
 import mrcfile
@@ -278,3 +279,36 @@ def test_an_eer_movie_filled_up_with_zeros_is_right_or_refused(tmp_path_factory,
         assert length < len(whole)
     else:
         np.testing.assert_array_equal(image, frames.sum(axis=0))
+
+
+@pytest.mark.parametrize("name", ["a.eer", "a.tif", "lzw.tif", "big.tif", "a.mrc"])
+def test_damage_is_an_error_of_ours(tmp_path, name):
+    """Bytes changed anywhere, most of them in the headers."""
+    (tmp_path / "whole").mkdir()
+    data, path = small_files(tmp_path / "whole")[0][name], tmp_path / name
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.dictionaries(st.integers(0, 400) | st.integers(0, len(data) - 1), st.integers(0, 255), max_size=4))
+    def check(changes):
+        damaged = bytearray(data)
+        for at, value in changes.items():
+            damaged[min(at, len(data) - 1)] = value
+        path.write_bytes(damaged)
+        with contextlib.suppress(NotReady, BadImage):
+            probe(path)
+
+    check()
+
+
+def test_strips_of_a_camera_frame_are_one_stream(tmp_path):
+    frames = electrons(2, rate=0.3)
+    write_eer(tmp_path / "a.eer", frames, None)
+    data = bytearray((tmp_path / "a.eer").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.eer") as file:
+        (at,), (length,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+        tags = {code: file.pages[0].tags[code].offset for code in (273, 279)}
+    for code, values in ((273, (at, at + 8)), (279, (8, length - 8))):
+        struct.pack_into("<HHQQ", data, tags[code], code, 16, 2, len(data))
+        data += struct.pack("<2Q", *values)
+    (tmp_path / "a.eer").write_bytes(data)
+    np.testing.assert_array_equal(list(read_frames(tmp_path / "a.eer")), frames)

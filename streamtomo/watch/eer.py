@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamtomo.errors import BadImage
 from streamtomo.watch.image_file import ImageInfo, fill
-from streamtomo.watch.tiff import all_pages, data_end, open_tiff
+from streamtomo.watch.tiff import check_size, data_end, open_pages
 
 COMPRESSIONS = frozenset({65000, 65001, 65002})
 _METADATA = 65001
@@ -50,6 +50,7 @@ def probe_eer(path: str, pages: list[Any], size: int) -> ImageInfo:
     """What the directories tell of a file of `size` bytes; raises `BadImage` for codes that cannot be read."""
     frames = _camera_frames(pages)
     _coding(frames[0], path)
+    check_size(path, frames[0].imagewidth, frames[0].imagelength)
     expected = data_end(frames) or size + 1
     return ImageInfo(
         kind="eer",
@@ -69,8 +70,8 @@ def read_fractions(path: str, file: FileIO, info: ImageInfo, group: int) -> Iter
 
     The last one has what is left. Raises `BadImage` for a damaged frame.
     """
-    with open_tiff(path) as tiff:
-        frames = _camera_frames(all_pages(tiff, path))
+    with open_pages(path) as pages:
+        frames = _camera_frames(pages)
     movie = _Movie(path, file, frames, info.nx * info.ny)
     coding = movie.coding()
     kind = np.min_scalar_type(min(group, len(frames)))

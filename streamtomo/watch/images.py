@@ -115,8 +115,7 @@ def _headers(path: str, file: FileIO, size: int) -> ImageInfo:
     head = file.read(HEADER_BYTES)
     if head[:4] in tiff_header.MAGIC:
         tiff_header.check_directories(file, head, size, path)
-        with tiff.open_tiff(path) as opened:
-            pages = tiff.all_pages(opened, path)
+        with tiff.open_pages(path) as pages, tiff.directory_errors(path):
             return (
                 eer.probe_eer(path, pages, size) if eer.holds_electrons(pages) else tiff.probe_tiff(path, pages, size)
             )

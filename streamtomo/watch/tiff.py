@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, InputError, NotReady
 from streamtomo.watch.image_file import ImageInfo, unpacked
-from streamtomo.watch.mrc_header import axis_from_titles
+from streamtomo.watch.mrc_header import MAX_SIDE, axis_from_titles
 
 _CENTIMETRE = 3
 
 
-def open_tiff(path: str) -> Any:
-    """A `tifffile.TiffFile`; raises `NotReady` for a directory that cannot be read, as not written yet."""
+@contextmanager
+def open_pages(path: str) -> Iterator[list[Any]]:
+    """All pages of a file with their tags; raises `NotReady` while there is none, or one that cannot be understood."""
     import tifffile
 
+    with directory_errors(path):
+        tiff = tifffile.TiffFile(path)
+    with tiff:
+        with directory_errors(path):
+            pages = [page.aspage() for page in tiff.pages]
+        if not pages:
+            raise NotReady(f"{path}: has no page yet")
+        yield pages
+
+
+@contextmanager
+def directory_errors(path: str) -> Iterator[None]:
+    """Take whatever a cut-off or damaged directory makes others stumble over as one that is not written yet."""
     try:
-        return tifffile.TiffFile(path)
-    except OSError:
+        yield
+    except (InputError, OSError):
         raise
-    except Exception as error:  # tifffile raises whatever a cut-off directory makes it stumble over
-        raise NotReady(f"{path}: its TIFF directory is not complete ({error})") from error
+    except Exception as error:
+        raise NotReady(f"{path}: its TIFF directory is not complete, or damaged ({error})") from error
 
 
-def all_pages(tiff: Any, path: str) -> list[Any]:
-    """All pages of an open file with their tags; raises `NotReady` while there is none, or one that is cut off."""
-    try:
-        pages = [page.aspage() for page in tiff.pages]
-    except Exception as error:  # as above
-        raise NotReady(f"{path}: its TIFF directory is not complete ({error})") from error
-    if not pages:
-        raise NotReady(f"{path}: has no page yet")
-    return pages
+def check_size(path: str, nx: int, ny: int) -> None:
+    """Raise `BadImage` for a size that no camera has."""
+    if not (0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE):
+        raise BadImage(f"{path}: its directory says {nx} x {ny} pixels, which no camera has")
 
 
 def data_end(pages: list[Any]) -> int | None:
@@ -52,6 +62,7 @@ def probe_tiff(path: str, pages: list[Any], size: int) -> ImageInfo:
     first = frames[0]
     titles = tuple(line.strip() for line in str(first.description or "").splitlines() if line.strip())
     packed = _is_packed(first, titles)
+    check_size(path, first.shape[1], first.shape[0])
     expected = data_end(frames) or size + 1
     return ImageInfo(
         kind="tiff",
@@ -74,8 +85,8 @@ def read_pages(path: str, info: ImageInfo) -> Iterator[NDArray[Any]]:
 
     Raises `BadImage` for pixels that cannot be decoded.
     """
-    with open_tiff(path) as tiff:
-        for number, page in enumerate(_frames(all_pages(tiff, path), path)):
+    with open_pages(path) as pages:
+        for number, page in enumerate(_frames(pages, path)):
             yield _as_pixels(_decoded(page, f"{path}: frame {number}"), info)
 
 

@@ -6,6 +6,7 @@ Layout: TIFF 6.0 (Adobe, 1992) and BigTIFF.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from io import FileIO
@@ -81,8 +82,9 @@ def _unpack(file: FileIO, place: int, form: str) -> tuple[int, ...]:
 
 
 def _read(file: FileIO, place: int, length: int) -> bytes:
-    file.seek(place)
-    data = file.read(length) if length < 1 << 24 else b""
+    inside = place <= os.fstat(file.fileno()).st_size and length < 1 << 24  # systems refuse to seek much further
+    file.seek(place if inside else 0)
+    data = file.read(length) if inside else b""
     if len(data) != length:
         raise ValueError("the file ends before its directory")
     return data
