@@ -14,9 +14,10 @@ def warm_live(settings: Settings) -> None:
     from streamtomo.align import warmup as align
     from streamtomo.correct import warmup as correct
     from streamtomo.reconstruct import warmup as reconstruct
+    from streamtomo.watch import warmup as watch
 
     jit.use_threads(settings.run.threads)
-    for stage in (correct, align, reconstruct):
+    for stage in (watch, correct, align, reconstruct):
         stage.warmup()
 
 
