@@ -229,6 +229,8 @@ class Engine:
             if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged):
                 self._last_news = time.monotonic()
                 self._perform(self._of(event.series).processed(event, time.time()))
+            elif isinstance(event, Warned):
+                self._teller.once(event)
             else:
                 self._teller.say(event)
 
@@ -321,6 +323,7 @@ class Engine:
                 settled_s=settled_s,
                 axis_deg=series.axis_deg or 0.0,
                 pixel_size_A=series.pixel_size_A,
+                folder=str(self.out / name),
                 placed=placed,
             )
         )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
@@ -21,13 +23,13 @@ from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import live_binning, prepare
 from streamtomo.errors import BadImage, InputError, StreamtomoError
+from streamtomo.exposure import ExposureReader
 from streamtomo.judge.policy import Accepted, combine, judge_intensity, judge_placement, judge_series
 from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
-from streamtomo.model import Correction, Placement, Tilt, Verdict
+from streamtomo.model import Correction, Placement, RawImage, Tilt, Verdict
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.series import MAX_ATTEMPTS
-from streamtomo.watch.images import read_image
 
 VOLUME_BYTES_PER_VOXEL = 8
 """Two buffers of float32."""
@@ -45,6 +47,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """When the watcher found it settled (`time.time`)."""
     axis_deg: float
     pixel_size_A: float | None
+    folder: str | None = None
+    """Where the series' results go, sums of movies among them; None: they are not kept."""
     placed: tuple[tuple[Tilt, TiltPlaced], ...]
     """Tilts of the series that went through the lane before, bad ones included."""
 
@@ -148,6 +152,10 @@ class Lane:
         self.settings = settings
         self._series: dict[str, LiveSeries] = {}
         self._dirty: set[str] = set()
+        self._reader = ExposureReader(settings)
+        self._taken_s: deque[float] = deque(maxlen=12)
+        """When the last tilts were taken, of whatever series."""
+        self._warned: set[tuple[str, str]] = set()
 
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
@@ -183,7 +191,7 @@ class Lane:
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw = self._read(tilt, live.field_px)
+            raw, warnings = self._read(tilt, live.field_px, job.folder)
         with clock("correct"):
             image, correction = self._prepare(tilt, raw, live.binning)
         with clock("align"):
@@ -206,7 +214,7 @@ class Lane:
             in_volume=accepted,
             stage_ms=clock.total(),
         )
-        return [placed, *self._judge_series(live, placed), *pictures]
+        return [placed, *warnings, *self._judge_series(live, placed), *pictures]
 
     def _place(
         self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction
@@ -245,7 +253,7 @@ class Lane:
             if placed.placement is None or not placed.in_volume:
                 continue
             try:
-                image, _ = self._prepare(tilt, self._read(tilt, live.field_px), live.binning)
+                image, _ = self._prepare(tilt, self._read(tilt, live.field_px, job.folder)[0], live.binning)
             except StreamtomoError:
                 continue
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
@@ -271,17 +279,28 @@ class Lane:
         self._series[name].let_go()
         self._dirty.discard(name)
 
-    def _read(self, tilt: Tilt, field_px: tuple[int, int]) -> NDArray[np.generic]:
-        """Pixels of a tilt; raises InputError if it has none, or other ones than its series."""
+    def _read(
+        self, tilt: Tilt, field_px: tuple[int, int], folder: str | None
+    ) -> tuple[NDArray[np.generic], list[Warned]]:
+        """Pixels of a tilt, and new warnings; raises InputError if it has none, or other ones than its series."""
         image = tilt.image
         try:
-            raw = read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+            raw, done = self._reader.read(image, Path(folder) if folder else None, interval_s=self._interval(image))
         except OSError as error:
             raise InputError(f"{image.path}: cannot be read ({error.strerror})") from error
         if raw.shape[::-1] != field_px:
             size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], field_px))
             raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
-        return raw
+        new = [(code, text) for code, text in done.warnings if (image.series, code) not in self._warned]
+        self._warned |= {(image.series, code) for code, _ in new}
+        return raw, [Warned(code=code, text=text, series=image.series) for code, text in new]
+
+    def _interval(self, image: RawImage) -> float | None:
+        """Usual time between two tilts of the microscope, whatever their series; None while it is not known."""
+        if (taken := image.acquired_s or image.written_s) is not None:
+            self._taken_s.append(taken)
+        steps = np.diff(sorted(self._taken_s))
+        return float(np.median(steps)) if len(steps) > 1 else None
 
     def _prepare(self, tilt: Tilt, raw: NDArray[np.generic], binning: int) -> tuple[NDArray[np.float32], Correction]:
         image, correction = prepare(raw, binning, self.settings.correct.outlier_sigma)

@@ -142,7 +142,7 @@ def _path_of(spectra: Spectra, shape_yx: tuple[int, int]) -> tuple[Array, float]
 def _phases(grid: _Grid, position: Array) -> NDArray[np.complex64]:
     """What moves a spectrum's image back by `position` (x, y)."""
     along_y = np.exp(2j * np.pi * grid.fy * position[1])[:, None]
-    return (along_y * np.exp(2j * np.pi * grid.fx * position[0])).astype(np.complex64)
+    return np.asarray(along_y * np.exp(2j * np.pi * grid.fx * position[0]), np.complex64)
 
 
 def _rings(values: NDArray[np.float32], grid: _Grid) -> Array:
@@ -207,7 +207,7 @@ def smooth(path: Array) -> Array:
     n = len(path)
     if n < 5:
         return path
-    trials = []
+    trials = list[tuple[float, int, Array]]()
     for order in (1, 2):
         bends = np.diff(np.eye(n), order, axis=0)
         values, vectors = np.linalg.eigh(bends.T @ bends)

@@ -100,7 +100,7 @@ def _add_moved(total: Any, frame: Any, factor: Any, x0: Any, wx: Any, y0: Any, w
             first, last = max(0, -x0), min(nx + TAPS - 1, nx - x0)
             for i in range(first, last):
                 line[i] = np.float32(counts[i + x0]) * gain[i + x0]
-            for i in range(0, first):
+            for i in range(first):
                 x = min(-(i + x0) - 1, nx - 1)
                 line[i] = np.float32(counts[x]) * gain[x]
             for i in range(max(last, 0), nx + TAPS - 1):
