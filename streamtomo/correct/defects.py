@@ -95,8 +95,9 @@ def defect_mask(defects: DefectList, shape_yx: tuple[int, int], *, top_first: bo
         bad[_slices(defects.usable, camera, up)] = False
     for area in defects.areas:
         bad[_slices(area, camera, up)] = True
-    rows: Mask = bad if down == 1 else bad.reshape(shape_yx[0], down, shape_yx[1], down).any(axis=(1, 3))
-    return rows[::-1].copy() if top_first else rows
+    rows = bad.reshape(shape_yx[0], down, shape_yx[1], down)
+    marked: Mask = np.asarray(rows.any(axis=(1, 3)))
+    return marked[::-1].copy() if top_first else marked
 
 
 def _scales(camera: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
