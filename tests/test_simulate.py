@@ -327,7 +327,7 @@ def test_movies_go_into_files_of_their_own(tmp_path):
 def test_a_movie_is_read_back_frame_by_frame(tmp_path, container):
     command.simulate(
         parsed(tmp_path / "out", "--pattern", "serialem-frames", "--container", container, "--frames", 3, "--size", 64,
-               "--tilts", 2, "--interval", 0, "--gain-file", "tif", "--compression", "zstd"),
+               "--tilts", 2, "--beads", 0, "--interval", 0, "--gain-file", "tif", "--compression", "zstd"),
         lambda seconds: None,
     )  # fmt: skip
     (first,) = (tmp_path / "out").glob(f"TS_01_000_*.{container}")
@@ -336,7 +336,7 @@ def test_a_movie_is_read_back_frame_by_frame(tmp_path, container):
     assert frames.shape == (3, 64, 64)
     assert frames.dtype == np.uint8
     electrons = truth["electrons_per_pixel"] * truth["views"][0]["transmission"]
-    assert frames.sum(axis=0).mean() == pytest.approx(electrons, rel=0.1)
+    assert frames.sum(axis=0).mean() == pytest.approx(electrons, rel=0.2)
     mdoc = (tmp_path / "out" / "TS_01.mrc.mdoc").read_text()
     assert "NumSubFrames = 3" in mdoc
     assert {path.name for path in (tmp_path / "out-references").iterdir()} == {"gain.tif", "defects.txt"}
