@@ -145,9 +145,9 @@ class Series:
             return np.full(shape, cameras.DARK_ELECTRONS, np.float32)
         pixel_nm = plan.pixel_size_A / 10
         matter = specimens.project(self.specimen, view, plan.shape_yx, pixel_nm, margin)
-        if self._transfer is None:
+        if self._transfer is None or self._transfer.shape != matter.phase.shape:
             self._transfer = plan.optics.transfer(matter.phase.shape, plan.pixel_size_A)
-        seen = opticses.intensity(matter, plan.optics, self._transfer)
+        seen = opticses.intensity(matter, plan.optics, self._transfer)[: shape[0], : shape[1]]
         image = np.float32(plan.electrons_per_pixel * self.transmission(index)) * seen
         return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view, shape)
 
