@@ -100,7 +100,7 @@ def keep_sum(path: Path, image: RawImage, pixels: Pixels, done: Done) -> Done:
             path, (1, *pixels.shape), "float32", pixel_size_A=image.pixel_size_A, kind="stack", label=label
         ) as data:
             data[0] = pixels
-        write_text(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
+        write_text(path.with_suffix(".json"), msgspec.json.encode(done).decode() + "\n")
     except (OSError, OutputError) as error:
         text = f"{path.parent}: sums of movies cannot be kept ({error}); movies are summed again when they are needed"
         return msgspec.structs.replace(done, warnings=(*done.warnings, ("sums.unkept", text)))
