@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ def read_exposure(image: RawImage, settings: Settings, cache: Path | None = None
 
     Raises InputError (or OSError) if it cannot be read.
     """
-    return ExposureReader(settings).read(image, cache)
+    return _reader(settings).read(image, cache)
 
 
 class ExposureReader:
@@ -172,6 +173,11 @@ class ExposureReader:
             return self.settings.movies.eer_fraction
         wanted = round((image.dose_e_A2 or 0.0) / FRACTION_DOSE_E_A2)
         return -(-image.frames // min(max(wanted, LEAST_FRACTIONS), MOST_FRACTIONS))
+
+
+@lru_cache(maxsize=1)
+def _reader(settings: Settings) -> ExposureReader:
+    return ExposureReader(settings)
 
 
 def _moved_sum(again: Iterable[Pixels], path: drift.Array, factor: NDArray[np.float32]) -> NDArray[np.float32]:

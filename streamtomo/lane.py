@@ -299,7 +299,7 @@ class Lane:
         """Usual time between two tilts of the microscope, whatever their series; None while it is not known."""
         if (taken := image.acquired_s or image.written_s) is not None:
             self._taken_s.append(taken)
-        steps = np.diff(sorted(self._taken_s))
+        steps = np.diff(np.unique(self._taken_s))
         return float(np.median(steps)) if len(steps) > 1 else None
 
     def _prepare(self, tilt: Tilt, raw: NDArray[np.generic], binning: int) -> tuple[NDArray[np.float32], Correction]:

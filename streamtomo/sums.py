@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from pathlib import Path
@@ -70,6 +71,7 @@ def sum_path(image: RawImage, settings: Settings, cache: Path, *, with_drift: bo
     movies = settings.movies
     matters = (
         stamp(image.path),
+        image.section,
         settings.acquisition.flip_tiff_rows,
         stamp(movies.gain),
         (movies.gain_rotate, movies.gain_flip, movies.gain_apply),
@@ -77,8 +79,16 @@ def sum_path(image: RawImage, settings: Settings, cache: Path, *, with_drift: bo
         movies.eer_fraction if with_drift else None,
         with_drift,
     )
-    digest = hashlib.blake2b(msgspec.json.encode(matters), digest_size=5).hexdigest()
-    return cache / "sums" / f"{Path(image.path).stem}_{digest}.mrc"
+    return cache / "sums" / f"{_name(image)}{_digest(msgspec.json.encode(matters), 8)}.mrc"
+
+
+def _name(image: RawImage) -> str:
+    """What all sums of one movie, however made, have in their names, and no other movie's."""
+    return f"{Path(image.path).stem}_{_digest(image.path.encode(), 4)}"
+
+
+def _digest(content: bytes, length: int) -> str:
+    return hashlib.blake2b(content).hexdigest()[:length]
 
 
 def kept_sum(path: Path, image: RawImage) -> Exposure | None:
@@ -92,7 +102,7 @@ def kept_sum(path: Path, image: RawImage) -> Exposure | None:
 
 
 def keep_sum(path: Path, image: RawImage, pixels: Pixels, done: Done) -> Done:
-    """Keep a sum; what was done, with a warning if there is no room for it."""
+    """Keep a sum in place of others of the same movie; what was done, with a warning if there is no room for it."""
     label = f"streamtomo {__version__}: sum of {done.frames} frames, drift {done.travel_px:.1f} px"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +111,9 @@ def keep_sum(path: Path, image: RawImage, pixels: Pixels, done: Done) -> Done:
         ) as data:
             data[0] = pixels
         write_text(path.with_suffix(".json"), msgspec.json.encode(done).decode() + "\n")
+        for other in path.parent.glob(f"{glob.escape(_name(image))}*"):
+            if other.stem != path.stem and other.suffix in (".mrc", ".json"):
+                other.unlink(missing_ok=True)
     except (OSError, OutputError) as error:
         text = f"{path.parent}: sums of movies cannot be kept ({error}); movies are summed again when they are needed"
         return msgspec.structs.replace(done, warnings=(*done.warnings, ("sums.unkept", text)))

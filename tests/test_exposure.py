@@ -123,6 +123,7 @@ def test_a_sum_is_made_again_when_what_it_is_made_of_changes(folder, change, mon
     monkeypatch.setattr(exposure.frames, "add", lambda total, frame: counted.append(frame))
     read_exposure(image, settings(folder, gain_apply="multiply") if change == "setting" else settings(folder), out)
     assert len(counted) == 8
+    assert len(list((out / "sums").iterdir())) == 2  # what is out of date is gone
 
 
 def test_where_sums_cannot_be_kept_the_image_is_there_all_the_same(folder):

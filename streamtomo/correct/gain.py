@@ -152,7 +152,7 @@ class FixedPattern:
         counts; 0 if there is none.
         """
         middle = _middle(counts)
-        detail, weight = _detail(middle, _middle(dead)), max(float(middle.mean()), 0.0)
+        detail, weight = _detail(middle, _middle(dead)), max(float(np.nan_to_num(middle.mean())), 0.0)
         common = 0.0
         if self._sum is None:
             self._sum = np.zeros_like(detail)
@@ -187,7 +187,7 @@ def _middle(image: Image) -> Image:
 
 def _detail(image: Image, dead: NDArray[np.bool_]) -> Real:
     """How far each pixel is from its surroundings, as a fraction of them; outliers cut, dead pixels 0."""
-    pixels = image.astype(np.float32)
+    pixels = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
     level = float(pixels.mean(where=~dead)) if not dead.all() else 0.0
     pixels[dead] = level
     around = np.maximum(uniform_filter(pixels, 5, mode="reflect"), np.float32(0.05 * level + 1e-20))
