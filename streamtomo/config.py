@@ -164,6 +164,99 @@ class Correct(_Table, frozen=True):
     ] = 8.0
 
 
+class Movies(_Table, frozen=True):
+    """Frames of movies: the camera's gain and defects, the specimen's drift."""
+
+    gain: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="Gain reference: MRC, TIFF or .gain. Its zeros are defective pixels.",
+                extra={"unit": "", "absent": "none", "example": "/data/gain/CountRef.mrc"},
+            ),
+        ]
+        | None
+    ) = None
+    gain_rotate: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3,
+            description="The reference is turned counter-clockwise first (MotionCor2's RotGain, RELION's gain_rot) ...",
+            extra={"unit": "quarter turns"},
+        ),
+    ] = 0
+    gain_flip: Annotated[
+        Literal["none", "x", "y"],
+        Meta(
+            description="... and then mirrored: x swaps left and right (FlipGain 2), y top and bottom (FlipGain 1).",
+            extra={"unit": ""},
+        ),
+    ] = "none"
+    gain_apply: Annotated[
+        Literal["auto", "multiply", "divide"],
+        Meta(
+            description=(
+                "What is done with the reference; auto multiplies, but divides EER movies by references other than "
+                ".gain files, as RELION does."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "auto"
+    gain_max_days: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=10000,
+            description="A reference file that is older than the images by more than this is warned of.",
+            extra={"unit": "days"},
+        ),
+    ] = 30.0
+    defects: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description=(
+                    "Bad pixels: a defect list as SerialEM writes it, or a TIFF or MRC map that is not 0 where a pixel "
+                    "is bad."
+                ),
+                extra={"unit": "", "absent": "none but the zeros of the gain", "example": "/data/gain/defects.txt"},
+            ),
+        ]
+        | None
+    ) = None
+    apply_to: Annotated[
+        Literal["movies", "all"],
+        Meta(
+            description="Whether gain and defects are for movies only, or for single images, too.", extra={"unit": ""}
+        ),
+    ] = "movies"
+    drift: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(
+            description=(
+                "Correction of the drift within movies; auto leaves it out of the live sums, not of the final ones, "
+                "where the tilts come too fast for it."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "auto"
+    eer_fraction: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=100000,
+                description="Camera frames of an EER movie that are summed before drift is looked for.",
+                extra={"unit": "frames", "absent": "0.25 e/Å² or a twelfth of the exposure", "example": 40},
+            ),
+        ]
+        | None
+    ) = None
+
+
 class Align(_Table, frozen=True):
     """Live alignment by cross-correlation."""
 
@@ -519,6 +612,7 @@ class Settings(_Table, frozen=True):
     specimen: Specimen = field(default_factory=Specimen)
     watch: Watch = field(default_factory=Watch)
     correct: Correct = field(default_factory=Correct)
+    movies: Movies = field(default_factory=Movies)
     align: Align = field(default_factory=Align)
     live: Live = field(default_factory=Live)
     judge: Judge = field(default_factory=Judge)

@@ -200,6 +200,8 @@ class Engine:
             if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured):
                 self._last_news = time.monotonic()
                 self._perform(self.series.of(event.series).processed(event, time.time()))
+            elif isinstance(event, Warned):
+                self._teller.once(event)
             else:
                 self._teller.say(event)
 

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
-from streamtomo.errors import BadImage, InputError, StreamtomoError
+from streamtomo.errors import BadImage, StreamtomoError
 from streamtomo.judge.policy import combine, judge_intensity, judge_placement, judge_series
 from streamtomo.livecache import LiveCache
+from streamtomo.livereader import LiveReader
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
 from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import Correction, Placement, Tilt, Verdict
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.series import MAX_ATTEMPTS
-from streamtomo.watch.images import read_image
 
 SAVED_EVERY = 8
 """Tilts after which a series is written to disk even while there is no idle moment."""
@@ -44,6 +44,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """When the watcher found it settled (`time.time`)."""
     axis_deg: float
     pixel_size_A: float | None
+    folder: str | None = None
+    """Where the series' results go, sums of movies among them; None: they are not kept."""
     placed: tuple[tuple[Tilt, TiltPlaced], ...]
     """Tilts that went through the lane before, in the order in which they did; bad ones too, but not excluded ones."""
     settings: Settings = Settings()
@@ -93,6 +95,7 @@ class Lane:
         self._series: dict[str, LiveSeries] = {}
         self._dirty: set[str] = set()
         self._cache = LiveCache(out) if out else None
+        self._reader = LiveReader()
 
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
@@ -153,7 +156,7 @@ class Lane:
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw = self._read(tilt, live)
+            raw, warnings = self._reader.read(tilt.image, live, job.folder)
         with clock("correct"):
             image, correction = self._prepare(tilt, raw, live)
         with clock("align"):
@@ -178,7 +181,7 @@ class Lane:
             in_volume=accepted,
             stage_ms=clock.total(),
         )
-        return [placed, *self._axis_news(live, placed), *self._judge_series(live, placed), *pictures]
+        return [placed, *warnings, *self._axis_news(live, placed), *self._judge_series(live, placed), *pictures]
 
     def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         axis_deg = live.axis_news()
@@ -232,7 +235,8 @@ class Lane:
                 live.recall(snapshot, accepted)
         for tilt, placement, correction in accepted[len(live.views) :]:
             try:
-                image, _ = self._prepare(tilt, self._read(tilt, live), live)
+                raw, _ = self._reader.read(tilt.image, live, job.folder)
+                image, _ = self._prepare(tilt, raw, live)
             except StreamtomoError:
                 continue
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
@@ -256,18 +260,6 @@ class Lane:
         if self._cache and live.views:
             self._cache.save(name, live.snapshot(with_volume=with_volume))
         live.unsaved = 0
-
-    def _read(self, tilt: Tilt, live: LiveSeries) -> NDArray[np.generic]:
-        """Pixels of a tilt; raises InputError if it has none, or other ones than its series."""
-        image = tilt.image
-        try:
-            raw = read_image(image.path, image.section, flip_tiff=live.settings.acquisition.flip_tiff_rows)
-        except OSError as error:
-            raise InputError(f"{image.path}: cannot be read ({error.strerror})") from error
-        if raw.shape[::-1] != live.field_px:
-            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], live.field_px))
-            raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
-        return raw
 
     def _prepare(
         self, tilt: Tilt, raw: NDArray[np.generic], live: LiveSeries

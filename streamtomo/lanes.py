@@ -66,7 +66,7 @@ class LiveQueue:
             return None
         name = min(waiting, key=lambda one: len(waiting[one]))
         self.at_work = True
-        self._jobs.put(_live_job(series_of[name], waiting[name].popleft()))
+        self._jobs.put(_live_job(series_of[name], waiting[name].popleft(), self._out))
         return series_of[name]
 
     def let_go(self, series: str) -> None:
@@ -103,7 +103,7 @@ class LiveQueue:
                 pass
 
 
-def _live_job(series: Series, waiting: _Waiting) -> Job:
+def _live_job(series: Series, waiting: _Waiting, out: Path) -> Job:
     state = series.tilts[waiting.index]
     return Job(
         tilt=state.tilt,
@@ -112,6 +112,7 @@ def _live_job(series: Series, waiting: _Waiting) -> Job:
         settled_s=waiting.settled_s,
         axis_deg=series.axis_deg or 0.0,
         pixel_size_A=series.pixel_size_A,
+        folder=str(out / series.name),
         placed=tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index != waiting.index),
     )
 

@@ -8,7 +8,8 @@ import pytest
 import tifffile
 
 from streamtomo import geometry
-from streamtomo.simulate import command
+from streamtomo.correct import defects, gain
+from streamtomo.simulate import command, references
 from streamtomo.simulate.mdoc_text import Shot, rotation_angle, tomo5_axis
 from streamtomo.simulate.pose import View, path_factor, slab_turn
 from streamtomo.simulate.schemes import bidirectional, dose_symmetric, tilt_angles, unidirectional
@@ -16,6 +17,7 @@ from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
 from streamtomo.simulate.writers import CONTAINERS, PATTERNS, open_writer
 from streamtomo.watch.images import read_image
+from streamtomo.watch.movies import read_frames
 
 SHAPE = (96, 128)
 
@@ -132,7 +134,7 @@ def test_defects_stay_where_they_are_and_are_in_the_truth():
 # -- writers -------------------------------------------------------------------------------------------------------
 
 
-EVERY = [(pattern, container) for pattern in PATTERNS for container in CONTAINERS[pattern]]
+EVERY = [(pattern, kind) for pattern in PATTERNS for kind in CONTAINERS[pattern] if kind != "eer"]
 
 
 def written(folder, pattern, container, known=True, tilts=3):
@@ -216,8 +218,8 @@ def test_a_serialem_mdoc_has_crlf(tmp_path):
 
 
 def test_what_no_microscope_writes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="tif or mrc"):
-        written(tmp_path, "serialem-frames", "eer")
+    with pytest.raises(ValueError, match="mrc or st"):
+        written(tmp_path, "serialem-stack", "eer")
     with pytest.raises(ValueError, match="complex64"):
         open_writer("plain", tmp_path, "a", shape_yx=SHAPE, dtype="complex64", pixel_size_A=1.0, axis_deg=0.0)
 
@@ -259,3 +261,82 @@ def test_what_cannot_be_is_told_in_one_line(tmp_path, capsys, wrong):
     told = capsys.readouterr().err
     assert told.startswith("streamtomo simulate: ")
     assert len(told.splitlines()) == 1
+
+
+# -- movies --------------------------------------------------------------------------------------------------------
+
+
+def test_the_frames_of_a_movie_add_up_to_its_image():
+    one = plan(frames=6, hot=0, xrays=0, motion=Motion(drift_px=0.0, frame_drift_px=0.0), gain_spread=0.0)
+    series = Series(one)
+    frames = np.array(list(series.frame_electrons(1)))
+    assert np.allclose(frames.sum(axis=0), series.electrons(1), rtol=2e-3)
+    movie = series.expose(1).image
+    assert movie.shape == (6, *one.shape_yx)
+    assert movie.sum() == pytest.approx(float(frames.sum()), rel=0.01)
+
+
+def test_the_specimen_moves_through_a_movie():
+    series = Series(plan(frames=5, motion=Motion(drift_px=0.0, frame_drift_px=4.0)))
+    shifts = series.frame_shifts(0)
+    assert np.allclose(shifts.mean(axis=0), 0)
+    assert np.hypot(*(shifts[-1] - shifts[0])) == pytest.approx(4.0, abs=1e-6)
+    assert series.view_truth(0)["frame_shifts_xy"] == shifts.round(4).tolist()
+
+
+def test_the_gain_reference_flattens_the_camera():
+    one = plan(frames=2, dead_columns=1, dead_rows=1, dead=3, gain_spread=0.1)
+    camera = Series(one).camera
+    reference = camera.gain_reference()
+    assert (reference[:, camera.dead_columns[0]] == 0).all()
+    good = reference > 0
+    flat = reference[good] * camera.sensitivity[good]
+    assert flat.std() < 1e-5 * flat.mean()
+    assert reference[good].mean() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", references.GAIN_FILES)
+@pytest.mark.parametrize("flip", ["none", "x", "y"])
+def test_a_stored_reference_fits_when_it_is_turned_and_mirrored(tmp_path, kind, flip):
+    camera = Series(plan(frames=2, gain_spread=0.1)).camera
+    references.write_references(tmp_path, camera, kind=kind, rotate=1, flip=flip)
+    stored = read_image(tmp_path / f"gain.{kind}")
+    turned = gain.orient(stored, gain.Orientation(1, flip))
+    assert np.array_equal(turned, camera.gain_reference())
+
+
+def test_the_defect_list_counts_rows_from_the_top(tmp_path):
+    camera = Series(plan(frames=2, dead_columns=2, dead_rows=1, dead=3, hot=2)).camera
+    mask = defects.defect_mask(defects.parse_defects(references.defect_list(camera)), camera.shape_yx)
+    expected = np.zeros(camera.shape_yx, bool)
+    for x, y in (*camera.dead, *camera.hot):
+        expected[y, x] = True
+    expected[:, list(camera.dead_columns)] = True
+    expected[list(camera.dead_rows)] = True
+    assert np.array_equal(mask, expected)
+
+
+def test_movies_go_into_files_of_their_own(tmp_path):
+    with pytest.raises(ValueError, match="serialem-frames"):
+        command.plans(parsed(tmp_path, "--frames", 4))
+    with pytest.raises(ValueError, match="--frames"):
+        command.plans(parsed(tmp_path, "--pattern", "tomo5", "--container", "eer"))
+
+
+@pytest.mark.parametrize("container", ["tif", "mrc"])
+def test_a_movie_is_read_back_frame_by_frame(tmp_path, container):
+    command.simulate(
+        parsed(tmp_path / "out", "--pattern", "serialem-frames", "--container", container, "--frames", 3, "--size", 64,
+               "--tilts", 2, "--beads", 0, "--interval", 0, "--gain-file", "tif", "--compression", "zstd"),
+        lambda seconds: None,
+    )  # fmt: skip
+    (first,) = (tmp_path / "out").glob(f"TS_01_000_*.{container}")
+    truth = json.loads((tmp_path / "out-truth" / "TS_01.json").read_text())
+    frames = np.array(list(read_frames(first)))
+    assert frames.shape == (3, 64, 64)
+    assert frames.dtype == np.uint8
+    electrons = truth["electrons_per_pixel"] * truth["views"][0]["transmission"]
+    assert frames.sum(axis=0).mean() == pytest.approx(electrons, rel=0.2)
+    mdoc = (tmp_path / "out" / "TS_01.mrc.mdoc").read_text()
+    assert "NumSubFrames = 3" in mdoc
+    assert {path.name for path in (tmp_path / "out-references").iterdir()} == {"gain.tif", "defects.txt"}

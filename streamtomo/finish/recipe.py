@@ -22,6 +22,7 @@ from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
 from streamtomo.errors import AlignmentError, InputError, OutputError, StreamtomoError
 from streamtomo.export import fiducials, imod, mrc
+from streamtomo.exposure import read_exposure
 from streamtomo.finish.depth import deep_enough, default_depth, find_depth
 from streamtomo.finish.refine import Beads, Refined, RefineView, refine
 from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
@@ -29,7 +30,6 @@ from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
 from streamtomo.publish.pictures import to_grey, write_png
 from streamtomo.resample import warp
-from streamtomo.watch.images import read_image
 
 LONGEST_SIDE_PX = 1500
 """The final binning is the smallest that brings the longer side of the image to this."""
@@ -158,8 +158,7 @@ def _odd_size(tilt: Tilt, nx: int, ny: int) -> str | None:
 
 
 def _prepared(job: FinishJob, tilt: Tilt, binning: int) -> NDArray[np.float32]:
-    flip = job.settings.acquisition.flip_tiff_rows
-    raw = read_image(tilt.image.path, tilt.image.section, flip_tiff=flip)
+    raw, _ = read_exposure(tilt.image, job.settings, Path(job.folder))
     return prepare(raw, binning, job.settings.correct.outlier_sigma)[0]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,6 +32,21 @@ class Camera:
     """x, y of pixels that read 0."""
     dead_columns: tuple[int, ...] = ()
     dead_rows: tuple[int, ...] = ()
+    sensitivity: Map | None = None
+    """Share of the electrons that each pixel counts, about 1. Single images come corrected for it, movies do not."""
+
+    def gain_reference(self) -> Map:
+        """What the counts of movies are to be multiplied with, mean 1; 0 where pixels are dead."""
+        seen = np.ones(self.shape_yx, np.float32) if self.sensitivity is None else self.sensitivity
+        reference = np.asarray(1 / seen, np.float32)
+        self._deaden(reference)
+        return np.asarray(reference / reference[reference > 0].mean(), np.float32)
+
+    def _deaden(self, counts: Map) -> None:
+        for x, y in self.dead:
+            counts[y, x] = 0
+        counts[:, list(self.dead_columns)] = 0
+        counts[list(self.dead_rows)] = 0
 
     def defects(self) -> dict[str, object]:
         """For the truth file; all positions are array indices, y up."""
@@ -44,9 +60,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Exposure:
-    """One image as read out."""
+    """One image, or the frames of a movie, as read out."""
 
     image: NDArray[np.generic]
+    """`(ny, nx)`, or `(frames, ny, nx)`."""
     xrays: list[dict[str, float]] = field(default_factory=list)
     """Position (x, y), electrons, and width (sigma in pixels, 0 for a single pixel) of each X-ray hit."""
 
@@ -63,6 +80,7 @@ def make_camera(
     dead: int = 0,
     dead_columns: int = 0,
     dead_rows: int = 0,
+    gain_spread: float = 0.0,
 ) -> Camera:
     """A camera with so many random defects; without a gain, one that suits the pixel type and the exposure."""
     ny, nx = shape_yx
@@ -77,7 +95,16 @@ def make_camera(
         dead=tuple(pixels[hot:]),
         dead_columns=tuple(int(x) for x in rng.choice(nx, dead_columns, replace=False)),
         dead_rows=tuple(int(y) for y in rng.choice(ny, dead_rows, replace=False)),
+        sensitivity=_sensitivity(shape_yx, gain_spread, rng) if gain_spread else None,
     )
+
+
+def _sensitivity(shape_yx: tuple[int, int], spread: float, rng: np.random.Generator) -> Map:
+    """Pixels of their own mind, columns of their own amplifier, and one corner that sees less."""
+    ny, nx = shape_yx
+    pixels = rng.normal(1, spread, shape_yx) * rng.normal(1, spread / 4, nx)
+    corner = 1 - spread * np.linspace(0, 1, ny)[:, None] * np.linspace(0, 1, nx)
+    return np.asarray(np.clip(pixels * corner, 0.3, 3.0), np.float32)
 
 
 def fitting_gain(dtype: np.dtype[np.generic], mean_electrons: float) -> float:
@@ -94,11 +121,20 @@ def expose(camera: Camera, mean_electrons: Map, rng: np.random.Generator) -> Exp
     for (x, y), level in zip(camera.hot, camera.hot_electrons, strict=True):
         electrons[y, x] += rng.poisson(level)
     counts = electrons * np.float32(camera.gain)
-    for x, y in camera.dead:
-        counts[y, x] = 0
-    counts[:, list(camera.dead_columns)] = 0
-    counts[list(camera.dead_rows)] = 0
+    camera._deaden(counts)
     return Exposure(as_type(counts, camera.dtype), hits)
+
+
+def expose_movie(camera: Camera, mean_electrons: Sequence[Map], rng: np.random.Generator) -> Exposure:
+    """Read out frames whose pixels expect so many electrons, each `(ny, nx)`, uncorrected for the camera's gain."""
+    seen = np.float32(1) if camera.sensitivity is None else camera.sensitivity
+    share = replace(
+        camera,
+        xrays=camera.xrays / len(mean_electrons),
+        hot_electrons=tuple(level / len(mean_electrons) for level in camera.hot_electrons),
+    )
+    exposures = [expose(share, frame * seen, rng) for frame in mean_electrons]
+    return Exposure(np.stack([one.image for one in exposures]), [hit for one in exposures for hit in one.xrays])
 
 
 def as_type(counts: Map, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from streamtomo.simulate.mdoc_text import Shot
 from streamtomo.simulate.optics import Optics
+from streamtomo.simulate.references import GAIN_FILES, write_references
 from streamtomo.simulate.schemes import SCHEMES, tilt_angles
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
-from streamtomo.simulate.writers import CONTAINERS, PATTERNS, open_writer
+from streamtomo.simulate.writers import COMPRESSIONS, CONTAINERS, PATTERNS, open_writer
 
 UNPACED_S = 20.0
 """Time between the stamps of tilts that are written without a pause."""
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder to write to, as the microscope does; made if absent")
     parser.add_argument("--truth", type=Path, metavar="DIR", help="where NAME.json goes (default: OUT-truth)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
-    for add in (_add_writing, _add_scheme, _add_specimen, _add_microscope, _add_faults):
+    for add in (_add_writing, _add_movies, _add_scheme, _add_specimen, _add_microscope, _add_faults):
         add(parser)
 
 
@@ -45,6 +46,18 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--interleaved", action="store_true", help="one tilt of every series in turn")
     group.add_argument("--interval", type=_not_negative, default=1.0, metavar="S", help="between tilts; 0: none (1)")
     group.add_argument("--write-time", type=_not_negative, default=0.0, metavar="S", help="to write one image (0)")
+
+
+def _add_movies(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("movies")
+    group.add_argument("--frames", type=int, default=0, help="frames of each exposure; 0: single images (0)")
+    group.add_argument("--frame-drift", type=float, default=2.0, metavar="PX", help="from first to last frame (2)")
+    group.add_argument("--compression", choices=COMPRESSIONS, help="of TIFF files (movies lzw, single images none)")
+    group.add_argument("--gain-spread", type=float, default=0.05, metavar="SD", help="of the pixels' response (0.05)")
+    group.add_argument("--references", type=Path, metavar="DIR", help="gain and defects (default: OUT-references)")
+    group.add_argument("--gain-file", choices=GAIN_FILES, default=GAIN_FILES[0], help="(%(default)s)")
+    group.add_argument("--gain-rotate", type=int, choices=range(4), default=0, help="setting that undoes how it is (0)")
+    group.add_argument("--gain-flip", choices=("none", "x", "y"), default="none", help="likewise (none)")
 
 
 def _add_scheme(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +87,8 @@ def _add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--axis", type=float, default=85.3, metavar="DEG", help="tilt axis from the image's Y (85.3)")
     group.add_argument("--dose", type=float, default=3.0, metavar="E/A2", help="of each tilt (3)")
     group.add_argument("--defocus", type=float, default=4.0, metavar="UM", help="underfocus (4)")
-    group.add_argument("--dtype", choices=("int16", "uint8", "uint16", "float32"), default="int16", help="(int16)")
-    group.add_argument("--gain", type=float, metavar="COUNTS", help="per electron (4, less for a small type)")
+    group.add_argument("--dtype", choices=("int16", "uint8", "uint16", "float32"), help="(int16, movies uint8)")
+    group.add_argument("--gain", type=float, metavar="COUNTS", help="per electron (4, less for a small type; movies 1)")
 
 
 def _add_faults(parser: argparse.ArgumentParser) -> None:
@@ -137,14 +150,20 @@ def _plan(args: argparse.Namespace) -> Plan:
     wrong = [index for index in (*args.dark, *(index for index, _ in args.jump)) if not 0 <= index < len(angles)]
     if wrong:
         raise ValueError(f"there is no tilt {wrong[0]}: the series has tilts 0 to {len(angles) - 1}")
+    if args.frames and args.pattern == "serialem-stack":
+        raise ValueError("serialem-stack writes no movies: choose serialem-frames, tomo5 or plain")
+    if args.container == "eer" and not args.frames:
+        raise ValueError("EER files hold movies: say how many --frames")
     return Plan(
         angles_deg=tuple(angles),
         shape_yx=args.size[::-1],
         pixel_size_A=args.pixel_size,
         axis_deg=args.axis,
         dose_e_A2=args.dose,
-        dtype=args.dtype,
+        dtype=args.dtype or ("uint8" if args.frames else "int16"),
         gain=args.gain,
+        frames=args.frames,
+        gain_spread=args.gain_spread,
         recipe=Recipe(
             thickness_nm=args.thickness,
             pitch_deg=args.pitch,
@@ -154,7 +173,7 @@ def _plan(args: argparse.Namespace) -> Plan:
             bead_surface=args.bead_surface,
         ),
         optics=Optics(underfocus_um=args.defocus),
-        motion=Motion(args.drift, tuple(args.jump), args.tilt_error, args.mag_change),
+        motion=Motion(args.drift, tuple(args.jump), args.tilt_error, args.frame_drift, args.mag_change),
         dark=args.dark,
         grid_bar_nm=args.grid_bar,
         xrays=args.xrays,
@@ -220,6 +239,15 @@ def simulate(args: argparse.Namespace, sleep: Callable[[float], None]) -> None:
                 sessions[name].close()
 
 
+def _write_references(args: argparse.Namespace, series: Series) -> None:
+    folder = args.references or args.out.absolute().with_name(f"{args.out.absolute().name}-references")
+    folder.mkdir(parents=True, exist_ok=True)
+    divide = args.container == "eer" and args.gain_file != "gain"  # as RELION takes them
+    write_references(
+        folder, series.camera, kind=args.gain_file, rotate=args.gain_rotate, flip=args.gain_flip, divide=divide
+    )
+
+
 class _Session:
     """One series while it is acquired."""
 
@@ -237,9 +265,12 @@ class _Session:
             container=args.container,
             sections=max(256, len(plan.angles_deg)),
             write_s=args.write_time,
+            compression=args.compression or ("lzw" if plan.frames else "none"),
         )
         self._out, self._truth_file = args.out, truth / f"{name}.json"
         self._truth = {"series": name, "pattern": args.pattern, **self._series.truth()}
+        if plan.frames:
+            _write_references(args, self._series)
         self._taken: list[dict[str, object]] = []
         self._index, self._closed = 0, False
 

@@ -28,6 +28,8 @@ class Shot:
     stage_um: tuple[float, float] = (-94.3, 308.1)
     frame_path: str | None = None
     """Windows path of the file with the frames."""
+    frames: int = 1
+    """How many that file holds."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def serialem_section(z: int, shot: Shot, titles: Titles, image: NDArray[np.gener
         *_known("PriorRecordDose = {:g}", shot.prior_dose_e_A2),
     ]
     if shot.frame_path:
-        lines += [f"SubFramePath = {shot.frame_path}", "NumSubFrames = 1"]
-        lines += _known("FrameDosesAndNumber = {:g} 1", shot.dose_e_A2)
+        lines += [f"SubFramePath = {shot.frame_path}", f"NumSubFrames = {shot.frames}"]
+        lines += _known(f"FrameDosesAndNumber = {{:g}} {shot.frames}", frame_dose(shot))
     return [*lines, f"DateTime = {date_time(shot.when)}", "FilterSlitAndLoss = 20 0"]
 
 
@@ -148,8 +150,8 @@ def tomo5_section(z: int, shot: Shot, titles: Titles, image: NDArray[np.generic]
         f"TargetDefocus = {shot.defocus_um:.2f}",
         *_known("PriorRecordDose = {:.2f}", shot.prior_dose_e_A2),
         f"SubFramePath = {shot.frame_path}",
-        "NumSubFrames = 1",
-        *_known("FrameDosesAndNumber = {:.2f} 1", shot.dose_e_A2),
+        f"NumSubFrames = {shot.frames}",
+        *_known(f"FrameDosesAndNumber = {{:.2f}} {shot.frames}", frame_dose(shot)),
         f"DateTime = {date_time(shot.when, long_year=True)}",
         "FilterSlitAndLoss = 10.00 0.00",
         "ChannelName =",
@@ -162,8 +164,14 @@ def _known(line: str, value: float | None) -> list[str]:
     return [] if value is None else [line.format(value)]
 
 
+def frame_dose(shot: Shot) -> float | None:
+    """Dose of one frame."""
+    return None if shot.dose_e_A2 is None else shot.dose_e_A2 / shot.frames
+
+
 def min_max_mean(image: NDArray[np.generic]) -> str:
-    """As mdocs have it."""
+    """As mdocs have it: of the sum, if it is a movie."""
+    image = image.sum(axis=0) if image.ndim == 3 else image
     least, largest, mean = image.min(), image.max(), image.mean(dtype=np.float64)
     return f"{least:g} {largest:g} {mean:.6g}"
 

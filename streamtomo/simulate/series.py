@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from math import cos, hypot, radians, sin, sqrt
+from math import ceil, cos, hypot, radians, sin, sqrt
 
 import numpy as np
+import scipy.fft as fft
 from numpy.typing import DTypeLike, NDArray
 
 from streamtomo.simulate import camera as cameras
@@ -32,6 +34,8 @@ class Motion:
     """Tilt (from 0, in order of acquisition) and size in pixels of sudden shifts that last."""
     tilt_error_deg: float = 0.0
     """Standard deviation of the true angle about the one the stage reads."""
+    frame_drift_px: float = 2.0
+    """Way of the specimen while one movie is exposed."""
     mag_change: float = 0.0
     """Relative change of magnification from the first tilt to the last."""
 
@@ -62,6 +66,10 @@ class Plan:
     dead: int = 0
     dead_columns: int = 0
     dead_rows: int = 0
+    frames: int = 0
+    """Frames of each exposure; 0: single images."""
+    gain_spread: float = 0.0
+    """Standard deviation of the sensitivity of the camera's pixels; in movies only."""
     seed: int = 1
     camera_seed: int | None = None
     """Seed of the camera's defects; None: the series' own."""
@@ -88,35 +96,66 @@ class Series:
             plan.dtype,
             np.random.default_rng(defects if plan.camera_seed is None else plan.camera_seed),
             mean_electrons=plan.electrons_per_pixel,
-            gain=plan.gain,
+            gain=1.0 if plan.frames and plan.gain is None else plan.gain,
             xrays=plan.xrays,
             hot=plan.hot,
             dead=plan.dead,
             dead_columns=plan.dead_columns,
             dead_rows=plan.dead_rows,
+            gain_spread=plan.gain_spread if plan.frames else 0.0,
         )
         self.specimen: Specimen = specimens.grow(plan.recipe, _field(plan, self.views), plan.seed)
         self._transfer: NDArray[np.complex64] | None = None
 
     def electrons(self, index: int) -> Map:
         """Mean electrons per pixel `(ny, nx)` at one tilt, before the camera."""
+        margin = self.plan.optics.margin(self.plan.pixel_size_A)
+        ny, nx = self.plan.shape_yx
+        return self._canvas(index, margin)[margin : margin + ny, margin : margin + nx]
+
+    def frame_electrons(self, index: int) -> Iterator[Map]:
+        """Mean electrons per pixel `(ny, nx)` of the frames of one tilt, one after the other."""
+        plan = self.plan
+        margin = plan.optics.margin(plan.pixel_size_A) + ceil(plan.motion.frame_drift_px)
+        spectrum = fft.rfft2(self._canvas(index, margin) / np.float32(plan.frames))
+        (rows, columns), (ny, nx) = (n + 2 * margin for n in plan.shape_yx), plan.shape_yx
+        fy, fx = fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)
+        for x, y in self.frame_shifts(index):
+            moved = fft.irfft2(spectrum * np.exp(-2j * np.pi * (fx * x + fy * y)), s=(rows, columns))
+            yield np.maximum(moved[margin : margin + ny, margin : margin + nx], 0).astype(np.float32)
+
+    def frame_shifts(self, index: int) -> NDArray[np.float64]:
+        """Where the specimen is in each frame of one tilt, `(frames, 2)` as x, y, relative to their mean.
+
+        It starts fast and calms down, in a direction of its own for each tilt, and wavers a little.
+        """
+        rng = np.random.default_rng((self.plan.seed, 2**21 + index))
+        t = np.linspace(0, 1, max(1, self.plan.frames))
+        along = (1 - np.exp(-2.5 * t)) / (1 - np.exp(-2.5))
+        aside = 0.05 * np.sin(2 * np.pi * (t + rng.random()))
+        a = rng.uniform(0, 2 * np.pi)
+        way = np.stack([along * cos(a) - aside * sin(a), along * sin(a) + aside * cos(a)], axis=1)
+        return np.asarray(self.plan.motion.frame_drift_px * (way - way.mean(axis=0)))
+
+    def _canvas(self, index: int, margin: int) -> Map:
+        """Mean electrons per pixel at one tilt in the field and a margin around it."""
         plan, view = self.plan, self.views[index]
+        shape = (plan.shape_yx[0] + 2 * margin, plan.shape_yx[1] + 2 * margin)
         if index in plan.dark:
-            return np.full(plan.shape_yx, cameras.DARK_ELECTRONS, np.float32)
-        margin = plan.optics.margin(plan.pixel_size_A)
+            return np.full(shape, cameras.DARK_ELECTRONS, np.float32)
         pixel_nm = plan.pixel_size_A / 10
         matter = specimens.project(self.specimen, view, plan.shape_yx, pixel_nm, margin)
-        if self._transfer is None:
+        if self._transfer is None or self._transfer.shape != matter.phase.shape:
             self._transfer = plan.optics.transfer(matter.phase.shape, plan.pixel_size_A)
-        seen = opticses.intensity(matter, plan.optics, self._transfer)
-        ny, nx = plan.shape_yx
-        beam = plan.electrons_per_pixel * self.transmission(index)
-        image = np.float32(beam) * seen[margin : margin + ny, margin : margin + nx]
-        return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view)
+        seen = opticses.intensity(matter, plan.optics, self._transfer)[: shape[0], : shape[1]]
+        image = np.float32(plan.electrons_per_pixel * self.transmission(index)) * seen
+        return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view, shape)
 
     def expose(self, index: int) -> Exposure:
-        """The image of one tilt as read out; the same whenever it is asked for."""
+        """The image or the frames of one tilt as read out; the same whenever they are asked for."""
         rng = np.random.default_rng((self.plan.seed, 2**20 + index))
+        if self.plan.frames:
+            return cameras.expose_movie(self.camera, list(self.frame_electrons(index)), rng)
         return cameras.expose(self.camera, self.electrons(index), rng)
 
     def transmission(self, index: int) -> float:
@@ -125,12 +164,12 @@ class Series:
         factor = path_factor(self.views[index].tilt_deg, recipe.pitch_deg, recipe.pretilt_deg)
         return self.plan.optics.ice_transmission(recipe.thickness_nm * factor)
 
-    def _past_grid_bar(self, view: View) -> Map:
-        """What a bar that covers all beyond its edge lets through, `(ny, nx)`."""
+    def _past_grid_bar(self, view: View, shape_yx: tuple[int, int]) -> Map:
+        """What a bar that covers all beyond its edge lets through, `(ny, nx)`, the field in the middle."""
         assert self.plan.grid_bar_nm is not None
         edge = np.array([[self.plan.grid_bar_nm * 10 / self.plan.pixel_size_A, 0.0, 0.0]])
         (x, y), normal = view.raw(edge)[0], View(0.0, view.axis_deg).matrix()[:, 0]
-        ny, nx = self.plan.shape_yx
+        ny, nx = shape_yx
         across = normal[0] * (np.arange(nx) - (nx - 1) / 2 - x)
         along = normal[1] * (np.arange(ny) - (ny - 1) / 2 - y)
         beyond = np.sign(self.plan.grid_bar_nm) * (along[:, None] + across)
@@ -175,6 +214,7 @@ class Series:
             "mag": view.mag,
             "transmission": round(self.transmission(index), 6),
             "dark": index in self.plan.dark,
+            **({"frame_shifts_xy": self.frame_shifts(index).round(4).tolist()} if self.plan.frames else {}),
         }
 
 
@@ -200,6 +240,7 @@ def _field(plan: Plan, views: list[View]) -> Field:
     pixel_nm, margin = plan.pixel_size_A / 10, plan.optics.margin(plan.pixel_size_A)
     smallest = min(view.mag for view in views)
     moved = max(hypot(*view.shift_xy) for view in views)
+    moved += ceil(plan.motion.frame_drift_px) if plan.frames else 0
     slack = (margin + moved) * pixel_nm + plan.recipe.thickness_nm
     a = radians(plan.axis_deg)
     across = (nx * abs(cos(a)) + ny * abs(sin(a))) / 2 * pixel_nm

@@ -5,7 +5,8 @@
     written = writer.write(image, Shot(angle_deg=0.0, when=datetime.now()))
     writer.close()
 
-Images are `(ny, nx)`, y up, of the writer's pixel type. MRC keeps the rows so; TIFF stores the top row first.
+Images are `(ny, nx)`, movies `(frames, ny, nx)`, y up, of the writer's pixel type. MRC keeps the rows so; TIFF and EER
+store the top row first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
@@ -22,17 +24,20 @@ import tifffile
 from numpy.typing import DTypeLike, NDArray
 
 from streamtomo.simulate import mdoc_text
+from streamtomo.simulate.eer import spread_events, write_eer
 from streamtomo.simulate.mdoc_text import Shot, Titles
 from streamtomo.simulate.mrc import HEADER_BYTES, MODES, RECORD, Header, section_record
 
 PATTERNS = ("serialem-stack", "serialem-frames", "tomo5", "plain")
 CONTAINERS = {
     "serialem-stack": ("mrc", "st"),
-    "serialem-frames": ("tif", "mrc"),
-    "tomo5": ("mrc", "tiff"),
-    "plain": ("mrc", "tif"),
+    "serialem-frames": ("tif", "mrc", "eer"),
+    "tomo5": ("mrc", "tiff", "eer"),
+    "plain": ("mrc", "tif", "eer"),
 }
 """Kinds of image file that each pattern can write, the default first."""
+COMPRESSIONS = ("none", "lzw", "zstd", "deflate")
+"""Of TIFF files."""
 PIECES = 4
 """Writes in which one image reaches the disk."""
 
@@ -71,12 +76,13 @@ def open_writer(
     container: str | None = None,
     sections: int = 256,
     write_s: float = 0.0,
+    compression: str = "none",
 ) -> Writer:
     """A writer of one series.
 
     A pixel size or an axis of None is in no file. `started` defaults to now; `container` to the first of the pattern's
     CONTAINERS; `sections` is the room that a stack keeps in its extended header; `write_s` is the time over which the
-    pixels of one image arrive.
+    pixels of one image arrive; `compression` is that of TIFF files.
     Raises ValueError for a pattern, container or pixel type that no such microscope writes.
     """
     if pattern not in PATTERNS:
@@ -92,7 +98,7 @@ def open_writer(
     if pattern == "serialem-stack":
         return _StackWriter(folder, titles, sections, write_s)
     return {"serialem-frames": _FramesWriter, "tomo5": _Tomo5Writer, "plain": _PlainWriter}[pattern](
-        folder, name, container, titles, write_s
+        folder, name, container, titles, write_s, compression
     )
 
 
@@ -110,6 +116,8 @@ class _StackWriter:
 
     def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
         _check(image, self._titles)
+        if image.ndim == 3:
+            raise ValueError("a growing stack holds no movies; they are in files of their own (serialem-frames)")
         head, z = self._header, self._header.sections
         if z == self._room:
             raise ValueError(f"{self._path}: no room for more than {z} sections; open the writer with more")
@@ -135,19 +143,24 @@ class _StackWriter:
 class _SinglesWriter:
     """One file a tilt; what else is written is the subclass's."""
 
-    def __init__(self, folder: Path, name: str, container: str, titles: Titles, write_s: float) -> None:
+    def __init__(
+        self, folder: Path, name: str, container: str, titles: Titles, write_s: float, compression: str
+    ) -> None:
         self._folder, self._name, self._container = folder, name, container
-        self._titles, self._write_s = titles, write_s
+        self._titles, self._write_s, self._compression = titles, write_s, compression
         self._count = 0
 
     def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
         _check(image, self._titles)
         path = self._folder / self._file_name(shot)
+        frames = len(image) if image.ndim == 3 else 1
         if self._container == "mrc":
             _write_mrc(path, image, self._titles, self._write_s)
+        elif self._container == "eer":
+            frames = _write_eer(path, image, self._titles, self._write_s)
         else:
-            _write_tiff(path, image, self._titles, self._write_s)
-        self._note(image, replace(shot, frame_path=self._windows_path(path)))
+            _write_tiff(path, image, self._titles, self._write_s, self._compression)
+        self._note(image, replace(shot, frame_path=self._windows_path(path), frames=frames))
         self._count += 1
         return Written(path, 0)
 
@@ -180,8 +193,10 @@ class _FramesWriter(_SinglesWriter):
 class _Tomo5Writer(_SinglesWriter):
     """Tomography 5: order, angle and time in the names, the mdoc only at the end."""
 
-    def __init__(self, folder: Path, name: str, container: str, titles: Titles, write_s: float) -> None:
-        super().__init__(folder, name, container, replace(titles, image_file=f"{name}.mrc"), write_s)
+    def __init__(
+        self, folder: Path, name: str, container: str, titles: Titles, write_s: float, compression: str
+    ) -> None:
+        super().__init__(folder, name, container, replace(titles, image_file=f"{name}.mrc"), write_s, compression)
         self._lines = mdoc_text.tomo5_head(self._titles)
 
     def close(self) -> None:
@@ -191,7 +206,8 @@ class _Tomo5Writer(_SinglesWriter):
     def _file_name(self, shot: Shot) -> str:
         angle = f"{round(shot.angle_deg, 2) + 0.0:.2f}"
         stamp = f"{shot.when:%Y%m%d_%H%M%S}"
-        return f"{self._name}_{self._count + 1:03d}_{angle}_{stamp}_fractions.{self._container}"
+        kind = "EER" if self._container == "eer" else "fractions"
+        return f"{self._name}_{self._count + 1:03d}_{angle}_{stamp}_{kind}.{self._container}"
 
     def _windows_path(self, path: Path) -> str:
         return f"\\\\192.168.10.81\\StorageServer\\{path.name}"
@@ -204,7 +220,7 @@ class _Tomo5Writer(_SinglesWriter):
 
 
 def _check(image: NDArray[np.generic], titles: Titles) -> None:
-    if image.shape != titles.shape_yx or image.dtype != titles.dtype:
+    if image.shape[-2:] != titles.shape_yx or image.dtype != titles.dtype:
         raise ValueError(
             f"{titles.image_file}: opened for {titles.dtype.name} images of {titles.shape_yx}, "
             f"given {image.dtype.name} of {image.shape}"
@@ -212,18 +228,36 @@ def _check(image: NDArray[np.generic], titles: Titles) -> None:
 
 
 def _write_mrc(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> None:
-    head = Header(titles.shape_yx, titles.dtype, titles.pixel_size_A, titles.labels(), sections=1)
+    head = Header(titles.shape_yx, titles.dtype, titles.pixel_size_A, titles.labels())
+    head.sections = image.size // (titles.shape_yx[0] * titles.shape_yx[1])
     head.statistics.add(image)
     _write_in_place(path, head.pack() + image.tobytes(), write_s)
 
 
-def _write_tiff(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> None:
+def _write_eer(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> int:
+    """Deal the counts of each frame to camera frames that hold one event a pixel; what is too many for them is lost.
+
+    Returns the number of camera frames.
+    """
+    rng = np.random.default_rng(image.size)
+    fractions = image.reshape(-1, *titles.shape_yx).astype(np.int64)
+    each = max(4, int(np.quantile(fractions, 0.999)) + 1)
+    frames = [frame for one in fractions for frame in spread_events(np.clip(one, 0, each), each, rng)]
+    with TemporaryDirectory() as elsewhere:
+        whole = Path(elsewhere) / path.name
+        write_eer(whole, frames, titles.pixel_size_A, rng=rng)
+        _write_in_place(path, whole.read_bytes(), write_s)
+    return len(frames)
+
+
+def _write_tiff(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float, compression: str) -> None:
     per_cm = 1e8 / titles.pixel_size_A if titles.pixel_size_A else None
     memory = io.BytesIO()
     tifffile.imwrite(
         memory,
-        image[::-1],
+        image[..., ::-1, :],
         photometric="minisblack",
+        compression=None if compression == "none" else compression,
         description="\n".join(titles.labels()),
         metadata=None,
         resolution=(per_cm, per_cm) if per_cm else None,
