@@ -63,6 +63,8 @@ class MdocSection(Struct, frozen=True, kw_only=True):
     """Base name of `SubFramePath`, or in an `.idoc` of the image itself."""
     stage_um: tuple[float, float] | None = None
     """`StagePosition`, x and y."""
+    mark: str | None = None
+    """`MinMaxMean` as text: hardly another exposure has the same."""
 
 
 class Mdoc(Struct, frozen=True, kw_only=True):
@@ -192,6 +194,7 @@ def _section(block: _Block, acquired_s: float | None) -> MdocSection:
         dose_e_A2=_positive(block.fields, "ExposureDose"),
         file_name=base_name(block.image or block.fields.get("SubFramePath", "")),
         stage_um=_pair(block.fields, "StagePosition"),
+        mark=" ".join(block.fields.get("MinMaxMean", "").split()) or None,
     )
 
 

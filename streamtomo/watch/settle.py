@@ -27,11 +27,14 @@ class Seen(Struct, frozen=True):
     mtime: float
 
 
+Why = Literal["settled", "peek", "expired"]
+
+
 class Due(Struct, frozen=True):
     """A file to look at now."""
 
     seen: Seen
-    why: Literal["settled", "peek", "expired"]
+    why: Why
     """`peek`: it has been changing for long, and may be looked at meanwhile; `expired`: its last chance."""
 
 
@@ -114,7 +117,7 @@ class Settle:
 
     def _why(
         self, entry: _Entry, now: float, peekable: Callable[[str], bool]
-    ) -> Literal["settled", "peek", "expired"] | None:
+    ) -> Why | None:
         if now >= self._due_at(entry):
             stalled = entry.state == "waiting" and now - entry.changed_at >= self.stall_s
             return "expired" if stalled else "settled"
