@@ -41,6 +41,16 @@ class RawImage(Struct, frozen=True, kw_only=True):
     """Dose that the specimen had before it."""
     mdoc_section: int | None = None
     """`ZValue` of its section in the mdoc."""
+    exposure: str | None = None
+    """Names the exposure for good where `path` and `section` do not: its file was renamed or sorted after it was taken
+    in, or it lies where another exposure lay. None: they do."""
+    gone: str | None = None
+    """Why its pixels cannot be read any more; None: they can."""
+
+    @property
+    def key(self) -> str:
+        """One exposure, one key, wherever its pixels go."""
+        return self.exposure or f"{self.path}#{self.section}"
 
 
 class Tilt(Struct, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ class Series:
         self.finished: FinishDone | None = None
         self._blocked = 0
         self._finish_at: float | None = None
-        self._index_of: dict[tuple[str, int], int] = {}
+        self._index_of: dict[str, int] = {}
         self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
         self._finish_asked = False
@@ -131,9 +131,11 @@ class Series:
 
     def image(self, image: RawImage, now: float, *, live: bool = True) -> list[Command]:
         """A settled image of this series was found."""
-        known = self._index_of.get((image.path, image.section))
+        known = self._index_of.get(image.key)
         if known is not None:
             return self._metadata(known, image, now)
+        if image.gone is not None:
+            return []
         events: list[Event] = []
         if self.opened is None:
             events.append(self._opening(image))
@@ -155,6 +157,8 @@ class Series:
 
     def processed(self, event: TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured, now: float) -> list[Command]:
         """The live lane is done with a tilt."""
+        if isinstance(event, TiltPlaced | TiltFailed) and self.tilts[event.index].tilt.image.gone is not None:
+            return self.tick(now)  # whatever was read may be another exposure
         return [*self._say([event], now), *self.tick(now)]
 
     def finishing(self, event: FinishStarted | FinishDone | FinishFailed, now: float) -> list[Command]:
@@ -275,6 +279,8 @@ class Series:
                 self._receive(event, time)
             case TiltUpdated():
                 self.tilts[event.tilt.index].tilt = event.tilt
+                if self.state == "collecting":
+                    self._last_activity = max(time, self._last_activity or time)
             case TiltPlaced():
                 state = self.tilts[event.index]
                 state.status, state.placed, state.retry_at = "placed", event, None
@@ -328,7 +334,7 @@ class Series:
     def _receive(self, event: TiltReceived, time: float) -> None:
         image = event.tilt.image
         self.tilts[event.tilt.index] = TiltState(tilt=event.tilt)
-        self._index_of[image.path, image.section] = event.tilt.index
+        self._index_of[image.key] = event.tilt.index
         seen = time if event.live or image.written_s is None else min(time, image.written_s)
         self._last_activity = max(seen, self._last_activity or seen)
         self._learn(None, image.pixel_size_A, image.tilt_axis_deg)
@@ -337,6 +343,7 @@ class Series:
         state = self.tilts[event.index]
         state.status, state.attempts = "failed", event.attempts
         state.retry_at = None if event.final else time + 2.0**event.attempts
+        state.placed = None if event.final else state.placed  # whatever was placed cannot be read again
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
@@ -357,10 +364,17 @@ class Series:
         )
 
     def _metadata(self, index: int, image: RawImage, now: float) -> list[Command]:
-        known = self.tilts[index].tilt
-        if known.image == image:
+        """Something about a known image is new: what is known of it, where it lies, or that it is gone."""
+        known = self.tilts[index].tilt.image
+        if known == image:
             return []
-        return self._say([TiltUpdated(series=self.name, tilt=Tilt(index=index, image=image))], now)
+        events: list[Event] = []
+        if (known.path, known.section) != (image.path, image.section) and self.state != "collecting":
+            events.append(SeriesReopened(series=self.name, reason="its images lie elsewhere now (sorted or renamed)"))
+        events.append(TiltUpdated(series=self.name, tilt=Tilt(index=index, image=image)))
+        if image.gone is not None and known.gone is None:
+            events.append(TiltFailed(series=self.name, index=index, reason=image.gone, final=True))
+        return self._say(events, now)
 
     def _retakes(self, index: int) -> list[Event]:
         """The earlier of two exposures of one target is left out: of one angle, with no other taken between them."""

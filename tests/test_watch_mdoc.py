@@ -1,14 +1,19 @@
 """The mdoc reader: every prefix of every file, values in all their spellings, and mdocfile as a second opinion."""
 
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import mdocfile
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamtomo.simulate.mdoc_text import Shot
+from streamtomo.simulate.writers import open_writer
 from streamtomo.watch.mdoc import acquisition_order, base_name, parse
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "mdoc"
@@ -62,35 +67,127 @@ def texts(path):
     return path.read_bytes().decode("utf-8", errors="replace")
 
 
-def assert_prefixes_agree(text, step=1):
-    """Whatever a prefix tells of a section that another one follows, the whole tells too; nothing is half read."""
-    whole = parse(text + "\n", settled=True)
-    facts = [(s.z, s.angle_deg, s.pixel_size_A, s.rotation_deg, s.dose_e_A2, s.file_name) for s in whole.sections]
-    for length in range(0, len(text), step):
-        part = parse(text[:length], settled=False)
+def grown(text):
+    """All sections of a text that grows no more, by number."""
+    mdoc = parse(text + "\n", settled=True, final=True)
+    return mdoc, mdoc.sections
+
+
+def values(section):
+    """What a section tells by itself (the dose before it depends on the others, the reading of its date as well)."""
+    told = msgspec.structs.asdict(section)
+    told["clock"] = None if section.acquired_s is None else section.acquired_s % 86400
+    return {key: value for key, value in told.items() if key not in ("prior_dose_e_A2", "acquired_s")}
+
+
+def assert_no_half_read_value(part, whole):
+    """A value is that of the whole file, or is not known yet."""
+    for early, late in zip(part, whole, strict=False):
+        told, expected = values(early), values(late)
+        assert all(value in (None, expected[key]) for key, value in told.items()), (told, expected)
+
+
+def assert_prefix(text, length, whole, sections):
+    """What a prefix tells is what the whole tells, whether the file is thought to grow or to be settled."""
+    start = text[:length]
+    begun = sum(line.strip().startswith(("[ZValue", "[Image")) for line in start.split("\n")[:-1])
+    for settled in (False, True):
+        part = parse(start, settled=settled)
         if part.kind != "tilt series" or whole.kind != "tilt series":
+            assert part.sections == ()
             continue
-        told = [(s.z, s.angle_deg, s.pixel_size_A, s.rotation_deg, s.dose_e_A2, s.file_name) for s in part.sections]
-        assert told == facts[: len(told)]
         assert part.pixel_size_A in (None, whole.pixel_size_A)
         assert part.image_file in (None, whole.image_file)
-        settled = parse(text[:length], settled=True)
-        values = {fact[1] for fact in facts} | {None}
-        assert {s.angle_deg for s in settled.sections} <= values
+        assert_no_half_read_value(part.sections, sections)
+        assert len(part.sections) <= begun - (not settled)
+        followed = part.sections if not settled else part.sections[: begun - 1]
+        assert [values(s) for s in followed] == [values(s) for s in sections[: len(followed)]]
+        if settled and len(part.sections) == begun > 1:
+            demanded = [key for key in values(sections[0]) if all(values(s)[key] is not None for s in sections)]
+            assert all(values(part.sections[-1])[key] is not None for key in demanded), "released early"
 
 
-@pytest.mark.parametrize("text", [GROWING, TOMO5, GROWING.replace("\r\n", "\n")])
+def chosen_lengths(text):
+    """The bytes round every line's end in the head and in two sections, every byte of the last lines, and some more."""
+    starts = [i for i in range(len(text)) if text.startswith(("[ZValue", "[Image"), i)] or [0]
+    second = (starts[1], starts[2]) if len(starts) > 2 else (0, 0)
+    spans = [(0, starts[0] + 40), second, (starts[-1], len(text))]
+    ends = [i + 1 for i, char in enumerate(text) if char == "\n" and any(a <= i < b for a, b in spans)]
+    sampled = range(0, len(text), max(1, len(text) // 40))
+    last = range(max(starts[-1], len(text) - 60), len(text) + 1)
+    return sorted({*ends, *(end - 1 for end in ends), *(end - 2 for end in ends), *sampled, *last})
+
+
+def assert_prefixes_agree(text):
+    whole, sections = grown(text)
+    for length in chosen_lengths(text):
+        assert_prefix(text, length, whole, sections)
+
+
+IDOC = """ImageSeries = 1\r
+ImageSize = 924 958\r
+DataMode = 1\r
+PixelSpacing = 2.15\r
+\r
+T =     Tilt axis angle = 85.3, binning = 1  spot = 8  camera = 2\r
+\r
+[Image = TS_01_0001.tif]\r
+TiltAngle = 0.001\r
+RotationAngle = 175.3\r
+SubFramePath = D:\\DATA\\frames\\other.tif\r
+DateTime = 09-Mar-23  18:01:41\r
+\r
+[Image = sub folder/TS_01_0002.tif]\r
+TiltAngle = -3.5\r
+RotationAngle = 175.3\r
+SubFramePath = D:\\DATA\\frames\\another.tif\r
+DateTime = 09-Mar-23  18:02:41\r
+"""
+
+
+def simulated(pattern, folder):
+    """The mdoc that the simulated microscope leaves for a short series."""
+    writer = open_writer(
+        pattern, folder, "TS_01", shape_yx=(8, 10), dtype="int16", pixel_size_A=2.15, axis_deg=85.3,
+        started=datetime(2026, 1, 15, 10, 10, 10),
+    )  # fmt: skip
+    for i, angle in enumerate((0.02, 3.0, -3.0, -6.0, 6.01)):
+        when = datetime(2026, 1, 15, 10, 11, 7 * i)
+        image = np.full((8, 10), i, np.int16)
+        writer.write(image, Shot(angle_deg=angle, when=when, dose_e_A2=2.5, prior_dose_e_A2=2.5 * i))
+    writer.close()
+    [path] = folder.glob("*.mdoc")
+    return texts(path)
+
+
+@pytest.mark.parametrize("text", [GROWING, TOMO5, GROWING.replace("\r\n", "\n"), IDOC])
 def test_every_prefix_of_a_growing_file(text):
+    whole, sections = grown(text)
+    for length in range(len(text) + 1):
+        assert_prefix(text, length, whole, sections)
+
+
+@pytest.mark.parametrize("pattern", ["serialem-stack", "serialem-frames", "tomo5"])
+def test_prefixes_of_what_each_writer_writes(pattern, tmp_path):
+    text = simulated(pattern, tmp_path)
+    assert [s.angle_deg for s in parse(text, settled=True).sections] == [0.02, 3.0, -3.0, -6.0, 6.01]
     assert_prefixes_agree(text)
 
 
 @pytest.mark.skipif(not REAL, reason="the collection of real mdocs is not here")
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
 def test_prefixes_of_real_files(path):
+    """All bytes of all files: `STREAMTOMO_SLOW=1 pytest tests/test_watch_mdoc.py -k every_byte`, some minutes."""
+    assert_prefixes_agree(texts(path))
+
+
+@pytest.mark.skipif(not REAL or "STREAMTOMO_SLOW" not in os.environ, reason="slow: set STREAMTOMO_SLOW")
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_every_byte_of_real_files(path):
     text = texts(path)
-    assert_prefixes_agree(text, step=max(1, len(text) // 150))
-    for length in range(min(len(text), 4000)):
-        parse(text[:length], settled=True)
+    whole, sections = grown(text)
+    for length in range(len(text) + 1):
+        assert_prefix(text, length, whole, sections)
 
 
 @given(st.text(alphabet="[]TZValue=RotationAngleMontSection 0123456789.-:\r\n\t", max_size=300))
@@ -110,7 +207,18 @@ def test_a_growing_file_counts_its_last_section_only_when_settled():
 
 def test_a_section_without_its_angle_is_unfinished():
     half = GROWING[: GROWING.index("TiltAngle = 3.125")]
-    assert parse(half, settled=True).unfinished == "section 2 has no TiltAngle"
+    mdoc = parse(half, settled=True)
+    assert mdoc.unfinished == "section 2 has no TiltAngle, DateTime, ExposureDose"
+    assert [s.z for s in mdoc.sections] == [0, 1]
+    assert [s.z for s in parse(half, settled=True, final=True).sections] == [0, 1]
+
+
+def test_a_settled_section_waits_for_what_all_others_have_until_nothing_can_come():
+    half = GROWING[: GROWING.rindex("ExposureDose")]
+    assert [s.z for s in parse(half, settled=True).sections] == [0, 1]
+    assert parse(half, settled=True).unfinished == "section 2 has no ExposureDose"
+    final = parse(half, settled=True, final=True)
+    assert [(s.z, s.dose_e_A2) for s in final.sections] == [(0, 2.5), (1, 2.75), (2, None)]
 
 
 def test_values_of_a_section():
@@ -134,9 +242,13 @@ def section(z, **fields):
 
 
 def test_a_stated_prior_dose_wins_and_unmeasured_doses_stay_unknown():
-    stated = parse(section(0, ExposureDose=2, PriorRecordDose=7.5) + section(1, ExposureDose=2), settled=True)
+    stated = parse(
+        section(0, ExposureDose=2, PriorRecordDose=7.5) + section(1, ExposureDose=2), settled=True, final=True
+    )
     assert [s.prior_dose_e_A2 for s in stated.sections] == [7.5, 2.0]
-    unmeasured = parse(section(0, ExposureDose=0, PriorRecordDose=0) + section(1, ExposureDose=0), settled=True)
+    unmeasured = parse(
+        section(0, ExposureDose=0, PriorRecordDose=0) + section(1, ExposureDose=0), settled=True, final=True
+    )
     assert [(s.dose_e_A2, s.prior_dose_e_A2) for s in unmeasured.sections] == [(None, None)] * 2
     gap = parse(section(0) + section(1, ExposureDose=3), settled=True)
     assert [s.prior_dose_e_A2 for s in gap.sections] == [None, None]
@@ -217,20 +329,98 @@ def test_base_names_of_windows_and_unix():
     assert base_name("") is None
 
 
+NO_TILT_SERIES = {
+    "mdocfile/frame_set_multiple.mdoc": "frames",  # one movie that holds a whole series: its parts are no images
+    "mdocfile/frame_set_single.mdoc": "frames",
+    "from-issues/relion-1135_frameset_empty_datetime.mdoc": "frames",
+    "mdocfile/montage_section.mdoc": "montage",
+}
+"""What `mdocfile` reads as a table of exposures and what is none of a tilt series, and why."""
+
+NOT_WHOLE = {
+    "from-issues/warp-143_4digit_year_cds.mdoc",  # cut off in its last section
+    "cets-empiar/TS_001.mdoc", "cets-empiar/TS_complex.mdoc", "cets-empiar/TS_minimal.mdoc",
+    "cets-empiar/TS_t_section_comma.mdoc", "ot2rec/Position_10.mdoc",  # no newline at the end
+}  # fmt: skip
+"""Files whose last section `mdocfile` believes at once, and we only when nothing more comes."""
+
+COLUMNS = {
+    "TiltAngle": "angle_deg", "ZValue": "z", "PixelSpacing": "pixel_size_A", "RotationAngle": "rotation_deg",
+    "ExposureDose": "dose_e_A2", "StagePosition": "stage_um", "SubFramePath": "file_name", "DateTime": "acquired_s",
+}  # fmt: skip
+
+
+def as_ours(column, value):
+    """A value of mdocfile's table in our terms: a dose of 0 was not measured, files by their base names."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    match column:
+        case "ExposureDose":
+            return value or None
+        case "SubFramePath":
+            return base_name(str(value))
+        case "StagePosition":
+            return tuple(value)
+        case "DateTime":
+            text = " ".join(str(value).split())
+            form = "%d-%b-%Y %H:%M:%S" if len(text) > 18 else "%d-%b-%y %H:%M:%S"
+            return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
+        case _:
+            return value
+
+
 @pytest.mark.skipif(not REAL, reason="the collection of real mdocs is not here")
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_whole_files_are_read_as_mdocfile_reads_them_or_are_no_tilt_series(path):
+    name = path.relative_to(SHARED).as_posix()
+    table, mdoc = mdocfile.read(path), parse(texts(path), settled=True)
+    assert (mdoc.unfinished is not None) == (name in NOT_WHOLE)
+    if mdoc.unfinished:
+        assert len(mdoc.sections) == len(table) - 1
+        mdoc = parse(texts(path) + "\n", settled=True, final=True)
+    assert mdoc.kind == NO_TILT_SERIES.get(name, "tilt series")
+    if mdoc.kind != "tilt series":
+        assert mdoc.sections == ()
+        return
+    for column in COLUMNS.keys() & set(table.columns):
+        expected = [as_ours(column, value) for value in table[column]]
+        ours = [getattr(s, COLUMNS[column]) for s in mdoc.sections]
+        if column == "PixelSpacing":  # mdocfile puts the value from the head where a section has none
+            ours = [value or mdoc.pixel_size_A for value in ours]
+        assert ours == expected, column
+
+
+def test_an_idoc_describes_single_images():
+    mdoc = parse(IDOC, settled=True)
+    assert (mdoc.kind, mdoc.tilt_axis_deg, mdoc.pixel_size_A) == ("tilt series", 85.3, 2.15)
+    assert [(s.z, s.file_name, s.angle_deg) for s in mdoc.sections] == [
+        (0, "TS_01_0001.tif", 0.001),
+        (1, "TS_01_0002.tif", -3.5),
+    ]
+
+
 @pytest.mark.parametrize(
-    "name", ["mdocfile/tilt_series.mdoc", "aretomo3/L1_ts_001.mrc.mdoc", "etspy/SerialEM_MultiTilt_Test__test_000.mdoc"]
+    ("line", "expected"),
+    [
+        ("TiltAngle = -0.0", 0.0),
+        ("TiltAngle = -0.0000001", -1e-7),
+        ("TiltAngle=12.5", 12.5),
+        ("  TiltAngle =  12.5 \t", 12.5),
+        ("TiltAngle = nan", None),
+        ("TiltAngle = 12,5", None),
+        ("TiltAngle = 1e9", None),
+        ("TiltAngle =", None),
+    ],
 )
-def test_mdocfile_reads_the_same(name):
-    table = mdocfile.read(SHARED / name)
-    sections = parse(texts(SHARED / name), settled=True).sections
-    assert [s.angle_deg for s in sections] == pytest.approx(list(table["TiltAngle"]))
-    assert [s.z for s in sections] == list(table["ZValue"])
-    assert [s.pixel_size_A for s in sections] == pytest.approx(list(table["PixelSpacing"]))
-    if "SubFramePath" in table and not any(
-        isinstance(path, float) and math.isnan(path) for path in table["SubFramePath"]
-    ):
-        assert [s.file_name for s in sections] == [base_name(str(path)) for path in table["SubFramePath"]]
+def test_spellings_of_an_angle(line, expected):
+    [section] = parse(f"[ZValue = 0]\n{line}\n", settled=True).sections
+    assert section.angle_deg == expected
+    assert expected is None or math.copysign(1, section.angle_deg) == math.copysign(1, expected)
+
+
+def test_odd_lines_do_no_harm():
+    odd = "\ufeff" + GROWING.replace("StageZ", "# StageZ") + "[ZValue = x]\r\n= 3\r\n[Other = 1]\r\n\0\r\n"
+    assert parse(odd, settled=True).sections == parse(GROWING, settled=True).sections
 
 
 def test_mdocfile_reads_the_same_of_ours(tmp_path):

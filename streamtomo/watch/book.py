@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from streamtomo.config import Acquisition
-from streamtomo.geometry import wrap_angle
 from streamtomo.messages import FileRefused, SeriesDescribed, Sighting, Warned
 from streamtomo.model import RawImage
+from streamtomo.watch.exposures import Exposures
 from streamtomo.watch.naming import folder_name
+from streamtomo.watch.sources import KINDS, Fact, Statements, disagreement
 
-AXIS_TOLERANCE_DEG = 1.0
-PIXEL_TOLERANCE = 0.01
+PRIOR_DOSE_TOLERANCE_e_A2 = 0.01
+
+
+class _Stamp(NamedTuple):
+    """What tells the order of an image in its series."""
+
+    acquired_s: float | None
+    number: int | None
+    prior_dose_e_A2: float | None
 
 
 class Book:
     """Turns findings into sightings, each only once, and lets the settings win over the metadata."""
 
-    def __init__(self, acquisition: Acquisition, known: Iterable[RawImage] = ()) -> None:
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        known: Iterable[RawImage] = (),
+        exists: Callable[[str], bool] = os.path.exists,
+    ) -> None:
         self._acquisition = acquisition
         self._out: list[Sighting] = []
         self._names: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         self._described: dict[str, SeriesDescribed] = {}
         self._said: set[tuple[str, str]] = set()
-        self._order: dict[tuple[str, int], int] = {}
-        self.images = {(image.path, image.section): image for image in known}
-        self.paths = {image.path: image.series for image in self.images.values()}
+        self._order: dict[str, int] = {}
+        self._stamps: dict[str, dict[str, _Stamp]] = {}
+        known = list(known)
+        self.exposures = Exposures(known, exists)
+        self.paths = {image.path: image.series for image in known if image.gone is None}
         """Series of each file that was told of."""
 
     def name(self, source: str, wanted: str) -> str:
@@ -49,18 +65,48 @@ class Book:
         self._names[source] = name
         self._sources.setdefault(name, source)
 
-    def image(self, image: RawImage, order: int | None = None) -> None:
-        """Tell of an image, unless nothing about it is new."""
-        image = self._with_overrides(image)
-        key = (image.path, image.section)
-        known = self.images.get(key)
-        if known is not None and replace(known, written_s=image.written_s) == image:
+    def renew(self, source: str, wanted: str) -> str:
+        """A new name for `source`: what comes from it now is another series than before."""
+        self._names.pop(source, None)
+        number = 2
+        while (name := folder_name(f"{wanted}_{number}")) in self._sources:
+            number += 1
+        self.adopt(source, name)
+        return name
+
+    def image(self, image: RawImage, order: int | None = None, mark: str | None = None) -> None:
+        """Tell of an image, unless nothing about it is new; `mark` is what its mdoc tells of its pixels.
+
+        One that was told of from another file keeps its series and its key where that file is gone, and is left out
+        where it is still there.
+        """
+        known = self.exposures.at(image.path, image.section)
+        if known is not None:
+            image = replace(image, exposure=known.exposure)
+        elif old := self.exposures.moved_to(image):
+            image = replace(image, series=old.series, exposure=old.key)
+        elif twin := self.exposures.copied_to(image):
+            self.refuse(image.path, f"is left out: it holds the exposure that is taken from {twin.path}")
             return
-        self.images[key] = image
-        self.paths[image.path] = image.series
-        if order is not None:
-            self._order[key] = order
-        self._out.append(image)
+        else:
+            image = replace(image, exposure=self.exposures.new_key(image))
+        self.tell([image], order, mark)
+
+    def tell(self, images: Sequence[RawImage], order: int | None = None, mark: str | None = None) -> None:
+        """Tell of images that are known by their keys, all together where they change places."""
+        images = [self._with_overrides(image) for image in images]
+        known = [self.exposures.at(image.path, image.section) for image in images]
+        self.exposures.put(images)
+        for image, before in zip(images, known, strict=True):
+            self.exposures.mark(image, mark)
+            if image.gone is None:
+                self.paths[image.path] = image.series
+            if before is not None and replace(before, written_s=image.written_s) == image:
+                continue
+            if order is not None:
+                self._order[image.key] = order
+            self._out.append(image)
+            self._check_order(image)
 
     def describe(
         self,
@@ -77,8 +123,8 @@ class Book:
             pixel_size_A = before.pixel_size_A if pixel_size_A is None else pixel_size_A
             axis_deg = before.tilt_axis_deg if axis_deg is None else axis_deg
             source = before.source
-        pixel_size_A = self._override(series, "pixel size", self._acquisition.pixel_size_A, pixel_size_A)
-        axis_deg = self._override(series, "tilt axis", self._acquisition.tilt_axis_deg, axis_deg)
+        pixel_size_A = self.choose(series, "pixel size", {"mdoc": pixel_size_A})
+        axis_deg = self.choose(series, "tilt axis", {"mdoc": axis_deg})
         if planned is None and pixel_size_A is None and axis_deg is None:
             return
         event = SeriesDescribed(
@@ -114,7 +160,7 @@ class Book:
         """Sorted by the first of these that all have: the microscope's time, the order in the name, the file's time."""
         keys: tuple[Callable[[RawImage], float | None], ...] = (
             lambda image: image.acquired_s,
-            lambda image: self._order.get((image.path, image.section)),
+            lambda image: self._order.get(image.key),
             lambda image: image.written_s,
         )
         for key in keys:
@@ -123,22 +169,51 @@ class Book:
                 return sorted(images, key=lambda image: (values[id(image)], image.path, image.section))
         return images
 
+    def choose(self, series: str, fact: Fact, statements: Statements) -> float | None:
+        """The setting where there is one, else what the first witness says; a disagreement is said once a series."""
+        setting = {"tilt axis": self._acquisition.tilt_axis_deg, "pixel size": self._acquisition.pixel_size_A}.get(fact)
+        statements = {"settings": setting, **statements}
+        if contradiction := disagreement(fact, statements):
+            believed, value, doubted, other = contradiction
+            kind = KINDS[fact]
+            text = (
+                f"{series}: {fact} {value:.6g}{kind.unit} by the {believed} is used, "
+                f"by the {doubted} it is {other:.6g}{kind.unit}"
+            )
+            self.warn(kind.code, text, about=series, series=series)
+        return next((value for value in statements.values() if value is not None), None)
+
     def _with_overrides(self, image: RawImage) -> RawImage:
-        pixel, axis = self._acquisition.pixel_size_A, self._acquisition.tilt_axis_deg
         return replace(
             image,
-            pixel_size_A=self._override(image.series, "pixel size", pixel, image.pixel_size_A),
-            tilt_axis_deg=self._override(image.series, "tilt axis", axis, image.tilt_axis_deg),
+            angle_deg=image.angle_deg + 0.0,  # -0.0 becomes 0.0
+            pixel_size_A=self.choose(image.series, "pixel size", {"mdoc": image.pixel_size_A}),
+            tilt_axis_deg=self.choose(image.series, "tilt axis", {"mdoc": image.tilt_axis_deg}),
         )
 
-    def _override(self, series: str, what: str, setting: float | None, metadata: float | None) -> float | None:
-        """The setting where there is one, else the metadata; a disagreement is said once for each series."""
-        if setting is None or metadata is None:
-            return metadata if setting is None else setting
-        if what == "tilt axis" and abs(wrap_angle(setting - metadata)) > AXIS_TOLERANCE_DEG:
-            text = f"{series}: the settings' tilt axis of {setting:.1f}° is used, the metadata say {metadata:.1f}°"
-            self.warn("axis.disagrees", text, about=series, series=series)
-        if what == "pixel size" and abs(setting / metadata - 1) > PIXEL_TOLERANCE:
-            text = f"{series}: the settings' pixel size of {setting:g} Å is used, the metadata say {metadata:g} Å"
-            self.warn("pixel.disagrees", text, about=series, series=series)
-        return setting
+    def _check_order(self, image: RawImage) -> None:
+        """Say where a series has no times, and where numbers or doses contradict them."""
+        series, stamps = image.series, self._stamps.setdefault(image.series, {})
+        new = _Stamp(image.acquired_s, self._order.get(image.key), image.prior_dose_e_A2)
+        wrong = next((what for other in stamps.values() if (what := _contradiction(new, other))), None)
+        if wrong:
+            text = f"{series}: {wrong} contradict the times of acquisition, and the times are believed"
+            self.warn("order.disagrees", text, about=series, series=series)
+        if stamps and image.acquired_s is None and (image.mdoc_section is not None or new.number is None):
+            if image.mdoc_section is None and image.section:
+                return  # a finished stack, in the order it lies in
+            instead = "the order of its sections" if image.mdoc_section is not None else "the times of its files"
+            text = f"{series}: nothing tells when its images were taken; {instead} is used instead"
+            self.warn("time.missing", text, about=series, series=series)
+        stamps[image.key] = new
+
+
+def _contradiction(one: _Stamp, other: _Stamp) -> str | None:
+    if one.acquired_s is None or other.acquired_s is None or one.acquired_s == other.acquired_s:
+        return None
+    first, last = (one, other) if one.acquired_s < other.acquired_s else (other, one)
+    if first.number is not None and last.number is not None and first.number > last.number:
+        return "the numbers in the names"
+    if first.prior_dose_e_A2 is not None and last.prior_dose_e_A2 is not None:
+        return "the doses" if first.prior_dose_e_A2 > last.prior_dose_e_A2 + PRIOR_DOSE_TOLERANCE_e_A2 else None
+    return None

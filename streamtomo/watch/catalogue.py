@@ -19,7 +19,8 @@ from streamtomo.messages import Sighting
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
 from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
-from streamtomo.watch.mdoc import Mdoc, parse
+from streamtomo.watch.mdoc import SUFFIXES as MDOC_SUFFIXES
+from streamtomo.watch.mdoc import Mdoc, is_mdoc, parse
 from streamtomo.watch.naming import file_key, is_by_product, parse_name, stem_of
 from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
@@ -40,7 +41,7 @@ DISK = Readers(probe=probe, text=read_text, exists=os.path.exists)
 
 def is_wanted(path: str) -> bool:
     """Whether a file is of any use here, by its name."""
-    return path.lower().endswith((".mdoc", *ANGLE_SUFFIXES)) or is_image(path)
+    return path.lower().endswith((*MDOC_SUFFIXES, *ANGLE_SUFFIXES)) or is_image(path)
 
 
 class Pass(NamedTuple):
@@ -85,6 +86,7 @@ class Catalogue:
         self._sums |= {file_key(path) for path in images if not is_eer(path)}
         self._singles.expect(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
+        self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
 
@@ -100,7 +102,7 @@ class Catalogue:
         """Whether the file is done with; expired ones always are."""
         path = due.seen.path
         try:
-            if _is_mdoc(path):
+            if is_mdoc(path):
                 self._look_at_mdoc(due)
             elif path.lower().endswith(ANGLE_SUFFIXES):
                 self._again |= {stack for stack in self._anonymous if stem_of(stack) == stem_of(path)}
@@ -176,7 +178,7 @@ class Catalogue:
     def _follow(self, stack: str, mdoc: Mdoc, due: Due) -> None:
         """Follow a stack; what is wrong with it is said of it, not of the mdoc that may have led here."""
         try:
-            self._stacks.follow(stack, mdoc, due.seen.mtime)
+            self._stacks.follow(stack, mdoc, due.seen.mtime, why=due.why)
         except BadImage as error:
             self._book.refuse(stack, str(error))
         except (NotReady, OSError) as error:
@@ -231,7 +233,7 @@ class Catalogue:
         path = due.seen.path
         owner = self._mdoc_of.get(path)
         if owner is None:
-            beside = (f"{path}.mdoc", f"{stem_of(path)}.mdoc")
+            beside = [base + suffix for base in (path, stem_of(path)) for suffix in MDOC_SUFFIXES]
             unread = next((m for m in beside if self._is_unread(m) and self._read.exists(m)), None)
             if unread is not None:
                 self._deferred.setdefault(unread, set()).add(path)
@@ -245,7 +247,7 @@ class Catalogue:
 
     def _is_unread(self, mdoc_path: str) -> bool:
         mdoc = self._mdocs.get(mdoc_path)
-        return _is_mdoc(mdoc_path) and not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
+        return is_mdoc(mdoc_path) and not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
 
     def _look_at_stack(self, seen: Seen, info: ImageInfo, now: float) -> None:
         try:
@@ -270,11 +272,7 @@ class Catalogue:
         )
 
 
-def _is_mdoc(path: str) -> bool:
-    return path.lower().endswith(".mdoc")
-
-
 def _rank(due: Due) -> int:
     """Metadata before images, so that images are told of with all that is known."""
     path = due.seen.path
-    return 0 if _is_mdoc(path) else 1 if path.lower().endswith(ANGLE_SUFFIXES) else 2
+    return 0 if is_mdoc(path) else 1 if path.lower().endswith(ANGLE_SUFFIXES) else 2

@@ -16,6 +16,7 @@ from streamtomo.messages import FileRefused, SeriesDescribed, Sighting, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue
 from streamtomo.watch.folder import list_files
+from streamtomo.watch.mdoc import is_mdoc
 from streamtomo.watch.naming import stem_of
 from streamtomo.watch.settle import Due, Seen
 
@@ -87,6 +88,6 @@ def _files(path: str) -> Iterable[Seen]:
     if not os.path.exists(path):
         raise InputError(f"{path}: there is no such file or folder")
     nearby = list(list_files(os.path.dirname(path)))
-    if not path.lower().endswith(".mdoc"):
+    if not is_mdoc(path):
         return [seen for seen in nearby if stem_of(seen.path) == stem_of(path)]
-    return [seen for seen in nearby if seen.path == path or not seen.path.lower().endswith(".mdoc")]
+    return [seen for seen in nearby if seen.path == path or not is_mdoc(seen.path)]

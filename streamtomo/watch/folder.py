@@ -20,6 +20,7 @@ from streamtomo.config import Settings
 from streamtomo.messages import Sighting, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue, is_wanted
+from streamtomo.watch.mdoc import is_mdoc
 from streamtomo.watch.settle import Due, Seen, Settle
 
 CALM_S = 0.02
@@ -119,7 +120,7 @@ class FolderWatch:
                 self._observe(path, now)
         if self._gone:
             return self._complaints
-        dues = [due for due in self._settle.due(now, _is_mdoc) if self._is_unchanged(due, now)]
+        dues = [due for due in self._settle.due(now, is_mdoc) if self._is_unchanged(due, now)]
         found = self._catalogue.look(dues, now)
         for due in dues:
             self._answer(due, now)
@@ -269,7 +270,3 @@ class _Events(FileSystemEventHandler):
 
     def _is_hidden(self, path: str) -> bool:
         return any(part.startswith(".") for part in Path(os.path.relpath(path, self._folder)).parts)
-
-
-def _is_mdoc(path: str) -> bool:
-    return path.lower().endswith(".mdoc")

@@ -1,7 +1,8 @@
-"""Reader of SerialEM's `.mdoc` files, and of those that Tomo5 writes in the same form.
+"""Reader of SerialEM's `.mdoc` and `.idoc` files, and of those that Tomo5 writes in the same form.
 
 The file may still be growing: what the last line lacks is never guessed, and the last section counts only when it
 cannot grow any more. Keys come in any order, lines end in CRLF or LF, blanks do not matter, unknown keys are ignored.
+An `.idoc` describes files of one image each, in sections `[Image = NAME.tif]` (SerialEM's help, "File Formats").
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from streamtomo.watch.mrc_header import axis_from_titles
 AXIS_TOLERANCE_DEG = 1.0
 """Axis angles from the title and from the sections differ by rounding only."""
 
-_SECTION = re.compile(r"\[\s*(ZValue|FrameSet|MontSection)\s*=\s*(\d+)\s*\]")
+SUFFIXES = (".mdoc", ".idoc")
+
+_SECTION = re.compile(r"\[\s*(?:(ZValue|FrameSet|MontSection)\s*=\s*(\d+)|Image\s*=\s*(.*?\S))\s*\]")
 _TITLE = re.compile(r"\[?\s*T\s*=\s*(.*?)\s*\]?")
 _PAIR = re.compile(r"(\w+)\s*=\s*(.*)")
 _DATE_TIME = re.compile(r"(\d{2,4})-([A-Za-z]{3})-(\d{2,4})\s+(\d{1,2}):(\d{2}):(\d{2})")
+_READ = ("TiltAngle", "DateTime", "StagePosition", "RotationAngle", "PixelSpacing", "SubFramePath")
+_DOSES = ("ExposureDose", "PriorRecordDose")
 _MONTHS = {
     name: i
     for i, name in enumerate(
@@ -43,7 +48,7 @@ class MdocSection(Struct, frozen=True, kw_only=True):
     """What one section tells of one exposure; None where it does not."""
 
     z: int
-    """`ZValue`: the section of the stack."""
+    """`ZValue`: the section of the stack; in an `.idoc` the place of the section in the file, from 0."""
     angle_deg: float | None = None
     acquired_s: float | None = None
     """`DateTime`, the microscope's clock read as if it were UTC: good for order and intervals."""
@@ -55,7 +60,11 @@ class MdocSection(Struct, frozen=True, kw_only=True):
     prior_dose_e_A2: float | None = None
     """`PriorRecordDose`, else the sum of the doses of the exposures before."""
     file_name: str | None = None
-    """Base name of `SubFramePath`."""
+    """Base name of `SubFramePath`, or in an `.idoc` of the image itself."""
+    stage_um: tuple[float, float] | None = None
+    """`StagePosition`, x and y."""
+    mark: str | None = None
+    """`MinMaxMean` as text: hardly another exposure has the same."""
 
 
 class Mdoc(Struct, frozen=True, kw_only=True):
@@ -82,12 +91,20 @@ class _Block(Struct):
     kind: str
     value: int
     fields: dict[str, str]
+    image: str = ""
+    """The name of an `Image` section."""
 
 
-def parse(text: str, *, settled: bool) -> Mdoc:
+def is_mdoc(path: str) -> bool:
+    """Whether the name is that of an mdoc or an idoc."""
+    return path.lower().endswith(SUFFIXES)
+
+
+def parse(text: str, *, settled: bool, final: bool = False) -> Mdoc:
     """Read the text of an mdoc, complete or not; never raises.
 
-    The last section counts only where another one follows, or where the text ends in a newline and the file is settled.
+    The last section counts only where another one follows, or where the text ends in a newline, the file is settled
+    and the section tells everything that all others tell. `final`: what is missing there will never come.
     """
     whole, _, rest = text.rpartition("\n")
     head, titles, blocks = _split(whole)
@@ -95,11 +112,11 @@ def parse(text: str, *, settled: bool) -> Mdoc:
     unfinished = "its last line has no end" if rest.strip("\r\n\t \0") else None
     if kind != "tilt series":
         return Mdoc(kind=kind, unfinished=unfinished)
-    if blocks and not (settled and unfinished is None):
+    if not settled or unfinished is not None:
         blocks = blocks[:-1]
-    if blocks and settled and "TiltAngle" not in blocks[-1].fields:
-        unfinished = unfinished or f"section {blocks[-1].value} has no TiltAngle"
-        if any("TiltAngle" in block.fields for block in blocks):  # else the angles are in the stack's header
+    elif lacking := _lacking(blocks):
+        unfinished = f"section {blocks[-1].value} has no {', '.join(lacking)}"
+        if len(blocks) > 1 and not (final and "TiltAngle" not in lacking):  # a single one has its angle in the header
             blocks = blocks[:-1]
     sections = _sections(blocks)
     axis, conflict = _axis(titles, sections)
@@ -127,9 +144,10 @@ def _split(text: str) -> tuple[dict[str, str], list[str], list[_Block]]:
     titles: list[str] = []
     blocks: list[_Block] = []
     for raw in text.split("\n"):
-        line = raw.strip("\r\t \0")
+        line = raw.strip("\r\t \0\ufeff")
         if section := _SECTION.fullmatch(line):
-            blocks.append(_Block(section[1], int(section[2]), {}))
+            kind, value, image = section.groups()
+            blocks.append(_Block(kind, int(value), {}) if kind else _Block("Image", len(blocks), {}, image))
         elif title := _TITLE.fullmatch(line):
             titles.append(title[1])
         elif pair := _PAIR.fullmatch(line):
@@ -147,6 +165,18 @@ def _classify(head: Mapping[str, str], blocks: Sequence[_Block]) -> MdocKind:
     return "tilt series" if blocks else "empty"
 
 
+def _lacking(blocks: Sequence[_Block]) -> list[str]:
+    """What the last section does not tell and all others do; of a single one only its angle is demanded.
+
+    SerialEM writes the same keys for every image, the time last: a section without them is still being written.
+    """
+    if not blocks:
+        return []
+    *others, last = blocks
+    demanded = set(_READ + _DOSES).intersection(*(block.fields for block in others)) if others else {"TiltAngle"}
+    return [key for key in _READ + _DOSES if key in demanded and key not in last.fields]
+
+
 def _sections(blocks: Sequence[_Block]) -> tuple[MdocSection, ...]:
     times = _times([block.fields.get("DateTime", "") for block in blocks])
     sections = [_section(block, acquired) for block, acquired in zip(blocks, times, strict=True)]
@@ -162,7 +192,9 @@ def _section(block: _Block, acquired_s: float | None) -> MdocSection:
         pixel_size_A=_positive(block.fields, "PixelSpacing"),
         rotation_deg=_number(block.fields, "RotationAngle"),
         dose_e_A2=_positive(block.fields, "ExposureDose"),
-        file_name=base_name(block.fields.get("SubFramePath", "")),
+        file_name=base_name(block.image or block.fields.get("SubFramePath", "")),
+        stage_um=_pair(block.fields, "StagePosition"),
+        mark=" ".join(block.fields.get("MinMaxMean", "").split()) or None,
     )
 
 
@@ -211,7 +243,13 @@ def _number(fields: Mapping[str, str], key: str) -> float | None:
         value = float(fields.get(key, ""))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value + 0.0 if math.isfinite(value) else None  # -0.0 becomes 0.0
+
+
+def _pair(fields: Mapping[str, str], key: str) -> tuple[float, float] | None:
+    words = fields.get(key, "").split()
+    x, y = (_number({key: word}, key) for word in words) if len(words) == 2 else (None, None)
+    return None if x is None or y is None else (x, y)
 
 
 def _positive(fields: Mapping[str, str], key: str) -> float | None:

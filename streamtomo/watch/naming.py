@@ -87,7 +87,7 @@ def file_key(path: str) -> str:
 
 def stem_of(path: str) -> str:
     """Path without the suffixes of images and mdocs: `a/X.mrc.mdoc`, `a/X.mrc` and `a/X.rawtlt` all give `a/X`."""
-    return _SUFFIX.sub("", re.sub(r"\.(?:mdoc|rawtlt|tlt)$", "", path))
+    return _SUFFIX.sub("", re.sub(r"\.(?:mdoc|idoc|rawtlt|tlt)$", "", path))
 
 
 def is_by_product(path: str) -> bool:

@@ -27,11 +27,14 @@ class Seen(Struct, frozen=True):
     mtime: float
 
 
+Why = Literal["settled", "peek", "expired"]
+
+
 class Due(Struct, frozen=True):
     """A file to look at now."""
 
     seen: Seen
-    why: Literal["settled", "peek", "expired"]
+    why: Why
     """`peek`: it has been changing for long, and may be looked at meanwhile; `expired`: its last chance."""
 
 
@@ -112,9 +115,7 @@ class Settle:
             return entry.changed_at + self.settle_s
         return entry.retry_at
 
-    def _why(
-        self, entry: _Entry, now: float, peekable: Callable[[str], bool]
-    ) -> Literal["settled", "peek", "expired"] | None:
+    def _why(self, entry: _Entry, now: float, peekable: Callable[[str], bool]) -> Why | None:
         if now >= self._due_at(entry):
             stalled = entry.state == "waiting" and now - entry.changed_at >= self.stall_s
             return "expired" if stalled else "settled"

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
 from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import ParsedName, file_key, folder_name, parse_name, stem_of, tried
 from streamtomo.watch.settle import Seen
+from streamtomo.watch.sources import Sources, build
 
 HOLD_S = 10.0
 """Where mdocs grow beside the images, a new image waits so long for its section before its name is believed."""
@@ -28,6 +28,11 @@ class _Single(Struct, frozen=True):
     info: ImageInfo
     name: ParsedName | None
     since: float
+
+    @property
+    def header(self) -> ImageInfo:
+        """What its header says; all sections of an MRC file are frames here."""
+        return replace(self.info, sections=1, frames=self.info.sections * self.info.frames)
 
 
 class Singles:
@@ -170,54 +175,23 @@ class Singles:
         return near and other != path and other in self._book.paths
 
     def _tell_by_mdoc(self, single: _Single, mdoc_path: str, mdoc: Mdoc, section: MdocSection) -> None:
-        info, path = single.info, single.seen.path
-        angle = section.angle_deg
-        if angle is None and single.name is not None:
-            angle = single.name.angle_deg
-        assert angle is not None
+        path = single.seen.path
         series = self._book.paths.get(path) or self._series_of(mdoc_path)
         if single.name is not None and folder_name(single.name.series) == series:  # the same series by name, too
             self._book.adopt(_source(path, single.name), series)
         self._describe(series, mdoc_path, mdoc)
-        self._waiting.pop(path, None)
-        self._book.image(
-            RawImage(
-                series=series,
-                path=path,
-                frames=info.sections * info.frames,
-                nx=info.nx,
-                ny=info.ny,
-                angle_deg=angle,
-                acquired_s=section.acquired_s or (single.name.acquired_s if single.name else None),
-                written_s=single.seen.mtime,
-                pixel_size_A=section.pixel_size_A or mdoc.pixel_size_A or info.pixel_size_A,
-                tilt_axis_deg=info.tilt_axis_deg if mdoc.tilt_axis_deg is None else mdoc.tilt_axis_deg,
-                dose_e_A2=section.dose_e_A2,
-                prior_dose_e_A2=section.prior_dose_e_A2,
-                mdoc_section=section.z,
-            ),
-            order=single.name.order if single.name else None,
-        )
+        self._tell_from(series, single, Sources(mdoc=mdoc, section=section, header=single.header, name=single.name))
 
     def _tell_by_name(self, single: _Single, name: ParsedName) -> None:
-        info, path = single.info, single.seen.path
+        path = single.seen.path
         series = self._book.paths.get(path) or self._book.name(_source(path, name), name.series)
+        self._tell_from(series, single, Sources(header=single.header, name=name))
+
+    def _tell_from(self, series: str, single: _Single, sources: Sources) -> None:
+        path, order = single.seen.path, single.name.order if single.name else None
         self._waiting.pop(path, None)
-        self._book.image(
-            RawImage(
-                series=series,
-                path=path,
-                frames=info.sections * info.frames,
-                nx=info.nx,
-                ny=info.ny,
-                angle_deg=name.angle_deg,
-                acquired_s=name.acquired_s,
-                written_s=single.seen.mtime,
-                pixel_size_A=info.pixel_size_A,
-                tilt_axis_deg=info.tilt_axis_deg,
-            ),
-            order=name.order,
-        )
+        image = build(series, path, 0, sources, single.seen.mtime, self._book.choose)
+        self._book.image(image, order, sources.section.mark if sources.section else None)
 
 
 def _source(path: str, name: ParsedName) -> str:

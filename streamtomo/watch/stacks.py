@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from streamtomo.errors import BadImage, NotReady
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
+from streamtomo.watch.exposures import Elsewhere, Recognised, is_angle_of, recognise
 from streamtomo.watch.images import MRC_SUFFIXES, ImageInfo
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import stem_of
-from streamtomo.watch.settle import Seen
+from streamtomo.watch.settle import Seen, Why
+from streamtomo.watch.sources import Sources, build
 
 GROWN_UP_S = 60.0
 """A stack without an mdoc that was not written to for so long is taken as complete."""
-ANGLE_TOLERANCE_DEG = 0.5
-DAY_S = 86400
 ANGLE_SUFFIXES = (".rawtlt", ".tlt")
 
 
@@ -37,41 +39,49 @@ class Stacks:
     def __init__(self, book: Book, readers: Readers) -> None:
         self._book = book
         self._read = readers
-        self._left_alone: set[str] = set()
+        self._originals: dict[str, str] = {}
+        """By stack that only repeats exposures: the file that they are taken from."""
 
-    def follow(self, stack: str, mdoc: Mdoc, written_s: float) -> None:
+    def follow(self, stack: str, mdoc: Mdoc, written_s: float, *, why: Why) -> None:
         """Tell of the sections that the mdoc has committed and that were not told of.
 
-        The stack is opened once if there are any. Raises `NotReady` when it lacks some, after telling of the others.
+        The stack is opened once if there are any. Raises `NotReady` when it lacks some, after telling of the others,
+        and while it is being sorted or overwritten, before telling of any.
         """
-        if stack in self._left_alone:
-            return
         sections = {section.z: section for section in mdoc.sections}
-        known = {z: image for z in sections if (image := self._book.images.get((stack, z)))}
         if not sections:
             return
-        series = self._book.paths.get(stack) or self._book.name(stack, os.path.basename(stem_of(stack)))
-        if any(_is_another(sections[z], image) for z, image in known.items()):
-            self._leave_alone(stack, series)
+        found = recognise(sections, self._book.exposures.of(stack))
+        elsewhere = self._book.exposures.elsewhere(stack, found.new)
+        new = found.new.keys() - elsewhere.moved.keys() - elsewhere.copied.keys()
+        info = None
+        if new or found.moved or found.lost or elsewhere.moved:
+            info = self._read.probe(stack, growing=True)
+        if info is not None and (found.moved or found.lost):
+            _demand_whole(stack, sections, info, why)
+        series = self._series(stack, found, elsewhere)
+        self._move(stack, series, mdoc, found, elsewhere.moved, sections)
+        for z, image in found.stay.items():
+            sources = Sources(mdoc=mdoc, section=sections[z], before=image)
+            self._tell(series, stack, z, sources, image.written_s)
+        self._leave_out(stack, elsewhere.copied)
+        if info is None:
             return
-        for z, image in known.items():
-            self._book.image(_image(series, stack, sections[z], mdoc, image, image.angle_deg, image.written_s))
-        if len(known) == len(sections):
-            return
-        info = self._read.probe(stack, growing=True)
         self._describe(series, stack, mdoc, info)
-        for z in sorted(sections.keys() - known.keys()):
-            angle = _angle(sections[z], info)
-            if z < info.whole_sections and angle is not None:
-                self._book.image(_image(series, stack, sections[z], mdoc, info, angle, written_s))
+        for z in sorted(new):
+            sources = Sources(mdoc=mdoc, section=sections[z], header=info)
+            if z < info.whole_sections and _has_angle(sections[z], info):
+                self._tell(series, stack, z, sources, written_s)
         self._demand(stack, sections, info)
 
     def alone(self, seen: Seen, info: ImageInfo, now: float) -> None:
         """Tell of a whole stack that has no mdoc. Raises `NotReady` when no angles are found for it."""
         path, count = seen.path, info.sections
-        angles, beside = self._angles(path, info)
-        series = self._book.paths.get(path) or self._book.name(path, os.path.basename(stem_of(path)))
-        complete = beside or info.angles_from == "FEI" or now - seen.mtime > GROWN_UP_S
+        beside, solved = self._angles(path, info)
+        old = self._book.exposures.vanished(path, seen.mtime, count)
+        wanted = os.path.basename(stem_of(path))
+        series = self._book.paths.get(path) or (self._book.name(path, wanted) if old is None else old)
+        complete = beside is not None or info.angles_from == "FEI" or now - seen.mtime > GROWN_UP_S
         self._book.describe(
             series,
             path,
@@ -79,20 +89,72 @@ class Stacks:
             pixel_size_A=info.pixel_size_A,
             axis_deg=info.tilt_axis_deg,
         )
+        header = replace(info, angles=None) if solved else info
         for z in range(count):
-            self._book.image(
-                RawImage(
-                    series=series,
-                    path=path,
-                    section=z,
-                    nx=info.nx,
-                    ny=info.ny,
-                    angle_deg=angles[z],
-                    written_s=seen.mtime,
-                    pixel_size_A=info.pixel_size_A,
-                    tilt_axis_deg=info.tilt_axis_deg,
-                )
+            sources = Sources(header=header, beside_deg=None if beside is None else beside[z])
+            self._tell(series, path, z, sources, seen.mtime)
+
+    def repeats(self, stack: str) -> str | None:
+        """The file that the exposures of a stack that is left out are taken from."""
+        return self._originals.get(stack)
+
+    def orphans(self) -> list[str]:
+        """Stacks that repeat what a file held that is gone now."""
+        return [stack for stack, original in self._originals.items() if not self._read.exists(original)]
+
+    def _series(self, stack: str, found: Recognised, elsewhere: Elsewhere) -> str:
+        """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
+        known = self._book.paths.get(stack)
+        wanted = os.path.basename(stem_of(stack))
+        if known is not None and found.lost and not found.stay and not found.moved:
+            return self._book.renew(stack, wanted)
+        images = [*elsewhere.moved.values(), *elsewhere.copied.values()]
+        if known is None and images:
+            known = images[0].series
+        if known is not None:
+            self._book.adopt(stack, known)
+        return known or self._book.name(stack, wanted)
+
+    def _tell(self, series: str, stack: str, z: int, sources: Sources, written_s: float | None) -> None:
+        image = build(series, stack, z, sources, written_s, self._book.choose)
+        self._book.image(image, mark=sources.section.mark if sources.section else None)
+
+    def _move(
+        self,
+        stack: str,
+        series: str,
+        mdoc: Mdoc,
+        found: Recognised,
+        renamed: Mapping[int, RawImage],
+        sections: Mapping[int, MdocSection],
+    ) -> None:
+        """Tell where images lie now that their file was sorted or renamed, and which were overwritten."""
+        images = [
+            replace(
+                build(image.series, stack, z, Sources(mdoc=mdoc, section=sections[z], before=image), image.written_s,
+                      self._book.choose),
+                exposure=image.key,
             )
+            for z, image in [*found.moved.items(), *renamed.items()]
+        ]  # fmt: skip
+        gone = [
+            replace(image, exposure=image.key, gone=f"another exposure lies in its place in {stack}")
+            for image in found.lost
+        ]
+        if gone:
+            text = f"{stack}: {len(gone)} images were overwritten after they were taken in; they are left out"
+            self._book.warn("image.overwritten", text, about=stack, series=series)
+        if images or gone:
+            self._book.tell([*gone, *images])
+
+    def _leave_out(self, stack: str, copied: Mapping[int, RawImage]) -> None:
+        self._originals.pop(stack, None)
+        if not copied:
+            return
+        original = next(iter(copied.values())).path
+        self._originals[stack] = original
+        text = f"is left out: it holds {len(copied)} exposures again that are taken from {original}"
+        self._book.refuse(stack, text)
 
     def _describe(self, series: str, stack: str, mdoc: Mdoc, info: ImageInfo) -> None:
         axis = info.tilt_axis_deg if mdoc.tilt_axis_deg is None else mdoc.tilt_axis_deg
@@ -102,30 +164,22 @@ class Stacks:
         """Complain about sections that the mdoc has and that cannot be used."""
         if missing := [z for z in sections if z >= info.whole_sections]:
             raise NotReady(f"{stack}: has {info.whole_sections} whole images, its mdoc describes number {max(missing)}")
-        if dumb := [z for z, section in sections.items() if _angle(section, info) is None]:
+        if dumb := [z for z, section in sections.items() if not _has_angle(section, info)]:
             raise NotReady(f"{stack}: no tilt angle for section {dumb[0]}, neither in the mdoc nor in the header")
 
-    def _leave_alone(self, stack: str, series: str) -> None:
-        self._left_alone.add(stack)
-        text = (
-            f"{stack}: was sorted or rewritten after its images were taken in; it is not followed any further. "
-            "Finishing the series again reads wrong images: take it in anew under another name"
-        )
-        self._book.warn("stack.rewritten", text, about=stack, series=series)
-
-    def _angles(self, path: str, info: ImageInfo) -> tuple[tuple[float, ...], bool]:
-        """Angles of all sections, and whether they come from a file beside: nominal ones before solved ones."""
+    def _angles(self, path: str, info: ImageInfo) -> tuple[tuple[float, ...] | None, bool]:
+        """Angles from a file beside, if one is believed, and whether somebody solved them: nominal ones come first."""
         stem, count = stem_of(path), info.sections
         for suffix in ANGLE_SUFFIXES:
             if suffix == ".tlt" and info.angles is not None:
                 break
             if self._read.exists(stem + suffix):
-                return parse_angles(self._read.text(stem + suffix), count, stem + suffix), True
+                return parse_angles(self._read.text(stem + suffix), count, stem + suffix), suffix == ".tlt"
         if info.angles is None:
             raise NotReady(
                 f"{path}: {count} images without tilt angles; put {os.path.basename(stem)}.mdoc or .rawtlt beside it"
             )
-        return info.angles, False
+        return None, False
 
 
 def stack_candidates(mdoc_path: str, mdoc: Mdoc) -> list[str]:
@@ -150,48 +204,21 @@ def parse_angles(text: str, count: int, name: str) -> tuple[float, ...]:
     return angles
 
 
-def _angle(section: MdocSection, info: ImageInfo) -> float | None:
-    if section.angle_deg is not None:
-        return section.angle_deg
-    return info.angles[section.z] if info.angles is not None and section.z < len(info.angles) else None
+def _demand_whole(stack: str, sections: Mapping[int, MdocSection], info: ImageInfo, why: Why) -> None:
+    """An mdoc that contradicts what was taken in is believed when it is still, and agrees with the stack itself.
 
-
-def _is_another(section: MdocSection, image: RawImage) -> bool:
-    """Whether a section that was taken in now describes another exposure.
-
-    Only the time of day is compared: how a date is read can change while the mdoc grows.
+    Raises `NotReady` else; at the last chance it is believed as it is.
     """
-    if (
-        section.acquired_s is not None
-        and image.acquired_s is not None
-        and (section.acquired_s - image.acquired_s) % DAY_S
-    ):
-        return True
-    return section.angle_deg is not None and abs(section.angle_deg - image.angle_deg) > ANGLE_TOLERANCE_DEG
+    if why == "expired":
+        return
+    if why == "peek" or info.whole_sections < info.sections or len(sections) < info.sections:
+        raise NotReady(
+            f"{stack}: is being sorted or overwritten ({len(sections)} sections of {info.sections} in its mdoc)"
+        )
+    angles = info.angles if info.angles_from == "SerialEM" else None
+    if angles and not all(is_angle_of(sections[z], angles[z]) for z in sections if z < len(angles)):
+        raise NotReady(f"{stack}: is being sorted (the angles in its header are in another order than its mdoc's)")
 
 
-def _image(
-    series: str,
-    path: str,
-    section: MdocSection,
-    mdoc: Mdoc,
-    size: ImageInfo | RawImage,
-    angle_deg: float,
-    written_s: float | None,
-) -> RawImage:
-    """A stack's section as the mdoc describes it; what the mdoc does not know comes from the header."""
-    return RawImage(
-        series=series,
-        path=path,
-        section=section.z,
-        nx=size.nx,
-        ny=size.ny,
-        angle_deg=angle_deg if section.angle_deg is None else section.angle_deg,
-        acquired_s=section.acquired_s,
-        written_s=written_s,
-        pixel_size_A=section.pixel_size_A or mdoc.pixel_size_A or size.pixel_size_A,
-        tilt_axis_deg=size.tilt_axis_deg if mdoc.tilt_axis_deg is None else mdoc.tilt_axis_deg,
-        dose_e_A2=section.dose_e_A2,
-        prior_dose_e_A2=section.prior_dose_e_A2,
-        mdoc_section=section.z,
-    )
+def _has_angle(section: MdocSection, info: ImageInfo) -> bool:
+    return section.angle_deg is not None or (info.angles is not None and section.z < len(info.angles))
