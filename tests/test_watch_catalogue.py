@@ -500,3 +500,9 @@ def test_an_image_that_changes_after_it_was_taken_in_is_said():
     folder.put({"a_0.0.mrc": info()})
     found = folder.catalogue.look([Due(Seen("a_0.0.mrc", 2, folder.now), "settled")], folder.now)
     assert [warned.code for warned in found.sightings] == ["image.changed"]
+
+
+def test_a_pattern_of_the_settings_tells_series_order_and_angle():
+    folder = Folder(name_patterns=(r"(?P<angle>-?\d+)at(?P<order>\d+)of(?P<series>\w+)",))
+    told = images(folder.put({"-3at2ofA.mrc": info(), "0at1ofA.mrc": info()}))
+    assert [(image.series, image.angle_deg) for image in told] == [("A", 0.0), ("A", -3.0)]

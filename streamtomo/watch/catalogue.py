@@ -20,7 +20,7 @@ from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
 from streamtomo.watch.images import ImageInfo, is_image, probe
 from streamtomo.watch.mdoc import Mdoc, parse
-from streamtomo.watch.naming import file_key, is_by_product, parse_name, stem_of
+from streamtomo.watch.naming import Names, file_key, is_by_product, stem_of
 from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
@@ -59,7 +59,8 @@ class Catalogue:
         self._book = Book(acquisition, known)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
-        self._singles = Singles(self._book)
+        self._names = Names(acquisition.name_patterns)
+        self._singles = Singles(self._book, self._names)
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
         """By stack, whether it is there or not: the mdoc that speaks for it."""
@@ -78,7 +79,7 @@ class Catalogue:
         """Look at files that are due, metadata first."""
         images = [due.seen.path for due in dues if is_image(due.seen.path) and not _is_eer(due.seen.path)]
         self._keys |= {file_key(path) for path in images}
-        self._singles.expect(images)
+        self._names.learn(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
@@ -204,7 +205,7 @@ class Catalogue:
         try:
             return self._read.probe(path)
         except NotReady:
-            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and parse_name(path) is None:
+            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and self._names.parse(path) is None:
                 self._unborn.add(path)
             raise
 
@@ -234,7 +235,7 @@ class Catalogue:
             self._stacks.alone(seen, info, now)
             self._anonymous.pop(seen.path, None)
         except NotReady as error:
-            if parse_name(seen.path) is not None:  # with the name of one exposure: its frames
+            if self._names.parse(seen.path) is not None:  # with the name of one exposure: its frames
                 self._singles.add(seen, info, now, patient=False)
             self._anonymous.setdefault(seen.path, now + ORPHAN_S)
             self._reasons[seen.path] = str(error)
