@@ -17,7 +17,7 @@ from streamtomo.watch.finished import read_series
 from streamtomo.watch.folder import FolderWatch, list_files, watch
 from streamtomo.watch.images import read_image
 
-SETTINGS = Settings(watch=Watch(settle_s=1.0, relist_s=1.0))
+SETTINGS = Settings(watch=Watch(settle_s=1.0, relist_s=1.0, events="off"))
 HEAD = "PixelSpacing = 2.5\r\nImageFile = X.mrc\r\n\r\n[T = Tilt axis angle = 85.3, binning = 1]\r\n\r\n"
 
 
@@ -74,7 +74,7 @@ class Story:
 
     def __init__(self, folder: Path, settings: Settings = SETTINGS, **options) -> None:
         self.folder, self.now = folder, 1e6
-        self.watch = FolderWatch(folder, settings, use_events=False, **options)
+        self.watch = FolderWatch(folder, settings, **options)
 
     def after(self, seconds: float, step: float = 0.5) -> list:
         """What is told while time passes."""
