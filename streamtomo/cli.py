@@ -40,6 +40,8 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
         add(verbs)
+    for add in (_add_names, _add_selftest, _add_clean):
+        add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
     _add_warmup(verbs)
@@ -57,11 +59,15 @@ def _add_run(verbs: Verbs) -> None:
     parser.set_defaults(verb=_run)
 
 
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="settings file (see `streamtomo init`)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in specimen.bead_nm=10"
     )
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    _add_settings(parser)
     parser.add_argument(
         "--exit-when-idle",
         type=_positive,
@@ -155,6 +161,43 @@ def _add_init(verbs: Verbs) -> None:
     parser = verbs.add_parser("init", help="write a commented settings file")
     parser.add_argument("file", type=Path, nargs="?", default=Path("streamtomo.toml"), help="(streamtomo.toml)")
     parser.set_defaults(verb=_init)
+
+
+def _add_names(verbs: Verbs) -> None:
+    parser = verbs.add_parser("names", help="how the names of a folder's files are understood")
+    parser.add_argument("folder", type=Path, help="folder that the microscope writes to; no file is opened")
+    parser.add_argument("--first", type=_count, default=20, metavar="N", help="files of each kind (20)")
+    parser.add_argument(
+        "--pattern", action="append", default=[], metavar="REGEX", help="try this before the settings' patterns"
+    )
+    _add_settings(parser)
+    parser.set_defaults(verb=_names)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _add_selftest(verbs: Verbs) -> None:
+    parser = verbs.add_parser("selftest", help="what a run would find: mounts, events, rights, space, clocks, names")
+    parser.add_argument("watched", type=Path, help="folder that the microscope writes to; it is only ever read")
+    parser.add_argument("--out", type=Path, help="folder for the results; rights and space are tried there")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_settings(parser)
+    parser.set_defaults(verb=_selftest)
+
+
+def _add_clean(verbs: Verbs) -> None:
+    parser = verbs.add_parser("clean", help="what an output folder keeps, and what of it can be deleted")
+    parser.add_argument("out", type=Path, help="output folder of a run")
+    parser.add_argument("--yes", action="store_true", help="delete it; without this nothing is deleted")
+    parser.add_argument(
+        "--all-intermediate", action="store_true", help="also what a new finishing would need to make again"
+    )
+    parser.set_defaults(verb=_clean)
 
 
 def _add_warmup(verbs: Verbs) -> None:
@@ -270,6 +313,26 @@ def _init(args: argparse.Namespace) -> int:
         raise OutputError(f"{args.file}: cannot be written ({error.strerror})") from None
     print(f"wrote {args.file}; use it with: streamtomo run WATCHED --out OUT --config {args.file}")
     return 0
+
+
+def _names(args: argparse.Namespace) -> int:
+    from streamtomo import config_file, names
+
+    patterns = config_file.load(args.config, args.set).acquisition.name_patterns
+    return names.show(args.folder, (*args.pattern, *patterns), args.first)
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from streamtomo import config_file, selftest
+
+    settings = config_file.load(args.config, args.set)
+    return selftest.show(args.watched, args.out, settings, json=args.json)
+
+
+def _clean(args: argparse.Namespace) -> int:
+    from streamtomo import housekeeping
+
+    return housekeeping.clean(args.out, delete=args.yes, all_intermediate=args.all_intermediate)
 
 
 def _warmup(_args: argparse.Namespace) -> int:

@@ -66,6 +66,16 @@ class Acquisition(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = True
+    name_patterns: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Regular expressions for the names of image files, without folder and suffix, tried before those built "
+                "in; named groups series and angle, and if you like order, date, time. See `streamtomo names`."
+            ),
+            extra={"unit": "", "example": (r"(?P<series>.+)_(?P<order>\d+)_(?P<angle>[-+.\d]+)",)},
+        ),
+    ] = ()
 
 
 class Specimen(_Table, frozen=True):
@@ -117,10 +127,23 @@ class Watch(_Table, frozen=True):
         Meta(
             ge=0.05,
             le=600,
-            description="The folder is listed anew at least this often, whatever events came.",
+            description=(
+                "The folder is listed anew at least this often, whatever events came; less often only where a listing "
+                "takes more than a tenth of this."
+            ),
             extra={"unit": "s"},
         ),
     ] = 1.0
+    events: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(
+            description=(
+                "Whether events of the file system say when to look; off: the folder is only listed. auto is off on "
+                "network mounts, which send none."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "auto"
     silence_factor: Annotated[
         float,
         Meta(

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
+from streamtomo.watch.naming import Names
 
 
 class Field(NamedTuple):
@@ -65,7 +66,7 @@ def _describe(table: str, name: str, hint: Any, default: Any) -> Field:
         allowed=_range_in_words(kind, meta),
         default=default,
         absent=extra["absent"] if optional else "",
-        example=extra["example"] if optional else default,
+        example=extra.get("example", default),
         description=meta.description or "",
     )
 
@@ -73,6 +74,8 @@ def _describe(table: str, name: str, hint: Any, default: Any) -> Field:
 def _kind_in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of"
+    if get_origin(kind) is tuple:
+        return "list of texts"
     return {float: "number", int: "whole number", bool: "true or false", str: "text"}[kind]
 
 
@@ -116,9 +119,13 @@ def as_overrides(path: Path | None, overrides: Iterable[str] = ()) -> tuple[str,
 def parse(tables: dict[str, Any], source: str) -> Settings:
     """Settings from nested tables, as TOML gives them; `source` is named in errors."""
     try:
-        return msgspec.convert(tables, Settings)
+        settings = msgspec.convert(tables, Settings)
+        Names(settings.acquisition.name_patterns)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source}: {_explain(str(error), tables)}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{source}: {error}") from None
+    return settings
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def _value(text: str) -> Any:
 
 
 def _explain(error: str, tables: dict[str, Any]) -> str:
-    found = re.search(r"`\$(?:\.([\w.]+))?`$", error)
+    found = re.search(r"`\$(?:\.([\w.]+))?(?:\[.*\])?`$", error)
     path = found.group(1) or "" if found else ""
     unknown = re.search(r"unknown field `(.*?)`", error)
     if unknown:
@@ -198,7 +205,7 @@ def _render_field(setting: Field) -> list[str]:
     allowed = f"{setting.kind} {setting.allowed}".strip()
     facts = ", ".join(part for part in (allowed, f"unit: {setting.unit}" if setting.unit else "") if part)
     absent = f"; absent: {setting.absent}" if setting.absent else ""
-    if setting.absent:
+    if setting.absent or setting.default == ():
         line = f"# {setting.name} = {_toml(setting.example)}"
     else:
         line = f"{setting.name} = {_toml(setting.default)}"
@@ -208,4 +215,8 @@ def _render_field(setting: Field) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        return f"'{value}'" if "\\" in value else f'"{value}"'  # a literal text, for regular expressions
+    return repr(value)

@@ -156,17 +156,23 @@ def test_sections_are_told_in_the_order_of_time():
     assert angles(folder.put({"X.mrc.mdoc": text, "X.mrc": info(3)})) == [0.0, 3.0, -3.0]
 
 
-def test_a_sorted_stack_is_left_alone_with_one_warning():
+def test_a_sorted_stack_keeps_its_exposures_and_tells_where_they_lie():
     folder = Folder()
-    folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1), tilt(3, 2), tilt(-3, 3)), "X.mrc": info(3)})
-    for _ in range(2):
-        told = folder.put({"X.mrc.mdoc": mdoc(tilt(-3, 3), tilt(0, 1), tilt(3, 2), tilt(6, 4)), "X.mrc": info(4)})
-        assert images(told) == []
-    assert [warned.code for warned in only(told, Warned)] == []
-    folder = Folder()
-    folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1), tilt(3, 2)), "X.mrc": info(2)})
-    [warned] = folder.put({"X.mrc.mdoc": mdoc(tilt(3, 2), tilt(0, 1))})
-    assert warned.code == "stack.rewritten"
+    first = images(folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1), tilt(3, 2), tilt(-3, 3)), "X.mrc": info(3)}))
+    text = mdoc(tilt(-3, 3), tilt(0, 1), tilt(3, 2), tilt(6, 4))
+    told = images(folder.put({"X.mrc.mdoc": text, "X.mrc": info(4)}))
+    assert sorted(told_again(told)) == [
+        ("X.mrc#0", 1, 0.0),
+        ("X.mrc#1", 2, 3.0),
+        ("X.mrc#2", 0, -3.0),
+        ("X.mrc#3", 3, 6.0),
+    ]
+    assert {image.key for image in first} == {"X.mrc#0", "X.mrc#1", "X.mrc#2"}
+    assert folder.put({"X.mrc.mdoc": text, "X.mrc": info(4)}) == []
+
+
+def told_again(told):
+    return [(image.key, image.section, image.angle_deg) for image in told]
 
 
 def test_an_mdoc_without_its_last_newline_loses_nothing_in_the_end():
@@ -420,10 +426,10 @@ def test_series_of_the_same_name_in_two_folders_stay_apart():
     assert len(set(names.values())) == 2
 
 
-def test_movies_in_mrc_format_and_eer_are_refused_but_not_beside_their_sums():
+def test_movies_in_mrc_format_are_taken_in_and_bad_eer_refused_but_not_beside_their_sums():
     folder = Folder()
-    [refused] = folder.put({"a_001_0.0.mrc": info(8)})
-    assert "movie of 8 frames" in refused.reason
+    [movie] = images(folder.put({"a_001_0.0.mrc": info(8)}))
+    assert (movie.frames, movie.angle_deg) == (8, 0.0)
     [refused] = folder.put(
         {"P_001_0.00_20260115_101010_EER.eer": BadImage("P_001_0.00_20260115_101010_EER.eer: no EER")}
     )
@@ -468,18 +474,18 @@ def test_an_unreadable_mdoc_leaves_its_images_to_their_names():
 
 def test_settings_win_over_metadata_with_one_warning_for_each_kind():
     folder = Folder(tilt_axis_deg=-94.7, pixel_size_A=3.0)
-    told = folder.put({"X.mrc.mdoc": mdoc(tilt(0), tilt(3)), "X.mrc": info(2)})
+    told = folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1), tilt(3, 2)), "X.mrc": info(2)})
     assert {(image.tilt_axis_deg, image.pixel_size_A) for image in images(told)} == {(-94.7, 3.0)}
     assert {(event.tilt_axis_deg, event.pixel_size_A) for event in only(told, SeriesDescribed)} == {(-94.7, 3.0)}
     assert sorted(warned.code for warned in only(told, Warned)) == ["axis.disagrees", "pixel.disagrees"]
     agreeing = Folder(tilt_axis_deg=85.0, pixel_size_A=2.15)
-    assert only(agreeing.put({"X.mrc.mdoc": mdoc(tilt(0)), "X.mrc": info(1)}), Warned) == []
+    assert only(agreeing.put({"X.mrc.mdoc": mdoc(tilt(0, 1)), "X.mrc": info(1)}), Warned) == []
 
 
 def test_an_mdoc_whose_sources_of_the_axis_disagree_is_said_once():
     folder = Folder()
     for count in (1, 2):
-        text = mdoc(*(tilt(3 * z, RotationAngle=120) for z in range(count)))
+        text = mdoc(*(tilt(3 * z, z, RotationAngle=120) for z in range(count)))
         told = folder.put({"X.mrc.mdoc": text, "X.mrc": info(count)})
         assert [warned.code for warned in only(told, Warned)] == (["axis.disagrees"] if count == 1 else [])
         assert images(told)[0].tilt_axis_deg == 85.3
@@ -500,3 +506,9 @@ def test_an_image_that_changes_after_it_was_taken_in_is_said():
     folder.put({"a_0.0.mrc": info()})
     found = folder.catalogue.look([Due(Seen("a_0.0.mrc", 2, folder.now), "settled")], folder.now)
     assert [warned.code for warned in found.sightings] == ["image.changed"]
+
+
+def test_a_pattern_of_the_settings_tells_series_order_and_angle():
+    folder = Folder(name_patterns=(r"(?P<angle>-?\d+)at(?P<order>\d+)of(?P<series>\w+)",))
+    told = images(folder.put({"-3at2ofA.mrc": info(), "0at1ofA.mrc": info()}))
+    assert [(image.series, image.angle_deg) for image in told] == [("A", 0.0), ("A", -3.0)]

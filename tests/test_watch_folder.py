@@ -17,7 +17,7 @@ from streamtomo.watch.finished import read_series
 from streamtomo.watch.folder import FolderWatch, list_files, watch
 from streamtomo.watch.images import read_image
 
-SETTINGS = Settings(watch=Watch(settle_s=1.0, relist_s=1.0))
+SETTINGS = Settings(watch=Watch(settle_s=1.0, relist_s=1.0, events="off"))
 HEAD = "PixelSpacing = 2.5\r\nImageFile = X.mrc\r\n\r\n[T = Tilt axis angle = 85.3, binning = 1]\r\n\r\n"
 
 
@@ -60,8 +60,9 @@ class SerialEM:
             file.write(self.count.to_bytes(4, "little"))
 
     def section(self, angle: float) -> None:
+        time = f"DateTime = 09-Mar-23  18:{self.count:02d}:00\r\n"
         with open(self.mdoc, "ab") as file:
-            file.write(f"[ZValue = {self.count - 1}]\r\nTiltAngle = {angle}\r\nStageZ = 1\r\n\r\n".encode())
+            file.write(f"[ZValue = {self.count - 1}]\r\nTiltAngle = {angle}\r\nStageZ = 1\r\n{time}\r\n".encode())
 
     def tilt(self, angle: float, value: int = 0) -> None:
         self.pixels(value)
@@ -74,7 +75,7 @@ class Story:
 
     def __init__(self, folder: Path, settings: Settings = SETTINGS, **options) -> None:
         self.folder, self.now = folder, 1e6
-        self.watch = FolderWatch(folder, settings, use_events=False, **options)
+        self.watch = FolderWatch(folder, settings, **options)
 
     def after(self, seconds: float, step: float = 0.5) -> list:
         """What is told while time passes."""

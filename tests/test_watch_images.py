@@ -192,11 +192,10 @@ def with_mode(mode):
         ("text.mrc", b"this is a note of mine\n" * 3, "is text"),
         ("long.mrc", b"this is a note of mine\n" * 99, "is text"),
         ("wave.mrc", with_mode(4), "complex float32"),
-        ("k3.mrc", with_mode(101), "4-bit"),
         ("odd.mrc", with_mode(77), "mode 77 is no known"),
         ("noise.mrc", bytes(range(256)) * 8, "no MRC file"),
         ("a.mrc.gz", b"\x1f\x8b", "unpack"),
-        ("a.eer", b"II+\0", "EER"),
+        ("a.eer", b"no movie" * 9, "EER"),
         ("a.tif", mrc_bytes(ramp("i2"), mode=1), "no TIFF"),
     ],
 )

@@ -306,9 +306,11 @@ def test_strips_of_a_camera_frame_are_one_stream(tmp_path):
     data = bytearray((tmp_path / "a.eer").read_bytes())
     with tifffile.TiffFile(tmp_path / "a.eer") as file:
         (at,), (length,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
-        tags = {code: file.pages[0].tags[code].offset for code in (273, 279)}
+        tags = {code: file.pages[0].tags[code].offset for code in (273, 278, 279)}
+        half = -(-file.pages[0].imagelength // 2)
     for code, values in ((273, (at, at + 8)), (279, (8, length - 8))):
         struct.pack_into("<HHQQ", data, tags[code], code, 16, 2, len(data))
         data += struct.pack("<2Q", *values)
+    struct.pack_into("<HHQQ", data, tags[278], 278, 4, 1, half)
     (tmp_path / "a.eer").write_bytes(data)
     np.testing.assert_array_equal(list(read_frames(tmp_path / "a.eer")), frames)

@@ -21,7 +21,7 @@ from streamtomo.watch.book import Book
 from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
 from streamtomo.watch.mdoc import SUFFIXES as MDOC_SUFFIXES
 from streamtomo.watch.mdoc import Mdoc, is_mdoc, parse
-from streamtomo.watch.naming import file_key, is_by_product, parse_name, stem_of
+from streamtomo.watch.naming import Names, file_key, is_by_product, stem_of
 from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
@@ -60,7 +60,8 @@ class Catalogue:
         self._book = Book(acquisition, known)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
-        self._singles = Singles(self._book)
+        self._names = Names(acquisition.name_patterns)
+        self._singles = Singles(self._book, self._names)
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
         """By stack, whether it is there or not: the mdoc that speaks for it."""
@@ -84,7 +85,7 @@ class Catalogue:
         images = [due.seen.path for due in dues if is_image(due.seen.path)]
         self._keys |= {file_key(path) for path in images}
         self._sums |= {file_key(path) for path in images if not is_eer(path)}
-        self._singles.expect(images)
+        self._names.learn(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
@@ -224,7 +225,7 @@ class Catalogue:
         try:
             return self._read.probe(path)
         except NotReady:
-            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and parse_name(path) is None:
+            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and self._names.parse(path) is None:
                 self._unborn.add(path)
             raise
 
@@ -254,7 +255,7 @@ class Catalogue:
             self._stacks.alone(seen, info, now)
             self._anonymous.pop(seen.path, None)
         except NotReady as error:
-            if parse_name(seen.path) is not None:  # with the name of one exposure: its frames
+            if self._names.parse(seen.path) is not None:  # with the name of one exposure: its frames
                 self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
                 return
             self._anonymous.setdefault(seen.path, now + ORPHAN_S)

@@ -1,7 +1,8 @@
 """Watches a folder: here the watcher's machines meet the disk, the clock and the operating system's events.
 
 Events only wake us up; a listing every `relist_s` is the truth, because network drives send no events. Nothing in the
-folder is written, locked or renamed, and nothing is opened before it is settled.
+folder is written, locked or renamed, and nothing is opened before it is settled. What cannot be listed for a while (a
+mount that is gone) is not forgotten: it is taken up where it was left.
 """
 
 from __future__ import annotations
@@ -21,11 +22,20 @@ from streamtomo.messages import Sighting, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue, is_wanted
 from streamtomo.watch.mdoc import is_mdoc
+from streamtomo.watch.mounts import Ground, is_bare
 from streamtomo.watch.settle import Due, Seen, Settle
 
 CALM_S = 0.02
 """Events come in bursts: this long they are gathered."""
 STOP_CHECK_S = 0.25
+LISTING_SHARE = 0.1
+"""Listing takes at most this share of the time."""
+REST_S = 600.0
+"""A file that was dealt with and has not changed for this long ..."""
+REST_PASSES = 16
+"""... is looked at in every such listing only: on a network drive each look is a question to the server."""
+STUCK_S = 60.0
+"""A call that takes longer does not come back: a server that died leaves whoever asks it waiting for ever."""
 
 
 def watch(
@@ -36,15 +46,16 @@ def watch(
     *,
     known: Iterable[RawImage] = (),
     skip: Collection[str | Path] = (),
+    pulse: Pulse | None = None,
 ) -> Iterator[Sighting | None]:
     """Yield what is found in `folder` and its sub-folders until `stop` is set.
 
     None is yielded after every pass with nothing more to do, at least every `watch.relist_s`: the first one says that
     all that was there at the start has been worked through; later ones are good for the caller's own clockwork. `known`
     are images of an earlier run: they keep their series and are not yielded again unless something about them changed.
-    `skip` are folders to stay out of, such as our own output.
+    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` whether we are stuck.
     """
-    watcher = FolderWatch(folder, settings, known=known, skip=skip)
+    watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse)
     try:
         while not stop.is_set():
             yield from watcher.step(clock())
@@ -56,16 +67,24 @@ def watch(
 
 
 def list_files(
-    folder: str, skip: Collection[str] = (), denied: Callable[[str, OSError], None] | None = None
+    folder: str,
+    skip: Collection[str] = (),
+    denied: Callable[[str, OSError], None] | None = None,
+    known: Callable[[str], Seen | None] = lambda path: None,
 ) -> Iterator[Seen]:
-    """Files of use in a folder and its sub-folders, hidden ones left out. Raises `OSError` for `folder` itself only."""
+    """Files of use in a folder and its sub-folders, hidden ones left out. Raises `OSError` for `folder` itself only.
+
+    A file that is `known` is not looked at.
+    """
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             continue
         try:
             if entry.is_dir(follow_symlinks=False):
                 if entry.path not in skip:
-                    yield from list_files(entry.path, skip, denied)
+                    yield from list_files(entry.path, skip, denied, known)
+            elif seen := known(entry.path):
+                yield seen
             elif is_wanted(entry.name):
                 status = entry.stat()
                 yield Seen(entry.path, status.st_size, status.st_mtime)
@@ -74,6 +93,27 @@ def list_files(
         except OSError as error:
             if denied is not None:
                 denied(entry.path, error)
+
+
+class Pulse:
+    """What the watcher is at, for other threads to see."""
+
+    def __init__(self) -> None:
+        self._deed: tuple[str, float, float] | None = None
+
+    def at(self, what: str) -> None:
+        """The watcher begins something that asks the disk."""
+        self._deed = (what, time.monotonic(), time.time())
+
+    def rest(self) -> None:
+        """It is done."""
+        self._deed = None
+
+    def stuck(self, limit_s: float = STUCK_S) -> str | None:
+        """In words what has not come back for longer than the limit, the same words each time; None if all is well."""
+        if (deed := self._deed) is None or time.monotonic() - deed[1] < limit_s:
+            return None
+        return f"{deed[0]} has not come back since {_clock(deed[2])}: is its file server alive? Nothing new is seen"
 
 
 class FolderWatch:
@@ -86,17 +126,21 @@ class FolderWatch:
         *,
         known: Iterable[RawImage] = (),
         skip: Collection[str | Path] = (),
-        use_events: bool = True,
+        pulse: Pulse | None = None,
     ) -> None:
         self._folder = os.path.abspath(folder)
         self._skip = frozenset(os.path.abspath(path) for path in skip)
-        self._relist_s = settings.watch.relist_s
+        self._settings = settings.watch
+        self._pulse = pulse or Pulse()
         self._settle = Settle(settings.watch.settle_s)
         self._catalogue = Catalogue(settings.acquisition, known=known)
-        self._events = _Events(self._folder) if use_events else None
-        self._next_listing = 0.0
+        self._events, self._ground = _Events(self._folder), Ground(self._folder)
+        self._tuned: tuple[int, int] | None = None
+        """The directory that events were asked of, by its device and inode."""
+        self._next_listing, self._soonest, self._listed_at, self._passes = 0.0, 0.0, 0.0, 0
         self._first: set[str] | None = None
-        self._gone = False
+        self._gone: dict[str, float] = {}
+        """What cannot be listed, and since when."""
         self._complaints: list[Sighting] = []
         self._complained: set[str] = set()
 
@@ -104,22 +148,33 @@ class FolderWatch:
     def caught_up(self) -> bool:
         """Whether everything that was there at the first listing has been looked at (or is still being written)."""
         if self._first is None:
-            return self._gone
+            return self._folder in self._gone
         if self._first:
             self._first = {path for path in self._first if self._settle.undecided(path)}
         return not self._first
 
     def step(self, now: float) -> list[Sighting]:
         """List or look at what changed, and deal with every file that is due."""
+        try:
+            return self._step(now)
+        finally:
+            self._pulse.rest()
+
+    def _step(self, now: float) -> list[Sighting]:
         self._complaints = []
-        touched, structure = self._events.take() if self._events else (set(), False)
-        if structure or now >= self._next_listing:
+        touched, structure = self._events.take()
+        if structure:
+            self._next_listing = min(self._next_listing, self._soonest)
+        if now >= self._next_listing:
+            self._pulse.at(f"{self._folder}: its listing")
             self._list(now)
         else:
+            self._pulse.at(f"{self._folder}: a look at its files")
             for path in touched:
                 self._observe(path, now)
-        if self._gone:
+        if self._folder in self._gone:
             return self._complaints
+        self._pulse.at(f"{self._folder}: reading its files")
         dues = [due for due in self._settle.due(now, is_mdoc) if self._is_unchanged(due, now)]
         found = self._catalogue.look(dues, now)
         for due in dues:
@@ -133,7 +188,7 @@ class FolderWatch:
         due = self._settle.next_due()
         until = self._next_listing if due is None else min(due, self._next_listing)
         while not stop.is_set() and (left := until - clock()) > 0:
-            if self._events is None:
+            if not self._events.listening:
                 stop.wait(left)
             elif self._events.wait(min(left, STOP_CHECK_S)):
                 stop.wait(CALM_S)
@@ -141,40 +196,93 @@ class FolderWatch:
 
     def close(self) -> None:
         """Stop listening to events."""
-        if self._events:
-            self._events.close()
+        self._events.close()
+
+    # -- listing -------------------------------------------------------------------------------------------------------
 
     def _list(self, now: float) -> None:
-        self._next_listing = now + self._relist_s
+        began = time.perf_counter()
+        self._passes += 1
+        gone = self._ground.lost()
+        denied: set[str] = set()
+        files = [] if self._folder in gone else self._read(gone, denied, now)
+        present = {seen.path for seen in files}
+        if not (present or gone or denied) and (held := len(self._settle.paths())) and is_bare(self._folder):
+            gone[self._folder] = f"empty, though it held {held} files of use"
+        self._tell_gone(gone, now)
+        if self._folder not in gone:
+            self._take_in(files, present, {*gone, *denied}, now)
+        self._soonest = now + (time.perf_counter() - began) / LISTING_SHARE
+        self._next_listing = max(now + self._settings.relist_s, self._soonest)
+
+    def _read(self, gone: dict[str, str], denied: set[str], now: float) -> list[Seen]:
+        """The files; adds to `gone` what cannot be listed for now, to `denied` what must not be read."""
+
+        def refused(path: str, error: OSError) -> None:
+            if isinstance(error, PermissionError):
+                denied.add(path)
+                self._denied(path, error)
+            else:
+                gone[path] = error.strerror or str(error)
+
         try:
-            files = list(list_files(self._folder, self._skip, self._denied))
+            self._listen()
+            return list(
+                list_files(self._folder, self._skip | gone.keys(), refused, lambda path: self._known(path, now))
+            )
         except OSError as error:
-            self._lost(error)
-            return
-        self._gone = False
-        self._listen()
-        present = set()
+            gone[self._folder] = error.strerror or str(error)
+            return []
+
+    def _known(self, path: str, now: float) -> Seen | None:
+        """What need not be looked at this time, as it was."""
+        if (hash(path) + self._passes) % REST_PASSES == 0:
+            return None
+        return self._settle.at_rest(path, now - REST_S)
+
+    def _take_in(self, files: list[Seen], present: set[str], unread: Collection[str], now: float) -> None:
+        self._listed_at = now
         for seen in files:
-            present.add(seen.path)
             self._settle.observe(seen, now)
+        roots = tuple(path + os.sep for path in unread)
         for path in [path for path in self._settle.paths() if path not in present]:
-            self._settle.forget(path)
+            if path not in unread and not path.startswith(roots):
+                self._settle.forget(path)
         if self._first is None:
             self._first = present
 
-    def _lost(self, error: OSError) -> None:
-        """The folder itself cannot be listed; said once, until it is back."""
-        if not self._gone:
-            text = f"{self._folder}: cannot be listed ({error.strerror}); going on when it is back"
+    def _tell_gone(self, gone: dict[str, str], now: float) -> None:
+        """Say what cannot be listed any more, and what can again; both name a time, so that each time is news."""
+        for path in gone.keys() - self._gone.keys():
+            seen = f", last at {_clock(self._listed_at)}" if self._listed_at else ""
+            text = f"{path}: cannot be listed{seen} ({gone[path]}); going on when it is back"
             self._complaints.append(Warned(code="folder.gone", text=text))
-        self._gone = True
-        if self._events:
+        if self._folder in gone:
             self._events.close()
+            self._tuned = None
+        else:
+            for path in self._gone.keys() - gone.keys():
+                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {_clock(now)}"
+                self._complaints.append(Warned(code="folder.back", text=text))
+        self._gone = dict.fromkeys(gone, now) | self._gone
 
     def _listen(self) -> None:
-        if self._events and not self._events.listening and (trouble := self._events.listen()):
-            text = f"{self._folder}: the system sends no events ({trouble}); listing every {self._relist_s:g} s instead"
-            self._complain("folder.polling", self._folder, text)
+        """Ask for events once for each directory that stands there, where they are wanted and come."""
+        status = os.stat(self._folder)
+        if self._tuned == (status.st_dev, status.st_ino):
+            return
+        self._tuned = (status.st_dev, status.st_ino)
+        self._events.close()
+        if self._settings.events == "off":
+            return
+        mount = self._ground.mount
+        if self._settings.events == "auto" and mount and not mount.sends_events:
+            why: str | None = f"lies on {mount}, which sends no events"
+        else:
+            why = self._events.listen()
+        if why:
+            every = f"it is listed every {self._settings.relist_s:g} s"
+            self._complain("folder.polling", self._folder, f"{self._folder}: {why}; {every}")
 
     def _denied(self, path: str, error: OSError) -> None:
         self._complain("folder.denied", path, f"{path}: cannot be read ({error.strerror}); going on without it")
@@ -235,7 +343,7 @@ class _Events(FileSystemEventHandler):
             observer.schedule(self, self._folder, recursive=True)
             observer.start()
         except OSError as error:
-            return error.strerror or str(error)
+            return f"the system sends no events ({error.strerror or error})"
         self._observer = observer
         return None
 
@@ -270,3 +378,7 @@ class _Events(FileSystemEventHandler):
 
     def _is_hidden(self, path: str) -> bool:
         return any(part.startswith(".") for part in Path(os.path.relpath(path, self._folder)).parts)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -9,7 +9,7 @@ changing ──(still for settle_s)──> due ──taken──> done ──(ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from msgspec import Struct
@@ -75,9 +75,14 @@ class Settle:
         self._entries.pop(path, None)
         self._open.pop(path, None)
 
-    def paths(self) -> Iterable[str]:
+    def paths(self) -> Collection[str]:
         """All files known."""
         return self._entries.keys()
+
+    def at_rest(self, path: str, since: float) -> Seen | None:
+        """The file as it was last seen, if it was dealt with and has not changed after `since`."""
+        entry = self._entries.get(path)
+        return entry.seen if entry and entry.state == "done" and entry.changed_at <= since else None
 
     def done(self, path: str) -> None:
         """The file was dealt with; it is looked at again only when it changes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 from streamtomo.watch.book import Book
 from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
-from streamtomo.watch.naming import ParsedName, file_key, folder_name, parse_name, stem_of, tried
+from streamtomo.watch.naming import Names, ParsedName, file_key, folder_name, stem_of
 from streamtomo.watch.settle import Seen
 from streamtomo.watch.sources import Sources, build
 
@@ -38,8 +37,8 @@ class _Single(Struct, frozen=True):
 class Singles:
     """Gives each file with one exposure its series and its angle."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, book: Book, names: Names) -> None:
+        self._book, self._names = book, names
         self._files: dict[str, _Single] = {}
         """All readable files by path."""
         self._by_key: dict[str, list[str]] = {}
@@ -51,10 +50,6 @@ class Singles:
         self._left_out: set[str] = set()
         self._unexplained: set[str] = set()
         """Series that waited in vain for an mdoc."""
-        self._angles: dict[tuple[str, int], float] = {}
-        """Angle of each number in a series known by its names."""
-        self._numbered: set[str] = set()
-        """Series whose images all have one number: it counts series, and belongs to the name."""
         for path in book.paths:
             self._by_key.setdefault(file_key(path), []).append(path)
 
@@ -94,20 +89,6 @@ class Singles:
             if single := self._files.get(path):
                 self._tell(single)
 
-    def expect(self, paths: Iterable[str]) -> None:
-        """These files are there: learn from all their names together which numbers count images."""
-        for path in paths:
-            if (name := parse_name(path)) and name.order is not None and not name.tomo5:
-                source, key = _source(path, name), (_source(path, name), name.order)
-                if abs(self._angles.setdefault(key, name.angle_deg) - name.angle_deg) > 0.1:
-                    self._numbered.add(source)
-
-    def _name(self, path: str) -> ParsedName | None:
-        name = parse_name(path)
-        if name is None or name.numbered is None or _source(path, name) not in self._numbered:
-            return name
-        return replace(name, series=name.numbered, order=None)
-
     def add(self, seen: Seen, info: ImageInfo, now: float, *, patient: bool) -> None:
         """A readable file with one exposure; a `patient` one waits a little for its mdoc before its name is believed.
 
@@ -116,7 +97,7 @@ class Singles:
         if (before := self._files.get(seen.path)) and before.seen.size != seen.size and seen.path in self._book.paths:
             text = f"{seen.path}: changed after it was taken in; finish the series again to make use of it"
             self._book.warn("image.changed", text, about=seen.path, series=self._book.paths[seen.path])
-        name = self._name(seen.path)
+        name = self._names.read(seen.path)
         single = self._files[seen.path] = _Single(seen, info, name, now)
         paths = self._by_key.setdefault(file_key(seen.path), [])
         if seen.path not in paths:
@@ -137,7 +118,9 @@ class Singles:
                 self._tell(self._files[path])
             else:
                 del self._waiting[path]
-                reason = f"its tilt angle is not known: no mdoc names it, and its name fits none of {tried()}"
+                reason = (
+                    f"its tilt angle is not known: no mdoc names it, and its name fits none of {self._names.tried()}"
+                )
                 self._book.refuse(path, reason)
 
     def _series_of(self, mdoc_path: str) -> str:
