@@ -1,16 +1,16 @@
 """What is known about an image and who says so: the one table of precedence.
 
-| fact       | settings        | mdoc                              | beside       | header of the image             | name |
-|------------|-----------------|-----------------------------------|--------------|---------------------------------|------|
-| angle      |                 | `TiltAngle`                       | `.rawtlt`    | extended header, by section (*) | yes  |
-| tilt axis  | `tilt_axis_deg` | title, else `RotationAngle`       |              | SerialEM's title                |      |
-| pixel size | `pixel_size_A`  | section, else head                |              | extended, else cell, resolution |      |
-| dose       |                 | `ExposureDose`, `PriorRecordDose` |              |                                 |      |
-| time       |                 | `DateTime`                        |              |                                 | date |
-| order      |                 | `DateTime`, else as in the file   |              |                                 | number, else the file's own time |
+           settings        mdoc                               beside     header                           name
+angle                      `TiltAngle`                        `.rawtlt`  extended header, by section (*)  yes
+tilt axis  tilt_axis_deg   title, else `RotationAngle`                   SerialEM's title
+pixel size pixel_size_A    section, else head                            extended, cell, resolution
+dose                       `ExposureDose`, `PriorRecordDose`
+time                       `DateTime`                                                                     date
+order                      `DateTime`, else as in the file                                                number (**)
 
-The first to tell, from left to right, is believed; who agrees is not heard, who disagrees is named in a warning, once for
-each series. (*) A `.tlt`, the angles that somebody solved, is believed only where there is no extended header.
+The first to tell, from left to right, is believed; who agrees is not heard, who disagrees is named in a warning, once
+for each series. (*) A `.tlt`, the angles that somebody solved, is believed only where there is no extended header.
+(**) Else the file's own time.
 """
 
 from __future__ import annotations
