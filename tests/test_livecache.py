@@ -43,8 +43,8 @@ class Reading:
     """Counts what a lane reads from the microscope's files."""
 
     def __init__(self, lane):
-        self.count, self._read = 0, lane._read
-        lane._read = self
+        self.count, self._read = 0, lane._reader.read
+        lane._reader.read = self
 
     def __call__(self, *arguments):
         self.count += 1

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from streamtomo.simulate.mdoc_text import Shot
 from streamtomo.simulate.writers import open_writer
-from streamtomo.watch.mdoc import acquisition_order, base_name, parse
+from streamtomo.watch.mdoc import acquisition_order, parse
+from streamtomo.watch.naming import base_name
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "mdoc"
 REAL = sorted(SHARED.rglob("*.mdoc")) if SHARED.is_dir() else []

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from streamtomo.geometry import axis_from_rotation_angle, wrap_angle
 from streamtomo.watch.mrc_header import axis_from_titles
+from streamtomo.watch.naming import base_name
 
 AXIS_TOLERANCE_DEG = 1.0
 """Axis angles from the title and from the sections differ by rounding only."""
@@ -131,11 +132,6 @@ def parse(text: str, *, settled: bool, final: bool = False) -> Mdoc:
         axis_conflict=conflict,
         unfinished=unfinished,
     )
-
-
-def base_name(path: str) -> str | None:
-    """Last part of a path of Windows or Unix; None for an empty one."""
-    return re.split(r"[\\/]", path.strip())[-1] or None
 
 
 def _split(text: str) -> tuple[dict[str, str], list[str], list[_Block]]:

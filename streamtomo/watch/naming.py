@@ -12,7 +12,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streamtomo.errors import SettingsError
-from streamtomo.watch.mdoc import base_name
 
 _ANGLE = r"(?P<angle>[+-]?\d{1,2}[.,]\d{1,4})"
 _LOOSE_ANGLE = r"(?P<angle>[+-]?\d{1,2}(?:[.,]\d{1,4})?)"
@@ -196,6 +195,11 @@ def file_key(path: str) -> str:
 def stem_of(path: str) -> str:
     """Path without the suffixes of images and mdocs: `a/X.mrc.mdoc`, `a/X.mrc` and `a/X.rawtlt` all give `a/X`."""
     return _SUFFIX.sub("", re.sub(r"\.(?:mdoc|idoc|rawtlt|tlt)$", "", path))
+
+
+def base_name(path: str) -> str | None:
+    """Last part of a path of Windows or Unix; None for an empty one."""
+    return re.split(r"[\\/]", path.strip())[-1] or None
 
 
 def is_by_product(path: str) -> bool:
