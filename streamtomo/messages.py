@@ -128,10 +128,12 @@ class TiltExcluded(Happening, frozen=True, kw_only=True, tag="tilt.excluded"):
 
 
 class TiltRestored(Happening, frozen=True, kw_only=True, tag="tilt.restored"):
-    """A tilt that was excluded counts again, whatever its verdict is."""
+    """A tilt that was excluded counts again."""
 
     series: str
     index: int
+    reason: str | None = None
+    """Why; None: somebody wants it, whatever its verdict is."""
 
 
 class FileRefused(Happening, frozen=True, kw_only=True, tag="file.refused"):

@@ -49,7 +49,10 @@ from streamtomo.model import RawImage, Tilt
 MAX_ATTEMPTS = 4
 """How often a tilt that fails is tried before it is given up."""
 RETAKE_DEG = 0.1
-"""Two exposures one after the other whose angles differ by less are one target taken twice."""
+"""Two exposures one after the other whose angles differ by less are one target taken twice ..."""
+MOST_RETAKES, MOST_RETAKES_SHARE = 3, 0.25
+"""... unless there are more of them, and more than this share of all tilts: then the plan repeats its angles."""
+RETAKEN = "taken again as tilt"
 ANGLE_TOLERANCE_DEG = 0.6
 """A planned angle counts as taken within this: stages do not go where they are sent."""
 SIBLING_INTERVALS = 2.5
@@ -126,6 +129,7 @@ class Series:
         self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
         self._finish_asked = False
+        self._repeats_angles = False
 
     # -- what happened -------------------------------------------------------------------------------------------
 
@@ -293,7 +297,8 @@ class Series:
             case TiltExcluded():
                 self.tilts[event.index].excluded, self.tilts[event.index].wanted = event.reason, False
             case TiltRestored():
-                self.tilts[event.index].excluded, self.tilts[event.index].wanted = None, True
+                self._repeats_angles |= event.reason is not None
+                self.tilts[event.index].excluded, self.tilts[event.index].wanted = None, event.reason is None
             case SeriesJudged():
                 self.judged = event
             case AxisMeasured():
@@ -380,12 +385,21 @@ class Series:
         """The earlier of two exposures of one target is left out: of one angle, with no other taken between them."""
         order = sorted(self.kept(), key=lambda state: (self._stamp(state) or 0.0, state.tilt.index))
         at = next(i for i, state in enumerate(order) if state.tilt.index == index)
-        events: list[Event] = []
-        for before, after in pairwise(order[max(0, at - 1) : at + 2]):
-            if abs(before.tilt.image.angle_deg - after.tilt.image.angle_deg) < RETAKE_DEG:
-                reason = f"taken again as tilt {after.tilt.index}"
-                events.append(TiltExcluded(series=self.name, index=before.tilt.index, reason=reason))
-        return events
+        repeated = [pair for pair in pairwise(order[max(0, at - 1) : at + 2]) if self._is_retake(*pair)]
+        before = [i for i, state in self.tilts.items() if (state.excluded or "").startswith(RETAKEN)]
+        count = len(before) + len(repeated)
+        if repeated and count > max(MOST_RETAKES, MOST_RETAKES_SHARE * len(self.tilts)):
+            return [TiltRestored(series=self.name, index=i, reason="every angle is repeated") for i in before]
+        return [
+            TiltExcluded(series=self.name, index=one.tilt.index, reason=f"{RETAKEN} {other.tilt.index}")
+            for one, other in repeated
+        ]
+
+    def _is_retake(self, one: TiltState, other: TiltState) -> bool:
+        """Whether these two, neighbours in time, show one target; without times of their own nobody knows."""
+        stamps = self._stamp(one), self._stamp(other)
+        apart = abs(one.tilt.image.angle_deg - other.tilt.image.angle_deg)
+        return apart < RETAKE_DEG and not self._repeats_angles and None not in stamps and stamps[0] != stamps[1]
 
     def _completion(self, now: float) -> list[Command]:
         count, acquisition = len(self.kept()), self.settings.acquisition

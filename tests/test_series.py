@@ -238,6 +238,21 @@ def test_an_angle_that_comes_back_later_is_no_retake():
     assert len(series.kept()) == 7
 
 
+def test_a_plan_that_repeats_its_angles_has_no_retakes():
+    series = Series("TS", Settings())
+    for n in range(12):
+        series.image(image(n, angle_deg=3.0 * (n // 3)), 1000.0 + 10 * n)
+    assert len(series.kept()) == 12
+    assert not any(state.wanted for state in series.tilts.values()), "their verdicts count"
+
+
+def test_images_of_one_finished_stack_are_no_retakes_of_each_other():
+    series = Series("TS", Settings())
+    for n, angle in enumerate((-3.0, 0.0, 0.0, 3.0)):
+        series.image(image(n, angle_deg=angle, acquired_s=None, written_s=5.0), 1000.0)
+    assert len(series.kept()) == 4
+
+
 def test_planned_tilts_are_counted_without_retakes():
     series = collected(5, Settings(acquisition=Acquisition(planned_tilts=6)))
     series.image(image(5, angle_deg=12.0), 1050.0)
