@@ -1,9 +1,12 @@
 """Shared fixtures: no test may leave threads behind, and numba's kernels use few threads."""
 
+import os
 import threading
 import time
 
-import pytest
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a run: see `jit.use_threads`
+
+import pytest  # noqa: E402
 
 pytest_plugins = ["runs"]
 

@@ -11,7 +11,9 @@ from streamtomo.align.bundle import Poses
 from streamtomo.align.freedoms import solve_freely
 
 
-def series(seed, n=31, m=16, noise=0.1, missing=0.0, outliers=0.0, axis=12.0, tilt_error=0.0, mag_error=0.0):
+def series(
+    seed, n=31, m=16, noise=0.1, missing=0.0, outliers=0.0, axis=12.0, tilt_error=0.0, mag_error=0.0, shape=(0.0, 0.0)
+):
     """Tracks, true poses and points, the start (nominal angles, coarse shifts), and which positions are outliers."""
     rng = np.random.default_rng(seed)
     nominal = np.linspace(-60, 60, n)
@@ -19,7 +21,8 @@ def series(seed, n=31, m=16, noise=0.1, missing=0.0, outliers=0.0, axis=12.0, ti
     points -= points.mean(0)
     smooth = np.linspace(-1, 1, n) ** 2
     shift = rng.normal(0, 20, (n, 2))
-    truth = Poses(nominal + tilt_error * smooth, np.full(n, axis), 1 + mag_error * (smooth - smooth.mean()), shift)
+    mag, distorted = 1 + mag_error * (smooth - smooth.mean()), np.outer(smooth, shape)
+    truth = Poses(nominal + tilt_error * smooth, np.full(n, axis), mag, shift, distorted)
     view, point = (a.ravel() for a in np.meshgrid(np.arange(n), np.arange(m), indexing="ij"))
     xy = bundle.predict(truth, points, view, point) + rng.normal(0, noise, (n * m, 2))
     wrong = rng.random(n * m) < outliers
@@ -47,9 +50,11 @@ def distances(solution, truth, points, seed=0):
 def test_prediction_follows_the_geometry():
     tilts, axis, mag, shift = np.array([-40.0, 25.0]), np.array([85.0, 84.0]), np.array([1.01, 0.99]), np.ones((2, 2))
     points = np.array([[10.0, -20.0, 30.0], [1.0, 2.0, 3.0]])
-    seen = bundle.predict(Poses(tilts, axis, mag, shift), points, np.array([0, 1]), np.array([0, 1]))
+    poses = Poses(tilts, axis, mag, shift, np.array([[0.01, -0.02], [0.0, 0.0]]))
+    seen = bundle.predict(poses, points, np.array([0, 1]), np.array([0, 1]))
+    assert poses.aligned_to_raw(1) == pytest.approx(geometry.aligned_to_raw(axis[1], shift[1], mag[1]))
     for k in range(2):
-        raw = geometry.aligned_to_raw(axis[k], shift[k], mag[k])
+        raw = poses.aligned_to_raw(k)
         expected = geometry.apply(raw, geometry.project(points[k], tilts[k]))
         assert seen[k] == pytest.approx(expected[0])
 
@@ -125,6 +130,15 @@ def test_freedoms_are_added_where_the_left_out_error_falls():
     assert found.solution.freedoms.mag != "fixed"
     assert found.left_out_px < 0.25
     assert np.abs(found.solution.poses.tilt_deg - truth.tilt_deg).std() < 0.15
+
+
+def test_stretch_and_skew_are_found_where_views_have_them():
+    tracks, truth, points, start, _ = series(7, noise=0.1, shape=(0.004, -0.003))
+    stiff = bundle.solve(tracks, start)
+    free = solve_freely(tracks, start).solution
+    assert free.freedoms.shape != "fixed"
+    assert free.rms(tracks) < 0.16 < 0.25 < stiff.rms(tracks)
+    assert np.sqrt((distances(free, truth, points) ** 2).mean()) < 0.08
 
 
 def test_no_freedom_is_added_to_pure_noise():

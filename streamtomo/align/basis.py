@@ -10,6 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+
+from streamtomo.align.bundle_kernels import VIEW_PARAMETERS
 
 Array = NDArray[np.float64]
 Freedom = Literal["fixed", "one", "smooth", "each"]
@@ -19,6 +22,7 @@ SHIFT_PRIOR_PX = 100.0
 AXIS_PRIOR_DEG = (10.0, 1.0)
 TILT_PRIOR_DEG = (0.0, 1.0)
 MAG_PRIOR = (0.0, 0.01)
+SHAPE_PRIOR = (0.0, 0.005)
 """Standard deviations of what all views share (0: fixed, as no measurement tells), and of a view's own deviation."""
 SMOOTH_VIEWS = 8
 """Views from one knot of a smooth curve to the next."""
@@ -30,32 +34,36 @@ class Freedoms(NamedTuple):
     axis: Freedom = "one"
     tilt: Freedom = "fixed"
     mag: Freedom = "fixed"
+    shape: Freedom = "fixed"
 
 
 class Basis(NamedTuple):
-    """Change of the views' parameters = `matrix @ q`; `matrix` `(5 views, freedoms)`, `prior_sd` `(freedoms,)`.
+    """Change of the views' parameters = `matrix @ q`; `matrix` `(7 views, freedoms)`, `prior_sd` `(freedoms,)`.
 
-    A view's parameters: shift x, shift y (raw pixels), axis angle, tilt angle (rad), logarithm of the magnification.
+    A view's parameters: shift x, shift y (raw pixels), axis angle, tilt angle (rad), logarithm of the magnification,
+    stretch across the axis, skew; the last two are free together, as a lens or the specimen may distort either way.
     """
 
-    matrix: Array
+    matrix: sparse.csr_array
     prior_sd: Array
 
 
 def basis_of(freedoms: Freedoms, n: int) -> Basis:
-    """Columns for the shifts of `n` views, then for axis, tilt and magnification."""
-    shifts = np.zeros((n, 5, 2 * n))
+    """Columns for the shifts of `n` views, then for axis, tilt, magnification, stretch and skew."""
+    shifts = np.zeros((n, VIEW_PARAMETERS, 2 * n))
     shifts[np.arange(n), 0, 2 * np.arange(n)] = 1
     shifts[np.arange(n), 1, 2 * np.arange(n) + 1] = 1
     columns, sds = [shifts], [np.full(2 * n, SHIFT_PRIOR_PX)]
-    priors = (np.radians(AXIS_PRIOR_DEG), np.radians(TILT_PRIOR_DEG), np.array(MAG_PRIOR))
-    for parameter, (kind, prior) in enumerate(zip(freedoms, priors, strict=True), start=2):
+    angles = [np.radians(prior) for prior in (AXIS_PRIOR_DEG, TILT_PRIOR_DEG)]
+    priors = np.array([*angles, MAG_PRIOR, SHAPE_PRIOR, SHAPE_PRIOR])
+    for parameter, (kind, prior) in enumerate(zip((*freedoms, freedoms.shape), priors, strict=True), start=2):
         shape, sd = _curve(kind, n, float(prior[0]), float(prior[1]))
-        column = np.zeros((n, 5, shape.shape[1]))
+        column = np.zeros((n, VIEW_PARAMETERS, shape.shape[1]))
         column[:, parameter] = shape
         columns.append(column)
         sds.append(sd)
-    return Basis(np.concatenate(columns, axis=2).reshape(5 * n, -1), np.concatenate(sds))
+    matrix = np.concatenate(columns, axis=2).reshape(VIEW_PARAMETERS * n, -1)
+    return Basis(sparse.csr_array(matrix), np.concatenate(sds))
 
 
 def _curve(kind: Freedom, n: int, common_sd: float, own_sd: float) -> tuple[Array, Array]:

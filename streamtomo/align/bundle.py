@@ -1,6 +1,6 @@
 """Bundle adjustment of a tilt series: views and 3-D points from measured positions, against outliers and gaps.
 
-    raw = mag * R(axis) [X cos t + Z sin t, Y] + shift
+    raw = mag * R(axis) S [X cos t + Z sin t, Y] + shift,    S = [1 + stretch, skew; skew, 1 - stretch]
 
 Levenberg-Marquardt on the robustly weighted squares; the points are eliminated by the Schur complement (Triggs et al.
 2000), so that a step costs one dense system of the views' freedoms. The views' parameters are linear in these freedoms
@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from streamtomo import geometry
 from streamtomo.align import bundle_kernels as kernels
 from streamtomo.align.basis import Basis, Freedoms, basis_of
+from streamtomo.align.bundle_kernels import VIEW_PARAMETERS
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -43,6 +45,9 @@ FRAME_ROUNDS, FRAME_NEAR_PX = 10, 0.1
 """Rounds of the fit of a frame; distances below this count as this."""
 
 
+UNDISTORTED: Array = np.zeros((1, 2))
+
+
 class Tracks(NamedTuple):
     """Measured positions: which view, which point, where (raw pixels about the image's centre, `(n, 2)`)."""
 
@@ -60,6 +65,15 @@ class Poses(NamedTuple):
     axis_deg: Array
     mag: Array
     shift: Array
+    shape: Array = UNDISTORTED
+    """Stretch across the axis and skew, `(n, 2)` or the same for all, `(1, 2)`."""
+
+    def aligned_to_raw(self, i: int) -> Array:
+        """The transform `(2, 3)` from an aligned view to its raw image, raw pixels about the centres."""
+        stretch, skew = self.shape[min(i, len(self.shape) - 1)]
+        turned = geometry.aligned_to_raw(float(self.axis_deg[i]), self.shift[i], float(self.mag[i]))
+        turned[:, :2] = turned[:, :2] @ [[1 + stretch, skew], [skew, 1 - stretch]]
+        return turned
 
 
 class State(NamedTuple):
@@ -190,20 +204,22 @@ def in_frame_of(
 
 
 def _poses(problem: _Problem, q: Array) -> Poses:
-    change = (problem.basis.matrix @ q).reshape(-1, 5)
+    change = (problem.basis.matrix @ q).reshape(-1, VIEW_PARAMETERS)
     start = problem.start
     return Poses(
         tilt_deg=start.tilt_deg + np.degrees(change[:, 3]),
         axis_deg=start.axis_deg + np.degrees(change[:, 2]),
         mag=start.mag * np.exp(change[:, 4]),
         shift=start.shift + change[:, :2],
+        shape=start.shape + change[:, 5:],
     )
 
 
 def terms_of(poses: Poses) -> Array:
-    """What the kernels need of the views, `(views, 5)`: cosine and sine of tilt and axis, magnification."""
+    """What the kernels need of the views, `(views, 7)`: cosine and sine of tilt and axis, magnification, shape."""
     tilt, axis = geometry.tilt_terms(poses.tilt_deg), geometry.tilt_terms(poses.axis_deg)
-    return np.stack([tilt.cos, tilt.sin, axis.cos, axis.sin, poses.mag], axis=1)
+    shape = np.broadcast_to(poses.shape, poses.shift.shape)
+    return np.column_stack([tilt.cos, tilt.sin, axis.cos, axis.sin, poses.mag, shape])
 
 
 def _minimise(problem: _Problem, state: State, precision: Array, steps: int, tolerance: float = 1e-7) -> State:
@@ -246,15 +262,17 @@ class _Blocks(NamedTuple):
 
 def _blocks(problem: _Problem, state: State, precision: Array, residual: Array) -> _Blocks:
     n, p, matrix = len(problem.start.mag), problem.n_points, problem.basis.matrix
-    by_view, by_point, mixed = np.zeros((n, 5, 5)), np.zeros((p, 3, 3)), np.zeros((5 * n, 3 * p))
-    grad_view, grad_point = np.zeros(5 * n), np.zeros((p, 3))
+    k = VIEW_PARAMETERS
+    by_view, by_point, mixed = np.zeros((n, k, k)), np.zeros((p, 3, 3)), np.zeros((k * n, 3 * p))
+    grad_view, grad_point = np.zeros(k * n), np.zeros((p, 3))
     tracks, terms = problem.tracks, terms_of(_poses(problem, state.q))
     kernels.normal_equations(
         tracks.view, tracks.point, precision, residual, terms, state.points,
         by_view, by_point, mixed, grad_view, grad_point
     )  # fmt: skip
     prior = 1 / problem.basis.prior_sd**2
-    views = matrix.T @ (by_view @ matrix.reshape(n, 5, -1)).reshape(5 * n, -1)
+    of_views = sparse.bsr_array((by_view, np.arange(n), np.arange(n + 1)), shape=(k * n, k * n))
+    views = (matrix.T @ (of_views @ matrix)).toarray()
     views[np.diag_indices_from(views)] += prior
     by_point += np.diag(1 / POINT_PRIOR_PX**2)
     grad_point += state.points / POINT_PRIOR_PX**2

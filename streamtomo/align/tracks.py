@@ -122,7 +122,7 @@ def _seeds(candidates: Sequence[Candidates], start: Poses) -> tuple[_Seeds, Arra
     terms = geometry.tilt_terms(start.tilt_deg)
     aligned, strength, view = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, int)]
     for i in chosen:
-        inverse = geometry.raw_to_aligned(float(start.axis_deg[i]), start.shift[i], float(start.mag[i]))
+        inverse = geometry.invert(start.aligned_to_raw(i))
         aligned.append(geometry.apply(inverse, candidates[i].xy[:SEEDS_PER_VIEW]))
         strength.append(candidates[i].strength[:SEEDS_PER_VIEW])
         view.append(np.full(len(aligned[-1]), i))

@@ -238,7 +238,7 @@ def _beads(solution: Solution, measured: Tracks, origin: Array, binning: int) ->
 
 
 def _xf(poses: Poses, i: int, binning: int) -> tuple[float, float, float, float, float, float]:
-    row = geometry.raw_to_aligned(float(poses.axis_deg[i]), binning * poses.shift[i], float(poses.mag[i]))
+    row = geometry.invert(poses._replace(shift=binning * poses.shift).aligned_to_raw(i))
     (a11, a12, dx), (a21, a22, dy) = row.tolist()
     return a11, a12, a21, a22, dx, dy
 
