@@ -6,7 +6,7 @@ import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a run: see `jit.use_threads`
 
-import pytest  # noqa: E402
+import pytest
 
 pytest_plugins = ["runs"]
 
