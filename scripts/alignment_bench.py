@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from alignment_error import compare
 
 CASES = {
@@ -30,13 +32,56 @@ CASES = {
 }
 
 
-def run_case(options: str, folder: Path) -> dict:
+GRID = {
+    "--scheme": ("dose-symmetric", "bidirectional", "unidirectional"),
+    "--beads": (0, 4, 6, 10, 30),
+    "--bead-surface": ("both", "both", "top"),
+    "--bead-size": (5, 10, 10, 15),
+    "--dose": (0.5, 1, 2, 3, 5),
+    "--thickness": (80, 120, 150, 200, 300, 400),
+    "--pitch": (0, 4),
+    "--pretilt": (0, 0, -8, 15),
+    "--drift": (3, 6, 15),
+    "--axis": (-95, -60, -12, 0, 40, 85, 175),
+    "--size": ("512x512", "512x512", "700x500", "1024x1024"),
+}
+"""Conditions that a random series is drawn from."""
+FAULTS = (
+    "",
+    "",
+    "",
+    "--jump 9:100",
+    "--dark 12",
+    "--dead-columns 1 --hot 60",
+    "--tilt-error 0.2",
+    "--mag-change 0.004",
+)
+WRONG_AXIS_DEG = (0, 0, 0, 8, -8)
+"""Error of the nominal axis, for the series as a whole."""
+SOUND_PX = 2.0
+"""A final alignment worse than this has failed."""
+
+
+def drawn(seed: int) -> tuple[str, str]:
+    """A random series: options for the simulator, and for the run."""
+    rng = random.Random(seed)
+    options = {key: rng.choice(values) for key, values in GRID.items()}
+    tilts = rng.choice(((41, 3), (61, 2), (33, 4)))
+    options |= {"--tilts": tilts[0], "--step": tilts[1], "--seed": seed}
+    options |= {"--start": -60} if options["--scheme"] == "unidirectional" else {}
+    words = [f"{key}={value}" for key, value in options.items()]
+    axis = options["--axis"] + rng.choice(WRONG_AXIS_DEG)
+    run = "" if axis == options["--axis"] else f"--set acquisition.tilt_axis_deg={axis}"
+    return " ".join([*words, rng.choice(FAULTS)]), run
+
+
+def run_case(options: str, folder: Path, run_options: str = "") -> dict:
     """Simulate and run one series; errors and what the summary says."""
     scope, out, truth = folder / "scope", folder / "out", folder / "truth"
     command = [sys.executable, "-m", "streamtomo"]
     simulate = [*command, "simulate", scope, "--interval", "0", "--truth", truth, *options.split()]
     subprocess.run(simulate, check=True, capture_output=True)
-    run = [*command, "run", scope, "--out", out, "--plain", "--exit-when-idle", "2"]
+    run = [*command, "run", scope, "--out", out, "--plain", "--exit-when-idle", "2", *run_options.split()]
     subprocess.run(run, check=True, capture_output=True)
     true = json.loads((truth / "TS_01.json").read_text())
     summary = json.loads((out / "TS_01" / "TS_01_summary.json").read_text())
@@ -44,22 +89,58 @@ def run_case(options: str, folder: Path) -> dict:
     return {"summary": summary, **errors}
 
 
+def row(name: str, found: dict) -> str:
+    """Errors of one series, the expected one beside the true one."""
+    live, final, alignment = found["live"], found["final"], found["summary"]["alignment"]
+    worst, expected = (live.rms_per_view.max(), final.rms_per_view.max()), alignment.get("error_px")
+    told = f"{expected:9.3f}{final.rms / expected:7.2f}" if expected else f"{'-':>9s}{'-':>7s}"
+    return (
+        f"{name:18s}{live.rms:8.2f}{worst[0]:8.2f}{final.rms:9.3f}{worst[1]:8.3f}{told}{len(alignment['views']):7d}"
+        f"  {alignment['method']:9s}{found['summary']['seconds']:6.0f}"
+    )
+
+
+def table(cases: dict[str, tuple[str, str]]) -> list[dict]:
+    """Run the cases and print a row for each; what was found."""
+    head = ("live", "worst", "final", "worst", "expected", "ratio", "views")
+    print("raw px            " + "".join(f"{word:>{n}s}" for word, n in zip(head, (8, 8, 9, 8, 9, 7, 7), strict=True)))
+    everything = []
+    for name, (options, run_options) in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                everything.append(run_case(options, Path(folder), run_options))
+                print(row(name, everything[-1]), options if name.startswith("seed") else "", run_options, flush=True)
+            except (subprocess.CalledProcessError, OSError, KeyError) as error:
+                everything.append({})
+                print(f"{name:18s} FAILED: {error} {options} {run_options}", flush=True)
+    return everything
+
+
+def summary(everything: list[dict]) -> None:
+    """Quantiles by method, failures, and how often the expected error is right."""
+    for method in ("beads", "patches", "coarse"):
+        chosen = [one for one in everything if one and one["summary"]["alignment"]["method"] == method]
+        if not chosen:
+            continue
+        live, final = (np.sort([one[which].rms for one in chosen]) for which in ("live", "final"))
+        told = [one["final"].rms / e for one in chosen if (e := one["summary"]["alignment"].get("error_px"))]
+        right = sum(0.7 <= ratio <= 1.4 for ratio in told)
+        quantiles = [f"median {np.median(one):.3f}, 90 % {np.quantile(one, 0.9):.3f}" for one in (live, final)]
+        print(f"{method:8s} {len(chosen):3d} series: live {quantiles[0]}; final {quantiles[1]}", end="")
+        print(f", {sum(final > SOUND_PX)} failed; expected error right in {right} of {len(told)}")
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of: {'; '.join(CASES)} (all)")
-    cases = parser.parse_args().cases or list(CASES)
-    print(f"{'raw px':18s}{'live':>8s}{'worst':>8s}{'final':>9s}{'worst':>8s}  views  by        finish s")
-    for case in cases:
-        with tempfile.TemporaryDirectory() as name:
-            found = run_case(CASES[case], Path(name))
-        live, final, alignment = found["live"], found["final"], found["summary"]["alignment"]
-        worst = live.rms_per_view.max(), final.rms_per_view.max()
-        print(
-            f"{case:18s}{live.rms:8.2f}{worst[0]:8.2f}{final.rms:9.3f}{worst[1]:8.3f}{len(alignment['views']):7d}"
-            f"  {alignment['method']:9s}{found['summary']['seconds']:6.0f}",
-            flush=True,
-        )
+    parser.add_argument("--grid", type=int, metavar="N", help="N series drawn from a wide range of conditions instead")
+    parser.add_argument("--seed", type=int, default=1000, help="of the first one (1000)")
+    args = parser.parse_args()
+    if args.grid:
+        summary(table({f"seed {seed}": drawn(seed) for seed in range(args.seed, args.seed + args.grid)}))
+    else:
+        table({name: (CASES[name], "") for name in args.cases or CASES})
 
 
 if __name__ == "__main__":
