@@ -15,6 +15,7 @@ from streamtomo.errors import SettingsError
 from streamtomo.messages import FileRefused, Sighting, Warned
 from streamtomo.model import RawImage
 from streamtomo.outfolder import readable
+from streamtomo.watch.claims import Claims
 from streamtomo.watch.folder import watch
 
 Put = Callable[["Folder", Sighting | None], None]
@@ -60,6 +61,7 @@ class Folders:
         self.threads: list[threading.Thread] = []
         """They end once `stop` is set."""
         self._known: Sequence[RawImage] | None = None
+        self._claims = Claims()
 
     def __iter__(self) -> Iterator[Folder]:
         """All folders, in the order they were added."""
@@ -109,7 +111,8 @@ class Folders:
         thread.start()
 
     def _follow(self, folder: Folder) -> None:
-        for sighting in watch(folder.path, folder.settings, self._stop, known=self._known or ()):
+        known = self._known or ()
+        for sighting in watch(folder.path, folder.settings, self._stop, known=known, claims=self._claims):
             folder.saw(sighting, time.time())
             self._put(folder, None if sighting is None else in_utf8(sighting))
 

@@ -21,6 +21,7 @@ from streamtomo.config import Settings
 from streamtomo.messages import Sighting, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue, is_wanted
+from streamtomo.watch.claims import Claims
 from streamtomo.watch.mdoc import is_mdoc
 from streamtomo.watch.mounts import Ground, is_bare
 from streamtomo.watch.settle import Due, Seen, Settle
@@ -47,15 +48,17 @@ def watch(
     known: Iterable[RawImage] = (),
     skip: Collection[str | Path] = (),
     pulse: Pulse | None = None,
+    claims: Claims | None = None,
 ) -> Iterator[Sighting | None]:
     """Yield what is found in `folder` and its sub-folders until `stop` is set.
 
     None is yielded after every pass with nothing more to do, at least every `watch.relist_s`: the first one says that
     all that was there at the start has been worked through; later ones are good for the caller's own clockwork. `known`
     are images of an earlier run: they keep their series and are not yielded again unless something about them changed.
-    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` whether we are stuck.
+    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` how we are doing. Watchers
+    that share their `claims` give no two series one name.
     """
-    watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse)
+    watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse, claims=claims)
     try:
         while not stop.is_set():
             yield from watcher.step(clock())
@@ -127,13 +130,14 @@ class FolderWatch:
         known: Iterable[RawImage] = (),
         skip: Collection[str | Path] = (),
         pulse: Pulse | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._folder = os.path.abspath(folder)
         self._skip = frozenset(os.path.abspath(path) for path in skip)
         self._settings = settings.watch
         self._pulse = pulse or Pulse()
         self._settle = Settle(settings.watch.settle_s)
-        self._catalogue = Catalogue(settings.acquisition, known=known)
+        self._catalogue = Catalogue(settings.acquisition, known=known, claims=claims)
         self._events, self._ground = _Events(self._folder), Ground(self._folder)
         self._tuned: tuple[int, int] | None = None
         """The directory that events were asked of, by its device and inode."""
