@@ -21,6 +21,9 @@ from streamtomo.errors import SettingsError
 from streamtomo.watch.naming import Names
 
 
+_RENEW = "Is it from another version? `streamtomo init` writes all settings of this one"
+
+
 class Field(NamedTuple):
     """One setting, as a person needs to know it."""
 
@@ -174,9 +177,9 @@ def _explain(error: str, tables: dict[str, Any]) -> str:
 def _explain_unknown(table: str, name: str) -> str:
     if not table:
         known = ", ".join(item.name for item in msgspec.structs.fields(Settings))
-        return f"{name} is no table of settings; known tables: {known}"
+        return f"{name} is no table of settings; known tables: {known}. {_RENEW}"
     known = ", ".join(setting.name for setting in fields() if setting.table == table)
-    return f"{table}.{name} is no setting; known in [{table}]: {known}"
+    return f"{table}.{name} is no setting; known in [{table}]: {known}. {_RENEW}"
 
 
 def table() -> str:

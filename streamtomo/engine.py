@@ -375,13 +375,20 @@ class Engine:
             if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
             if isinstance(event, FolderAdded):
-                self._apply_folder(event)
+                self._take_up_folder(event)
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
             if isinstance(event, SeriesCompleted):
                 self.series.completed(event.series)
         return resumed
+
+    def _take_up_folder(self, event: FolderAdded) -> None:
+        try:
+            self._apply_folder(event)
+        except SettingsError as error:
+            text = f"{self.out}: its journal has settings for {event.path} that this version does not know ({error})"
+            raise SettingsError(f"{text}; go on with the version that wrote it, or choose another --out") from None
 
     def _open_bus(self) -> Publisher:
         settings = self.settings.publish

@@ -22,6 +22,7 @@ from streamtomo.messages import (
     TiltPlaced,
 )
 from streamtomo.publish.bus import send_command
+from streamtomo.publish.journal import Journal
 
 
 def test_a_folder_is_added_to_a_run_with_settings_of_its_own_and_is_there_after_a_restart(quick, scope, tmp_path):
@@ -66,6 +67,18 @@ def test_wrong_settings_for_a_further_folder_are_refused_in_words(quick, scope, 
     assert (answer.ok, "watch.settle_s" in answer.text) == (False, True)
     engine.stop("done")
     thread.join(20)
+
+
+def test_a_journal_with_settings_of_another_version_is_refused_with_what_to_do(tmp_path):
+    out, scope = tmp_path / "out", tmp_path / "scope"
+    scope.mkdir()
+    out.mkdir()
+    event = messages.FolderAdded(path=str(tmp_path / "other"), overrides=("align.wobble=3",))
+    book = Journal(out / "journal.jsonl")
+    book.append(messages.Envelope(version=messages.VERSION, session="s", seq=1, time_s=0.0, event=event))
+    book.close()
+    with pytest.raises(SettingsError, match=r"align\.wobble is no setting.*; go on with the version that wrote it, or"):
+        Engine(scope, out, settings()).run()
 
 
 def test_orders_leave_tilts_out_and_bring_them_back(quick, scope, tmp_path):
