@@ -20,7 +20,6 @@ from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
 from streamtomo.watch.naming import Names
 
-
 _RENEW = "Is it from another version? `streamtomo init` writes all settings of this one"
 
 

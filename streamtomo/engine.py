@@ -19,30 +19,22 @@ import msgspec
 from streamtomo import __version__, config_file, messages, orders
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
-from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
-from streamtomo.export.imod import write_text
+from streamtomo.errors import BusError, SettingsError, StreamtomoError
 from streamtomo.finish.recipe import FinishJob
-from streamtomo.folders import Folder, Folders
+from streamtomo.folders import Folder, Folders, Found
 from streamtomo.inbox import Asked, Done, Finishing, Idle, Inbox, Item, Sighted, Stop
 from streamtomo.lanes import FinishQueue, LiveQueue, join
 from streamtomo.messages import (
-    AxisMeasured,
     Event,
     FileRefused,
     FolderAdded,
     SeriesCompleted,
     SeriesDescribed,
-    SeriesJudged,
-    SeriesReopened,
-    Sighting,
-    TiltFailed,
     TiltPlaced,
     Warned,
 )
 from streamtomo.model import RawImage
 from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
-from streamtomo.publish.bus import Publisher
-from streamtomo.publish.endpoints import command_socket
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller
@@ -109,7 +101,8 @@ class Engine:
                 share(self.out, self.settings.run.umask, self.settings.run.group)
                 self._folders.add(self.watched, self.settings)
                 resumed = self._replay()
-                publisher = self._open_bus()
+                publisher = self._teller.open_bus(self.settings.publish, self.ask)
+                self.endpoint = publisher.endpoint
                 try:
                     self._teller.say(self._started(resumed))
                     for path in self.more:
@@ -174,7 +167,7 @@ class Engine:
             case Stop() | None:
                 pass
 
-    def _sighted(self, folder: Folder, sighting: Sighting | None) -> None:
+    def _sighted(self, folder: Folder, sighting: Found) -> None:
         match sighting:
             case RawImage():
                 self._image(folder, sighting)
@@ -182,6 +175,8 @@ class Engine:
                 self._perform(self.series.of(sighting.series, sighting.source).described(sighting, time.time()))
             case FileRefused() | Warned():
                 self._teller.once(sighting)
+            case messages.FolderTested():
+                self._teller.say(sighting)
             case None:
                 pass
 
@@ -192,12 +187,12 @@ class Engine:
         if commands:
             self._last_news = time.monotonic()
         if len(series.tilts) > before and folder.listed:
-            self._alarms.arrived(str(folder.path), image, now)
+            self._alarms.arrived(str(folder.path), now)
         self._perform(commands)
 
     def _lane_events(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured):
+            if isinstance(event, TiltPlaced | messages.TiltFailed | messages.SeriesJudged | messages.AxisMeasured):
                 self._last_news = time.monotonic()
                 self._perform(self.series.of(event.series).processed(event, time.time()))
             elif isinstance(event, Warned):
@@ -231,13 +226,27 @@ class Engine:
                 return messages.Answer(ok=True, text="stopping")
             case messages.WatchFolder():
                 return self._watch_folder(command)
+            case messages.RetryFile():
+                refused = self._teller.refused()
+                return self._look_again([command.path] if command.path in refused else [], command.path)
         series = self.series.get(command.series)
         if series is None:
             known = ", ".join(self.series) or "none yet"
             return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
         commands, answer = orders.carry_out(command, series, time.time())
         self._perform(commands)
+        if isinstance(command, messages.RetrySeries):
+            again = self._look_again(orders.refused_of(series, self._teller.refused()), series.name)
+            return again if not answer.ok else answer
         return answer
+
+    def _look_again(self, paths: Sequence[str], wanted: str) -> messages.Answer:
+        """Look again at refused files; `wanted` names what was asked for."""
+        for path in paths:
+            self._teller.retried(path)
+            self._folders.look_again(path)
+        text = f"looking again at {', '.join(paths)}" if paths else f"nothing of {wanted} has failed or was refused"
+        return messages.Answer(ok=bool(paths), text=text)
 
     def _watch_folder(self, command: messages.WatchFolder) -> messages.Answer:
         try:
@@ -270,7 +279,7 @@ class Engine:
     def _say(self, event: Event) -> None:
         self._teller.say(event)
         match event:
-            case SeriesReopened() | SeriesCompleted():
+            case messages.SeriesReopened() | SeriesCompleted():
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
@@ -285,16 +294,13 @@ class Engine:
         """Whether nothing is begun that would have to be written down: the disk is full."""
         return self._teller.unwritable or self._alarms.stands("disk.full")
 
-    def _why_missing(self, name: str, index: int) -> str:
-        return self._teller.failure_of(name, index) or "was not processed yet when the series was closed"
-
     def _feed(self) -> None:
         """Give both lanes something to do."""
         begun = self._live.feed(self.series)
         if begun is not None and begun.axis_deg is None:
             text = f"{begun.name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
             self._teller.once(Warned(code="axis.unknown", text=text, series=begun.name))
-        self._finishing.feed(self.series, self.out, self._why_missing)
+        self._finishing.feed(self.series, self.out, self._teller.why_missing)
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -389,25 +395,6 @@ class Engine:
         except SettingsError as error:
             text = f"{self.out}: its journal has settings for {event.path} that this version does not know ({error})"
             raise SettingsError(f"{text}; go on with the version that wrote it, or choose another --out") from None
-
-    def _open_bus(self) -> Publisher:
-        settings = self.settings.publish
-        publisher = Publisher(
-            bind=settings.bind,
-            port=settings.port,
-            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
-            snapshot=self.state,
-            command=self.ask,
-            command_socket=command_socket(self.out),
-        )
-        self.endpoint = publisher.endpoint
-        try:
-            write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
-        except OutputError:
-            publisher.close()
-            raise
-        self._teller.publish_on(publisher)
-        return publisher
 
 
 __all__ = ["BusError", "Engine"]

@@ -149,6 +149,10 @@ class Book:
             self._said.add(("refused", path))
             self._out.append(FileRefused(path=path, reason=reason.removeprefix(f"{path}: ")))
 
+    def unsay(self, path: str) -> None:
+        """What was said of a file that cannot be used may be said again."""
+        self._said.discard(("refused", path))
+
     def warn(self, code: str, text: str, *, about: str, series: str | None = None) -> None:
         """Warn once of one kind of trouble with one file or series."""
         if (code, about) not in self._said:

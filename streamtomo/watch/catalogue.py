@@ -101,6 +101,11 @@ class Catalogue:
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
 
+    def again(self, path: str) -> None:
+        """A file that was refused will be looked at as if it were new."""
+        self._book.unsay(path)
+        self._anonymous.pop(path, None)
+
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""
         self._singles.tick(now)
