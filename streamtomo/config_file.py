@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
+from streamtomo.plan import planned_angles
 from streamtomo.watch.naming import Names
 
 _RENEW = "Is it from another version? `streamtomo init` writes all settings of this one"
@@ -123,6 +124,7 @@ def parse(tables: dict[str, Any], source: str) -> Settings:
     try:
         settings = msgspec.convert(tables, Settings)
         Names(settings.acquisition.name_patterns)
+        planned_angles(settings.acquisition.planned_angles)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source}: {_explain(str(error), tables)}") from None
     except SettingsError as error:
