@@ -34,7 +34,7 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
+from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share, with_room
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller
@@ -176,7 +176,7 @@ class Engine:
             case FileRefused() | Warned():
                 self._teller.once(sighting)
             case messages.FolderTested():
-                self._teller.say(sighting)
+                self._teller.say(with_room(sighting, self.out))
             case None:
                 pass
 
