@@ -71,7 +71,7 @@ def clean(out: Path, *, delete: bool, all_intermediate: bool) -> int:
     with lock_out((), out):
         items = take_stock(out)
         doomed = [item for item in items if item.fate == "loose" or (all_intermediate and item.fate == "intermediate")]
-        _print(_plan(items, all_intermediate=all_intermediate))
+        _print([f"{out}: {_GB(items)}", *_plan(items, all_intermediate=all_intermediate), ""])
         failures = remove(out, doomed)
     _print([f"deleted: {_GB(doomed) if not failures else 'not all'}", *failures])
     return 1 if failures else 0
@@ -202,9 +202,9 @@ def _group(about: tuple[str, str, str], items: Sequence[Item]) -> str:
 def _hint(out: Path, items: Sequence[Item]) -> list[str]:
     if is_running(out):
         return ["", "A run is at work there: nothing can be deleted before it has ended."]
-    if any(item.fate != "kept" for item in items):
+    if any(item.fate == "loose" for item in items):
         return ["", f"Nothing was deleted; to do it: streamtomo clean {out} --yes"]
-    return ["", "Nothing can be deleted without loss."]
+    return ["", "There is nothing that could be deleted without a loss of time."]
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -207,6 +207,8 @@ def examine_out(
 
 def _earlier(watched: Path, out: Path) -> Iterator[Finding]:
     """What an earlier run left there."""
+    if not out.is_dir():
+        return
     try:
         first = next(journal.read(out / "journal.jsonl"), None)
     except StreamtomoError as error:
