@@ -143,7 +143,7 @@ def test_a_watcher_that_hangs_is_an_alarm_with_what_it_waits_for(tmp_path):
     folder = Folder(tmp_path, Settings())
     folder.pulse.at("reading it", "/scope/TS.mrc")
     assert folder.facts(collecting=False).stuck is None
-    folder.pulse._deed = ("reading it", "/scope/TS.mrc", time.monotonic() - 61, time.time() - 61)
+    folder.pulse._deed = ("reading it", "/scope/TS.mrc", time.monotonic() - 61)
     assert "/scope/TS.mrc: reading it has not come back" in folder.facts(collecting=False).stuck
     folder.pulse.rest()
     assert folder.facts(collecting=False).stuck is None

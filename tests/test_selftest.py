@@ -175,6 +175,5 @@ def test_the_number_of_tilts_is_the_settings_or_that_of_the_series_there(scope, 
         (Acquisition(planned_tilts=61), 61),
         (Acquisition(planned_angles="-60:60:3"), 41),
     ):
-        assert (
-            f"a series of {tilts} tilts" in examine(scope, tmp_path / "out", acquisition=acquisition)[0]["space"][0][1]
-        )
+        found, _ = examine(scope, tmp_path / "out", acquisition=acquisition)
+        assert f"a series of {tilts} tilts" in found["space"][0][1]

@@ -227,10 +227,10 @@ class FolderWatch:
 
     def _known(self, path: str, now: float) -> Seen | None:
         """What need not be looked at this time, as it was."""
-        self._pulse.at("its listing", path)
-        if (hash(path) + self._passes) % REST_PASSES == 0:
-            return None
-        return self._settle.at_rest(path, now - REST_S)
+        resting = (hash(path) + self._passes) % REST_PASSES and self._settle.at_rest(path, now - REST_S)
+        if not resting:
+            self._pulse.at("its listing", path)
+        return resting or None
 
     def _take_in(self, files: list[Seen], present: set[str], unread: Collection[str], now: float) -> None:
         self._listed_at = now

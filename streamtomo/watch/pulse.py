@@ -18,7 +18,9 @@ class Pulse:
     """Written by the watcher's thread, read by any."""
 
     def __init__(self) -> None:
-        self._deed: tuple[str, str, float, float] | None = None
+        self._deed: tuple[str, str, float] | None = None
+        self._began_s = time.time() - time.monotonic()
+        """When the steady clock showed 0."""
         self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.gone: Mapping[str, str] = MappingProxyType({})
         """By folder that cannot be listed for now: why, in words."""
@@ -30,7 +32,7 @@ class Pulse:
 
     def at(self, what: str, path: str) -> None:
         """The watcher asks the disk for something."""
-        self._deed = (what, path, time.monotonic(), time.time())
+        self._deed = (what, path, time.monotonic())
 
     def rest(self) -> None:
         """It is done."""
@@ -40,8 +42,8 @@ class Pulse:
         """In words what has not come back for longer than the limit, the same words each time; None if all is well."""
         if (deed := self._deed) is None or time.monotonic() - deed[2] < limit_s:
             return None
-        what, path, _, since = deed
-        return f"{path}: {what} has not come back since {clock(since)}: is its file server alive? Nothing new is seen"
+        what, path, since = deed
+        return f"{path}: {what} has not come back since {clock(self._began_s + since)}: is its file server alive? Nothing new is seen"
 
     def look_again(self, path: str) -> None:
         """Ask the watcher to look again at a file that it gave up."""
