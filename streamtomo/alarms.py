@@ -119,12 +119,14 @@ class Alarms:
         return f"{folder.path}: no new tilt for {self._limits.late_factor:g} times the usual {usual:.0f} s"
 
     def _clock(self, folder: FolderFacts) -> str | None:
+        standing = self._standing.get(("clock.differs", folder.path))
         if folder.clock_s is None:
-            return None
+            return standing
         ahead, behind = folder.clock_s[0], -folder.clock_s[1]
-        if ahead > self._watch.settle_s:
+        limit = self._watch.settle_s / (EASE if standing else 1)
+        if ahead > limit:
             return f"{folder.path}: the files' clock is {ahead:.1f} s ahead of this machine's; set both by one server"
-        if behind > self._watch.settle_s + CLOCK_SLACK_S:
+        if behind > limit + CLOCK_SLACK_S:
             return f"{folder.path}: the files' clock is {behind:.1f} s behind this machine's; set both by one server"
         return None
 

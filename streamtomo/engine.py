@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamtomo import __version__, config_file, messages, orders
+from streamtomo import __version__, messages, orders
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
 from streamtomo.errors import BusError, SettingsError, StreamtomoError
@@ -230,15 +230,18 @@ class Engine:
                 refused = self._teller.refused()
                 return self._look_again([command.path] if command.path in refused else [], command.path)
         series = self.series.get(command.series)
+        if isinstance(command, messages.RetrySeries):
+            settings = series.settings if series else self.settings
+            refused = orders.refused_of(command.series, settings, self._teller.refused())
+            again = self._look_again(refused, command.series)
+            if series is None and again.ok:
+                return again
         if series is None:
             known = ", ".join(self.series) or "none yet"
             return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
         commands, answer = orders.carry_out(command, series, time.time())
         self._perform(commands)
-        if isinstance(command, messages.RetrySeries):
-            again = self._look_again(orders.refused_of(series, self._teller.refused()), series.name)
-            return again if not answer.ok else answer
-        return answer
+        return again if isinstance(command, messages.RetrySeries) and not answer.ok else answer
 
     def _look_again(self, paths: Sequence[str], wanted: str) -> messages.Answer:
         """Look again at refused files; `wanted` names what was asked for."""
@@ -258,11 +261,8 @@ class Engine:
     def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
         check_folder(Path(path), self.out)
         event = FolderAdded(path=path, overrides=overrides)
-        self._apply_folder(event)
+        self._folders.apply(event, self.settings)
         self._teller.say(event)
-
-    def _apply_folder(self, event: FolderAdded) -> None:
-        self._folders.add(Path(event.path), config_file.changed(self.settings, event.overrides))
 
     # -- performing commands -------------------------------------------------------------------------------------
 
@@ -381,20 +381,13 @@ class Engine:
             if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
             if isinstance(event, FolderAdded):
-                self._take_up_folder(event)
+                self._folders.take_up(event, self.settings, self.out)
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
             if isinstance(event, SeriesCompleted):
                 self.series.completed(event.series)
         return resumed
-
-    def _take_up_folder(self, event: FolderAdded) -> None:
-        try:
-            self._apply_folder(event)
-        except SettingsError as error:
-            text = f"{self.out}: its journal has settings for {event.path} that this version does not know ({error})"
-            raise SettingsError(f"{text}; go on with the version that wrote it, or choose another --out") from None
 
 
 __all__ = ["BusError", "Engine"]

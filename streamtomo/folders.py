@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from streamtomo import config_file
 from streamtomo.alarms import FolderFacts
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
-from streamtomo.messages import FileRefused, FolderTested, Sighting
+from streamtomo.messages import FileRefused, FolderAdded, FolderTested, Sighting
 from streamtomo.model import RawImage
 from streamtomo.outfolder import readable
 from streamtomo.watch.claims import Claims
@@ -54,8 +55,8 @@ class Folder:
         return FolderFacts(
             path=str(self.path),
             collecting=collecting,
-            gone="; ".join(self.pulse.gone.values()) or None,
-            stuck=self.pulse.stuck(),
+            gone=readable("; ".join(self.pulse.gone.values())) or None,
+            stuck=readable(self.pulse.stuck() or "") or None,
             clock_s=self.pulse.clock_s,
         )
 
@@ -95,6 +96,18 @@ class Folders:
         if self._known is not None:
             self._watch(folder)
         return folder
+
+    def apply(self, event: FolderAdded, settings: Settings) -> Folder:
+        """Do what the event says, in a run with these settings; raises SettingsError."""
+        return self.add(Path(event.path), config_file.changed(settings, event.overrides))
+
+    def take_up(self, event: FolderAdded, settings: Settings, out: Path) -> Folder:
+        """The same for the journal's event; raises SettingsError with what to do where it is another version's."""
+        try:
+            return self.apply(event, settings)
+        except SettingsError as error:
+            text = f"{out}: its journal has settings for {event.path} that this version does not know ({error})"
+            raise SettingsError(f"{text}; go on with the version that wrote it, or choose another --out") from None
 
     def of(self, path: str) -> Folder:
         """The folder whose settings hold for a file: the deepest that holds it, else the first."""

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 from streamtomo.errors import OutputError
 from streamtomo.livecache import FOLDER as LIVE
 from streamtomo.messages import TiltReceived, TiltUpdated
+from streamtomo.model import RawImage
 from streamtomo.outfolder import lock_out
 from streamtomo.publish import journal
 from streamtomo.publish.endpoints import is_running
@@ -31,6 +32,8 @@ from streamtomo.sums import movie_of, name_of
 
 Fate = Literal["kept", "loose", "intermediate"]
 """`loose`: nothing is lost with it."""
+SAME_S = 2.0
+"""Copies on some file systems have times that are so much coarser."""
 COLUMNS = ("tomograms", "aligned stack", "movie sums", "live cache", "other")
 
 
@@ -92,9 +95,18 @@ def read_books(out: Path) -> Books:
             images[event.series, event.tilt.index] = event.tilt.image
     movies: dict[str, set[str]] = {name: set() for name in state.series}
     for (series, _), image in images.items():
-        if os.path.exists(image.path):
+        if _is_there(image):
             movies[series].add(name_of(image))
     return Books({name: row.state for name, row in state.series.items()}, movies)
+
+
+def _is_there(image: RawImage) -> bool:
+    """Whether a movie lies where it was taken in, and is no other one."""
+    try:
+        written_s = os.stat(image.path).st_mtime
+    except OSError:
+        return False
+    return image.gone is None and (image.written_s is None or abs(written_s - image.written_s) < SAME_S)
 
 
 def remove(out: Path, items: Iterable[Item]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from streamtomo.config import Settings
 from streamtomo.messages import Answer, CloseSeries, ExcludeTilts, RestoreTilts, RetrySeries
 from streamtomo.series import Command, Series
 from streamtomo.watch.naming import Names, folder_name, stem_of
@@ -30,14 +31,14 @@ def carry_out(order: SeriesOrder, series: Series, now: float) -> tuple[Sequence[
             return commands, _about_tilts(series, order.tilts, commands, "counted again")
 
 
-def refused_of(series: Series, paths: Iterable[str]) -> list[str]:
+def refused_of(series: str, settings: Settings, paths: Iterable[str]) -> list[str]:
     """Those of these files that belong to a series by their names."""
-    names = Names(series.settings.acquisition.name_patterns)
+    names = Names(settings.acquisition.name_patterns)
 
     def belongs(path: str) -> bool:
         name = names.parse(path)
         wanted = {name.series, name.numbered} if name else set()
-        return series.name in {folder_name(one) for one in (*wanted, os.path.basename(stem_of(path))) if one}
+        return series in {folder_name(one) for one in (*wanted, os.path.basename(stem_of(path))) if one}
 
     return [path for path in paths if belongs(path)]
 

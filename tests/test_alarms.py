@@ -69,6 +69,7 @@ def test_two_tilts_do_not_make_a_usual_interval():
 def test_a_clock_that_differs_is_told_in_both_directions(clock_s, told):
     alarms = Alarms(Settings())
     assert look(alarms, 1000.0, clock_s=clock_s) == told
+    assert look(alarms, 1000.5, clock_s=None) == [], "while the proofs contradict each other it stands"
     assert look(alarms, 1001.0, clock_s=(-0.1, 0.1)) == [f"-{code}" for code in told]
 
 

@@ -15,6 +15,7 @@ from streamtomo.messages import (
     SeriesCompleted,
     SessionStarted,
     TiltReceived,
+    TiltUpdated,
 )
 from streamtomo.model import RawImage, Tilt
 from streamtomo.publish.journal import Journal
@@ -94,6 +95,18 @@ def test_with_yes_only_what_can_be_made_again_goes(out):
     }  # fmt: skip
     assert not (out / "done" / "sums").exists()
     assert [path.name for path in (out / ".live").iterdir()] == ["open"]
+
+
+@pytest.mark.parametrize("change", [{"gone": "another exposure lies there"}, {"written_s": 1e9}])
+def test_the_sum_of_a_movie_whose_place_another_one_has_stays(out, tmp_path, change):
+    path = tmp_path / "done_0.eer"
+    image = RawImage(series="done", path=str(path), frames=9, nx=16, ny=16, angle_deg=0.0, **change)
+    book = Journal(out / "journal.jsonl")
+    event = TiltUpdated(series="done", tilt=Tilt(index=0, image=image))
+    book.append(Envelope(version=VERSION, session="s", seq=99, time_s=0.0, event=event))
+    book.close()
+    assert main(["clean", str(out), "--yes"]) == 0
+    assert len([name for name in files(out) if is_sum(name, "done")]) == 2
 
 
 def test_aligned_stacks_of_finished_series_go_where_that_is_asked_for(out):

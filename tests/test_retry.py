@@ -13,7 +13,6 @@ from streamtomo.messages import FileRefused, FileRetried, FolderTested, RetryFil
 from streamtomo.orders import refused_of
 from streamtomo.publish.bus import send_command
 from streamtomo.publish.journal import Journal
-from streamtomo.series import Series
 from streamtomo.telling import Teller
 
 
@@ -39,10 +38,14 @@ def test_a_refused_file_is_looked_at_again_on_request_and_is_refused_again_or_ta
     wait_for(engine, taken, begin=lambda: answers.append(send_command(out, RetrySeries(series="TS"))))
     assert (answers[0].ok, str(late) in answers[0].text) == (True, True)
     assert not send_command(out, RetryFile(path=str(late))).ok
+    assert "no series TS_99" in send_command(out, RetrySeries(series="TS_99")).text
+    broken = scope / "TS_99_000_0.0.mrc"
+    wait_for(engine, lambda event: isinstance(event, FileRefused), begin=lambda: broken.write_bytes(b"?" * 2000))
+    assert str(broken) in send_command(out, RetrySeries(series="TS_99")).text, "a series of refused files only"
     engine.stop("done")
     thread.join(20)
-    assert [one.path for one in told(out, FileRefused)] == [str(late)] * 2
-    assert [one.path for one in told(out, FileRetried)] == [str(late)] * 2
+    assert [one.path for one in told(out, FileRefused)][:3] == [str(late), str(late), str(broken)]
+    assert [one.path for one in told(out, FileRetried)] == [str(late), str(late), str(broken)]
 
 
 def test_after_a_restart_a_file_that_was_asked_for_may_be_refused_once_more(tmp_path):
@@ -63,7 +66,7 @@ def test_after_a_restart_a_file_that_was_asked_for_may_be_refused_once_more(tmp_
 
 def test_refused_files_belong_to_a_series_by_their_names():
     files = ["/w/TS_01_003_9.0.mrc", "/w/TS_01.mrc", "/w/TS_01.mrc.mdoc", "/w/TS_010.mrc", "/w/x.tif", "/w/TS_01.st"]
-    assert refused_of(Series("TS_01", settings()), files) == [files[0], files[1], files[2], files[5]]
+    assert refused_of("TS_01", settings(), files) == [files[0], files[1], files[2], files[5]]
 
 
 @pytest.mark.parametrize("words", [["retry"], ["retry", "TS", "--file", "a.mrc"]])

@@ -132,3 +132,6 @@ def test_a_file_that_was_given_up_is_due_again_when_asked_and_has_all_its_time()
     settle.retry("a", 500.0)
     assert [due.why for due in settle.due(500.0 + settle.stall_s - 0.1, lambda path: False)] == ["settled"]
     assert [due.why for due in settle.due(500.0 + settle.stall_s, lambda path: False)] == ["expired"]
+    settle.observe(Seen("a", 2, 600.0), 600.0)
+    settle.again("a", 600.1)
+    assert settle.due(600.1, lambda path: False) == [], "it is being written"

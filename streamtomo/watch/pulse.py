@@ -26,7 +26,6 @@ class Pulse:
         """By folder that cannot be listed for now: why, in words."""
         self.clock_s: tuple[float, float] | None = None
         """Bounds of how far the files' times are ahead of this machine's clock; None while nothing proves any."""
-
         self.findings: tuple[Finding, ...] | None = None
         """What the folder is like; None before it was listed."""
 
@@ -43,7 +42,8 @@ class Pulse:
         if (deed := self._deed) is None or time.monotonic() - deed[2] < limit_s:
             return None
         what, path, since = deed
-        return f"{path}: {what} has not come back since {clock(self._began_s + since)}: is its file server alive? Nothing new is seen"
+        words = f"{path}: {what} has not come back since {clock(self._began_s + since)}"
+        return f"{words}: is its file server alive? Nothing new is seen"
 
     def look_again(self, path: str) -> None:
         """Ask the watcher to look again at a file that it gave up."""

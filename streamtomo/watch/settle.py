@@ -102,8 +102,8 @@ class Settle:
             entry.state, entry.retry_at = "waiting", now + entry.pause
 
     def again(self, path: str, now: float) -> None:
-        """The file is due at once, whatever became of it, and has the time to become ready that a new one has."""
-        if entry := self._entries.get(path):
+        """The file is due at once, unless it changes, and has the time to become ready that a new one has."""
+        if (entry := self._entries.get(path)) and entry.state != "changing":
             self._open[path] = entry
             entry.state, entry.changed_at, entry.retry_at, entry.pause = "waiting", now, now, 0.0
 
