@@ -56,11 +56,15 @@ def _lines(state: SessionState) -> list[str]:
         lines.append(f"{beat.backlog} tilts in the queue; next: {beat.waiting_for}")
     lines += [f"ALARM {alarm.code}: {alarm.text}" for alarm in state.alarms]
     lines += [_line(row) for row in state.series.values()]
-    lines += [f"REFUSED {one.path}: {one.reason}" for one in state.refused[-REFUSED_SHOWN:]]
-    if more := len(state.refused) - REFUSED_SHOWN:
-        lines += [f"and {more} more files were refused (--json has them)"] if more > 0 else []
-    if state.refused and started:
-        lines.append(f"(a refused file is looked at again with: streamtomo retry --file FILE --out {started.out})")
+    return [*lines, *_refused(state)]
+
+
+def _refused(state: SessionState) -> list[str]:
+    lines = [f"REFUSED {one.path}: {one.reason}" for one in state.refused[-REFUSED_SHOWN:]]
+    if (more := len(state.refused) - REFUSED_SHOWN) > 0:
+        lines.append(f"{more} other files were refused before (--json has them)")
+    if lines and state.started:
+        lines.append(f"To have one looked at again: streamtomo retry --file FILE --out {state.started.out}")
     return lines
 
 
