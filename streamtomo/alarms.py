@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from statistics import median, quantiles
+from statistics import quantiles
 
 from msgspec import Struct
 
 from streamtomo.config import Settings
 from streamtomo.messages import AlarmCleared, AlarmRaised
-from streamtomo.model import RawImage
 
 SHORTEST_LATE_S = 10.0
 """No tilt is called late before this."""
@@ -23,13 +22,9 @@ ARRIVALS_KEPT = 20
 ARRIVALS_NEEDED = 4
 AT_ONCE_S = 0.2
 """Tilts that come closer together were not taken so: a finished stack, or files that were copied."""
-CLOCK_TILTS = 5
-"""Files whose times are compared with this machine's clock, the last ones."""
 CLOCK_SLACK_S = 2.0
-"""Files are found so much later than they ought to be when the machine is busy."""
+"""Some file systems cut the times of files to so many seconds."""
 BEHIND_S = 20.0
-STUCK_S = 30.0
-"""A folder that has not been listed for so long, or ten times its interval, hangs."""
 LOW_DISK_GB = 5.0
 RATE_SAMPLE_S = 60.0
 RATE_SAMPLES = 60
@@ -47,10 +42,12 @@ class FolderFacts(Struct, frozen=True, kw_only=True):
     path: str
     collecting: bool
     """Whether a series from it is not complete."""
-    listed_s: float | None
-    """When it was looked through last; None before the first time."""
     gone: str | None = None
-    """Why it cannot be listed."""
+    """Why it, or a folder in it, cannot be listed."""
+    stuck: str | None = None
+    """What its watcher waits for in vain."""
+    clock_s: tuple[float, float] | None = None
+    """How far the times of its files are ahead of this machine's clock, from and to; None if nothing proves that."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -69,21 +66,15 @@ class Alarms:
         self._limits, self._watch = settings.alarms, settings.watch
         self._standing: dict[Key, str] = {}
         self._arrivals: dict[str, deque[float]] = {}
-        self._lags: dict[str, deque[float]] = {}
         self._backlogs: deque[tuple[float, int]] = deque()
         self._free: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
-    def arrived(self, folder: str, image: RawImage, now: float) -> None:
+    def arrived(self, folder: str, now: float) -> None:
         """A tilt came while the run watched."""
         arrivals = self._arrivals.setdefault(folder, deque(maxlen=ARRIVALS_KEPT))
-        at_once = bool(arrivals) and now - arrivals[-1] < AT_ONCE_S
-        if at_once:
+        if arrivals and now - arrivals[-1] < AT_ONCE_S:
             arrivals.pop()
         arrivals.append(now)
-        if at_once:
-            return
-        if image.written_s is not None:
-            self._lags.setdefault(folder, deque(maxlen=CLOCK_TILTS)).append(now - image.written_s)
 
     def stands(self, code: str, about: str = "") -> bool:
         """Whether an alarm stands."""
@@ -105,7 +96,7 @@ class Alarms:
         for folder in facts.folders:
             for code, text in (
                 ("folder.gone", folder.gone),
-                ("folder.stuck", self._stuck(folder, now)),
+                ("folder.stuck", folder.stuck),
                 ("tilt.late", self._late(folder, now)),
                 ("clock.differs", self._clock(folder)),
             ):
@@ -114,14 +105,6 @@ class Alarms:
         for code, text in (("behind", self._behind(facts.backlog, now)), *self._disk(facts.free_GB, now)):
             if text:
                 yield (code, ""), text
-
-    def _stuck(self, folder: FolderFacts, now: float) -> str | None:
-        if folder.listed_s is None or folder.gone:
-            return None
-        silent = now - folder.listed_s
-        if silent < max(STUCK_S, 10 * self._watch.relist_s):
-            return None
-        return f"{folder.path}: has not answered for {STUCK_S:.0f} s and more; is its server alive?"
 
     def _late(self, folder: FolderFacts, now: float) -> str | None:
         arrivals = self._arrivals.get(folder.path, deque())
@@ -136,17 +119,15 @@ class Alarms:
         return f"{folder.path}: no new tilt for {self._limits.late_factor:g} times the usual {usual:.0f} s"
 
     def _clock(self, folder: FolderFacts) -> str | None:
-        lags = self._lags.get(folder.path, ())
-        if len(lags) < CLOCK_TILTS:
-            return None
-        ahead, behind = -median(lags), min(lags)
-        if ahead > self._watch.settle_s:
-            return f"{folder.path}: the files' times are {ahead:.0f} s ahead of this machine's clock"
-        if behind > 2 * self._watch.settle_s + self._watch.relist_s + CLOCK_SLACK_S:
-            return (
-                f"{folder.path}: the files' times are {behind:.0f} s behind this machine's clock "
-                "(or they are copies that keep their old times)"
-            )
+        standing = self._standing.get(("clock.differs", folder.path))
+        if folder.clock_s is None:
+            return standing
+        ahead, behind = folder.clock_s[0], -folder.clock_s[1]
+        limit = self._watch.settle_s / (EASE if standing else 1)
+        if ahead > limit:
+            return f"{folder.path}: the files' clock is {ahead:.1f} s ahead of this machine's; set both by one server"
+        if behind > limit + CLOCK_SLACK_S:
+            return f"{folder.path}: the files' clock is {behind:.1f} s behind this machine's; set both by one server"
         return None
 
     def _behind(self, backlog: int, now: float) -> str | None:

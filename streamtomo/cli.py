@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamtomo import __version__
-from streamtomo.errors import StreamtomoError
+from streamtomo.errors import SettingsError, StreamtomoError
 
 if TYPE_CHECKING:
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -129,12 +129,16 @@ def _add_dashboard(verbs: Verbs) -> None:
 def _add_orders(verbs: Verbs) -> None:
     for name, verb, words in (
         ("close", _close, "say that a series is complete; it is finished at once"),
-        ("retry", _retry, "try again what failed in a series: tilts, and the finishing"),
+        ("retry", _retry, "try again what failed in a series: tilts, refused files, the finishing"),
         ("exclude", _exclude, "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
         ("restore", _restore, "count tilts again that were left out or judged bad"),
     ):
         parser = verbs.add_parser(name, help=words)
-        parser.add_argument("series", help="name of the series")
+        if name == "retry":
+            parser.add_argument("series", nargs="?", help="name of the series")
+            parser.add_argument("--file", type=Path, help="instead of a series: a refused file, to be looked at again")
+        else:
+            parser.add_argument("series", help="name of the series")
         if name in ("exclude", "restore"):
             parser.add_argument(
                 "tilts", type=int, nargs="+", help="numbers of the tilts, from 0, as the dashboard has them"
@@ -259,8 +263,12 @@ def _close(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
-    from streamtomo.messages import RetrySeries
+    from streamtomo.messages import RetryFile, RetrySeries
 
+    if (args.series is None) == (args.file is None):
+        raise SettingsError("retry: give a series or --file FILE")
+    if args.file is not None:
+        return _command(args.out, RetryFile(path=str(args.file.absolute())))
     return _command(args.out, RetrySeries(series=args.series))
 
 

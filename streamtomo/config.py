@@ -59,6 +59,20 @@ class Acquisition(_Table, frozen=True):
         ]
         | None
     ) = None
+    planned_angles: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description=(
+                    "Tilt angles of a complete series, as from:to:step or one by one with commas; the series is closed "
+                    "when all were taken."
+                ),
+                extra={"unit": "degrees", "absent": "those of the last complete series", "example": "-60:60:3"},
+            ),
+        ]
+        | None
+    ) = None
     flip_tiff_rows: Annotated[
         bool,
         Meta(

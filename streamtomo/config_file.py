@@ -18,7 +18,10 @@ from msgspec import Meta
 
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
+from streamtomo.plan import planned_angles
 from streamtomo.watch.naming import Names
+
+_RENEW = "Is it from another version? `streamtomo init` writes all settings of this one"
 
 
 class Field(NamedTuple):
@@ -121,6 +124,7 @@ def parse(tables: dict[str, Any], source: str) -> Settings:
     try:
         settings = msgspec.convert(tables, Settings)
         Names(settings.acquisition.name_patterns)
+        planned_angles(settings.acquisition.planned_angles)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source}: {_explain(str(error), tables)}") from None
     except SettingsError as error:
@@ -174,9 +178,9 @@ def _explain(error: str, tables: dict[str, Any]) -> str:
 def _explain_unknown(table: str, name: str) -> str:
     if not table:
         known = ", ".join(item.name for item in msgspec.structs.fields(Settings))
-        return f"{name} is no table of settings; known tables: {known}"
+        return f"{name} is no table of settings; known tables: {known}. {_RENEW}"
     known = ", ".join(setting.name for setting in fields() if setting.table == table)
-    return f"{table}.{name} is no setting; known in [{table}]: {known}"
+    return f"{table}.{name} is no setting; known in [{table}]: {known}. {_RENEW}"
 
 
 def table() -> str:

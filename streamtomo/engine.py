@@ -16,33 +16,25 @@ from pathlib import Path
 
 import msgspec
 
-from streamtomo import __version__, config_file, messages, orders
+from streamtomo import __version__, messages, orders
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
-from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
-from streamtomo.export.imod import write_text
+from streamtomo.errors import BusError, SettingsError, StreamtomoError
 from streamtomo.finish.recipe import FinishJob
-from streamtomo.folders import Folder, Folders
+from streamtomo.folders import Folder, Folders, Found
 from streamtomo.inbox import Asked, Done, Finishing, Idle, Inbox, Item, Sighted, Stop
 from streamtomo.lanes import FinishQueue, LiveQueue, join
 from streamtomo.messages import (
-    AxisMeasured,
     Event,
     FileRefused,
     FolderAdded,
     SeriesCompleted,
     SeriesDescribed,
-    SeriesJudged,
-    SeriesReopened,
-    Sighting,
-    TiltFailed,
     TiltPlaced,
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
-from streamtomo.publish.bus import Publisher
-from streamtomo.publish.endpoints import command_socket
+from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share, with_room
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller
@@ -109,7 +101,8 @@ class Engine:
                 share(self.out, self.settings.run.umask, self.settings.run.group)
                 self._folders.add(self.watched, self.settings)
                 resumed = self._replay()
-                publisher = self._open_bus()
+                publisher = self._teller.open_bus(self.settings.publish, self.ask)
+                self.endpoint = publisher.endpoint
                 try:
                     self._teller.say(self._started(resumed))
                     for path in self.more:
@@ -174,7 +167,7 @@ class Engine:
             case Stop() | None:
                 pass
 
-    def _sighted(self, folder: Folder, sighting: Sighting | None) -> None:
+    def _sighted(self, folder: Folder, sighting: Found) -> None:
         match sighting:
             case RawImage():
                 self._image(folder, sighting)
@@ -182,6 +175,8 @@ class Engine:
                 self._perform(self.series.of(sighting.series, sighting.source).described(sighting, time.time()))
             case FileRefused() | Warned():
                 self._teller.once(sighting)
+            case messages.FolderTested():
+                self._teller.say(with_room(sighting, self.out))
             case None:
                 pass
 
@@ -192,12 +187,12 @@ class Engine:
         if commands:
             self._last_news = time.monotonic()
         if len(series.tilts) > before and folder.listed:
-            self._alarms.arrived(str(folder.path), image, now)
+            self._alarms.arrived(str(folder.path), now)
         self._perform(commands)
 
     def _lane_events(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured):
+            if isinstance(event, TiltPlaced | messages.TiltFailed | messages.SeriesJudged | messages.AxisMeasured):
                 self._last_news = time.monotonic()
                 self._perform(self.series.of(event.series).processed(event, time.time()))
             elif isinstance(event, Warned):
@@ -231,13 +226,30 @@ class Engine:
                 return messages.Answer(ok=True, text="stopping")
             case messages.WatchFolder():
                 return self._watch_folder(command)
+            case messages.RetryFile():
+                refused = self._teller.refused()
+                return self._look_again([command.path] if command.path in refused else [], command.path)
         series = self.series.get(command.series)
+        if isinstance(command, messages.RetrySeries):
+            settings = series.settings if series else self.settings
+            refused = orders.refused_of(command.series, settings, self._teller.refused())
+            again = self._look_again(refused, command.series)
+            if series is None and again.ok:
+                return again
         if series is None:
             known = ", ".join(self.series) or "none yet"
             return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
         commands, answer = orders.carry_out(command, series, time.time())
         self._perform(commands)
-        return answer
+        return again if isinstance(command, messages.RetrySeries) and not answer.ok else answer
+
+    def _look_again(self, paths: Sequence[str], wanted: str) -> messages.Answer:
+        """Look again at refused files; `wanted` names what was asked for."""
+        for path in paths:
+            self._teller.retried(path)
+            self._folders.look_again(path)
+        text = f"looking again at {', '.join(paths)}" if paths else f"nothing of {wanted} has failed or was refused"
+        return messages.Answer(ok=bool(paths), text=text)
 
     def _watch_folder(self, command: messages.WatchFolder) -> messages.Answer:
         try:
@@ -249,11 +261,8 @@ class Engine:
     def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
         check_folder(Path(path), self.out)
         event = FolderAdded(path=path, overrides=overrides)
-        self._apply_folder(event)
+        self._folders.apply(event, self.settings)
         self._teller.say(event)
-
-    def _apply_folder(self, event: FolderAdded) -> None:
-        self._folders.add(Path(event.path), config_file.changed(self.settings, event.overrides))
 
     # -- performing commands -------------------------------------------------------------------------------------
 
@@ -270,7 +279,7 @@ class Engine:
     def _say(self, event: Event) -> None:
         self._teller.say(event)
         match event:
-            case SeriesReopened() | SeriesCompleted():
+            case messages.SeriesReopened() | SeriesCompleted():
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
@@ -285,16 +294,13 @@ class Engine:
         """Whether nothing is begun that would have to be written down: the disk is full."""
         return self._teller.unwritable or self._alarms.stands("disk.full")
 
-    def _why_missing(self, name: str, index: int) -> str:
-        return self._teller.failure_of(name, index) or "was not processed yet when the series was closed"
-
     def _feed(self) -> None:
         """Give both lanes something to do."""
         begun = self._live.feed(self.series)
         if begun is not None and begun.axis_deg is None:
             text = f"{begun.name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
             self._teller.once(Warned(code="axis.unknown", text=text, series=begun.name))
-        self._finishing.feed(self.series, self.out, self._why_missing)
+        self._finishing.feed(self.series, self.out, self._teller.why_missing)
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -375,32 +381,13 @@ class Engine:
             if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
             if isinstance(event, FolderAdded):
-                self._apply_folder(event)
+                self._folders.take_up(event, self.settings, self.out)
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
             if isinstance(event, SeriesCompleted):
                 self.series.completed(event.series)
         return resumed
-
-    def _open_bus(self) -> Publisher:
-        settings = self.settings.publish
-        publisher = Publisher(
-            bind=settings.bind,
-            port=settings.port,
-            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
-            snapshot=self.state,
-            command=self.ask,
-            command_socket=command_socket(self.out),
-        )
-        self.endpoint = publisher.endpoint
-        try:
-            write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
-        except OutputError:
-            publisher.close()
-            raise
-        self._teller.publish_on(publisher)
-        return publisher
 
 
 __all__ = ["BusError", "Engine"]

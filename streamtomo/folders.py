@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from streamtomo import config_file
 from streamtomo.alarms import FolderFacts
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
-from streamtomo.messages import FileRefused, Sighting, Warned
+from streamtomo.messages import FileRefused, FolderAdded, FolderTested, Sighting
 from streamtomo.model import RawImage
 from streamtomo.outfolder import readable
+from streamtomo.watch.claims import Claims
 from streamtomo.watch.folder import watch
+from streamtomo.watch.pulse import Pulse
 
-Put = Callable[["Folder", Sighting | None], None]
+Found = Sighting | FolderTested | None
+Put = Callable[["Folder", Found], None]
 """Takes what a folder's watcher found; None: it has looked through everything."""
 Guard = Callable[[Callable[[], None]], None]
 """Runs a thread's work, and makes its failure known."""
@@ -29,26 +32,33 @@ class Folder:
     def __init__(self, path: Path, settings: Settings, *, within: Folder | None = None) -> None:
         """A folder `within` another one is watched by that one's thread, and has only its own settings."""
         self.path, self.settings, self.within = path, settings, within
-        self.listed_s: float | None = None
-        self.gone: str | None = None
+        self.pulse = Pulse()
+        self._listed = False
 
     @property
     def listed(self) -> bool:
         """Whether it was looked through once."""
-        return self.within.listed if self.within else self.listed_s is not None
+        return self.within.listed if self.within else self._listed
 
-    def saw(self, sighting: Sighting | None, now: float) -> None:
-        """The watcher found something, or nothing more."""
-        if isinstance(sighting, Warned) and sighting.code == "folder.gone":
-            self.gone = sighting.text
-        elif sighting is not None or self.gone is None:
-            self.gone = None
-        if sighting is None:
-            self.listed_s = now
+    def look(self, claims: Claims, known: Iterable[RawImage], stop: threading.Event) -> Iterator[Found]:
+        """What is found in it, until `stop` is set: first of all what it is like."""
+        told = False
+        for sighting in watch(self.path, self.settings, stop, known=known, pulse=self.pulse, claims=claims):
+            if not told and self.pulse.findings is not None:
+                told = True
+                yield FolderTested(path=str(self.path), findings=self.pulse.findings)
+            self._listed |= sighting is None
+            yield sighting
 
     def facts(self, *, collecting: bool) -> FolderFacts:
         """What the alarms need to know."""
-        return FolderFacts(path=str(self.path), collecting=collecting, listed_s=self.listed_s, gone=self.gone)
+        return FolderFacts(
+            path=str(self.path),
+            collecting=collecting,
+            gone=readable("; ".join(self.pulse.gone.values())) or None,
+            stuck=readable(self.pulse.stuck() or "") or None,
+            clock_s=self.pulse.clock_s,
+        )
 
 
 class Folders:
@@ -60,6 +70,7 @@ class Folders:
         self.threads: list[threading.Thread] = []
         """They end once `stop` is set."""
         self._known: Sequence[RawImage] | None = None
+        self._claims = Claims()
 
     def __iter__(self) -> Iterator[Folder]:
         """All folders, in the order they were added."""
@@ -86,9 +97,28 @@ class Folders:
             self._watch(folder)
         return folder
 
+    def apply(self, event: FolderAdded, settings: Settings) -> Folder:
+        """Do what the event says, in a run with these settings; raises SettingsError."""
+        return self.add(Path(event.path), config_file.changed(settings, event.overrides))
+
+    def take_up(self, event: FolderAdded, settings: Settings, out: Path) -> Folder:
+        """The same for the journal's event; raises SettingsError with what to do where it is another version's."""
+        try:
+            return self.apply(event, settings)
+        except SettingsError as error:
+            text = f"{out}: its journal has settings for {event.path} that this version does not know ({error})"
+            raise SettingsError(f"{text}; go on with the version that wrote it, or choose another --out") from None
+
     def of(self, path: str) -> Folder:
         """The folder whose settings hold for a file: the deepest that holds it, else the first."""
         return self._holding(Path(path)) or next(iter(self._folders.values()))
+
+    def look_again(self, path: str) -> None:
+        """Have a file looked at again that cannot be used."""
+        folder = self.of(path)
+        while folder.within is not None:
+            folder = folder.within
+        folder.pulse.look_again(path)
 
     def start(self, known: Sequence[RawImage]) -> None:
         """Begin to watch; `known` are the images of an earlier run."""
@@ -109,13 +139,15 @@ class Folders:
         thread.start()
 
     def _follow(self, folder: Folder) -> None:
-        for sighting in watch(folder.path, folder.settings, self._stop, known=self._known or ()):
-            folder.saw(sighting, time.time())
-            self._put(folder, None if sighting is None else in_utf8(sighting))
+        for found in folder.look(self._claims, self._known or (), self._stop):
+            self._put(folder, None if found is None else in_utf8(found))
 
 
-def in_utf8(sighting: Sighting) -> Sighting:
+def in_utf8(sighting: Sighting | FolderTested) -> Sighting | FolderTested:
     """A sighting that can be written down: bytes in names that are no UTF-8 are shown as `\\xe9`, images refused."""
+    if isinstance(sighting, FolderTested):
+        findings = [msgspec.structs.replace(one, text=readable(one.text)) for one in sighting.findings]
+        return FolderTested(path=readable(sighting.path), findings=tuple(findings))
     fields = msgspec.structs.asdict(sighting)
     odd = {name: readable(text) for name, text in fields.items() if isinstance(text, str) and readable(text) != text}
     if odd and isinstance(sighting, RawImage):

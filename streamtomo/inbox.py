@@ -11,8 +11,8 @@ from contextlib import suppress
 from msgspec import Struct
 
 from streamtomo.finish.recipe import FinishJob
-from streamtomo.folders import Folder
-from streamtomo.messages import Answer, Command, Event, Sighting, StopRun
+from streamtomo.folders import Folder, Found
+from streamtomo.messages import Answer, Command, Event, StopRun
 
 ANSWER_S = 5.0
 
@@ -21,7 +21,7 @@ class Sighted(Struct, frozen=True):
     """What the watcher of a folder found; None: it has worked through everything that is there."""
 
     folder: Folder
-    sighting: Sighting | None
+    sighting: Found
 
 
 class Done(Struct, frozen=True):

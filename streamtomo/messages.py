@@ -46,6 +46,29 @@ class FolderAdded(Happening, frozen=True, kw_only=True, tag="folder.added"):
     """Settings that differ from the run's own, each as `table.key=value`."""
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that is known of a folder before anything in it is processed."""
+
+    about: str
+    """What it is about, in a word, such as `clock`."""
+    text: str
+    level: Literal["ok", "warning", "failed"] = "ok"
+    """`failed`: a run could not work."""
+
+
+class FolderTested(Happening, frozen=True, kw_only=True, tag="folder.tested"):
+    """What a watched folder is like, at the first listing of a run."""
+
+    path: str
+    findings: tuple[Finding, ...]
+
+
+class FileRetried(Happening, frozen=True, kw_only=True, tag="file.retried"):
+    """The operator wants a refused file to be looked at again; if it is refused again, that is said again."""
+
+    path: str
+
+
 class SeriesOpened(Happening, frozen=True, kw_only=True, tag="series.opened"):
     """A new series was seen."""
 
@@ -287,6 +310,7 @@ Event = (
     SessionStarted
     | SessionEnded
     | FolderAdded
+    | FolderTested
     | SeriesOpened
     | SeriesDescribed
     | TiltReceived
@@ -297,6 +321,7 @@ Event = (
     | TiltExcluded
     | TiltRestored
     | FileRefused
+    | FileRetried
     | Warned
     | AlarmRaised
     | AlarmCleared
@@ -343,9 +368,15 @@ class CloseSeries(_Order, frozen=True, kw_only=True, tag="close"):
 
 
 class RetrySeries(_Order, frozen=True, kw_only=True, tag="retry"):
-    """What failed in a series is tried again: its tilts, and its finishing."""
+    """What failed in a series is tried again: its tilts, its finishing, and refused files of its name."""
 
     series: str
+
+
+class RetryFile(_Order, frozen=True, kw_only=True, tag="retry-file"):
+    """A refused file is looked at again."""
+
+    path: str
 
 
 class ExcludeTilts(_Order, frozen=True, kw_only=True, tag="exclude"):
@@ -374,7 +405,7 @@ class StopRun(_Order, frozen=True, kw_only=True, tag="stop"):
     """The run ends."""
 
 
-Command = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts | WatchFolder | StopRun
+Command = CloseSeries | RetrySeries | RetryFile | ExcludeTilts | RestoreTilts | WatchFolder | StopRun
 
 
 class Answer(Struct, frozen=True, kw_only=True):

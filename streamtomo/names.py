@@ -6,43 +6,19 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from msgspec import Struct
 
 from streamtomo.errors import InputError
 from streamtomo.watch.folder import list_files
 from streamtomo.watch.images import is_image
-from streamtomo.watch.naming import Names, ParsedName, stem_of, why_not
+from streamtomo.watch.naming import Names
 from streamtomo.watch.stacks import ANGLE_SUFFIXES
+from streamtomo.watch.survey import Reading, readings
 
 EXAMPLE = r"(?P<series>.+)_(?P<order>\d+)_(?P<angle>[-+.\d]+)"
 WIDTHS = (31, 18, 5, 6, 8)
 """Columns of the table in 80: file, series, order, angle, time; the letter of the pattern has the rest."""
-
-
-class Reading(Struct, frozen=True, kw_only=True):
-    """What one image file's name tells."""
-
-    file: str
-    """Relative to the folder."""
-    name: ParsedName | None
-    why_not: str = ""
-
-
-def readings(folder: str, images: Sequence[str], others: Iterable[str], names: Names, first: int) -> list[Reading]:
-    """How the first of `images` are read, as a run would that saw them all; `others` are metadata files."""
-    names.learn(images)
-    beside = {stem_of(path): os.path.basename(path) for path in others}
-    return [
-        Reading(
-            file=os.path.relpath(path, folder),
-            name=(name := names.read(path)),
-            why_not="" if name else f"told by {beside[stem_of(path)]}" if stem_of(path) in beside else why_not(path),
-        )
-        for path in images[:first]
-    ]
 
 
 def show(folder: Path, patterns: Sequence[str], first: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
+from streamtomo.config import Settings
 from streamtomo.messages import Answer, CloseSeries, ExcludeTilts, RestoreTilts, RetrySeries
 from streamtomo.series import Command, Series
+from streamtomo.watch.naming import Names, folder_name, stem_of
 
 SeriesOrder = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts
 
@@ -26,6 +29,18 @@ def carry_out(order: SeriesOrder, series: Series, now: float) -> tuple[Sequence[
         case RestoreTilts():
             commands = series.restore(order.tilts, now)
             return commands, _about_tilts(series, order.tilts, commands, "counted again")
+
+
+def refused_of(series: str, settings: Settings, paths: Iterable[str]) -> list[str]:
+    """Those of these files that belong to a series by their names."""
+    names = Names(settings.acquisition.name_patterns)
+
+    def belongs(path: str) -> bool:
+        name = names.parse(path)
+        wanted = {name.series, name.numbered} if name else set()
+        return series in {folder_name(one) for one in (*wanted, os.path.basename(stem_of(path))) if one}
+
+    return [path for path in paths if belongs(path)]
 
 
 def _about_tilts(series: Series, tilts: Sequence[int], commands: Sequence[Command], done: str) -> Answer:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from streamtomo.errors import OutputError, SettingsError
+from streamtomo.messages import Finding, FolderTested
 
 
 def lock_out(watched: Sequence[Path], out: Path) -> IO[str]:
@@ -77,6 +78,13 @@ def free_GB(out: Path) -> float | None:
         return round(shutil.disk_usage(out).free / 1e9, 2)
     except OSError:
         return None
+
+
+def with_room(tested: FolderTested, out: Path) -> FolderTested:
+    """What a watched folder is like, and how much room there is for its results."""
+    free = free_GB(out)
+    text = f"{free:g} GB free for the results" if free is not None else "free space cannot be told"
+    return FolderTested(path=tested.path, findings=(*tested.findings, Finding(about="space", text=text)))
 
 
 def share(out: Path, umask: str | None, group: str | None) -> None:

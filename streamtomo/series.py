@@ -45,6 +45,7 @@ from streamtomo.messages import (
     Witness,
 )
 from streamtomo.model import RawImage, Tilt
+from streamtomo.plan import planned_angles
 
 MAX_ATTEMPTS = 4
 """How often a tilt that fails is tried before it is given up."""
@@ -54,7 +55,7 @@ MOST_RETAKES, MOST_RETAKES_SHARE = 3, 0.25
 """... unless there are more of them, and more than this share of all tilts: then the plan repeats its angles."""
 RETAKEN = "taken again as tilt"
 ANGLE_TOLERANCE_DEG = 0.6
-"""A planned angle counts as taken within this: stages do not go where they are sent."""
+"""A planned angle counts as taken within this, or just under half a step: stages do not go where they are sent."""
 SIBLING_INTERVALS = 2.5
 """A series with all the angles of the one before it is complete after a silence of so many of its intervals."""
 LONGEST_PAUSE_S = 300.0
@@ -113,7 +114,9 @@ class Series:
         self.settings = settings
         self.tilts: dict[int, TiltState] = {}
         self.state: SeriesState = "collecting"
-        self.planned: int | None = settings.acquisition.planned_tilts
+        self.plan = planned_angles(settings.acquisition.planned_angles)
+        """Tilt angles that the settings plan."""
+        self.planned: int | None = settings.acquisition.planned_tilts or len(self.plan) or None
         self.like: tuple[float, ...] = ()
         """Tilt angles of the last complete series from the same folder: probably the plan of this one, too."""
         self.opened: SeriesOpened | None = None
@@ -331,7 +334,7 @@ class Series:
 
     def _learn(self, planned: int | None, pixel_size_A: float | None, axis_deg: float | None) -> None:
         acquisition = self.settings.acquisition
-        self.planned = acquisition.planned_tilts or planned or self.planned
+        self.planned = acquisition.planned_tilts or len(self.plan) or planned or self.planned
         self.pixel_size_A = acquisition.pixel_size_A or pixel_size_A or self.pixel_size_A
         stated = axis_deg if axis_deg is not None else self.axis_deg
         self.axis_deg = acquisition.tilt_axis_deg if acquisition.tilt_axis_deg is not None else stated
@@ -402,22 +405,25 @@ class Series:
         return apart < RETAKE_DEG and not self._repeats_angles and None not in stamps and stamps[0] != stamps[1]
 
     def _completion(self, now: float) -> list[Command]:
-        count, acquisition = len(self.kept()), self.settings.acquisition
-        if self.planned and count >= self.planned:
-            witness: Witness = "count" if acquisition.planned_tilts else "mdoc"
+        count, wanted = len(self.kept()), self.settings.acquisition.planned_tilts
+        if self._has_all(self.plan):
+            return self._complete("count", f"all {len(self.plan)} planned angles are here", now)
+        if self.planned and count >= self.planned and (wanted or not self.plan):
+            witness: Witness = "count" if wanted else "mdoc"
             return self._complete(witness, f"{count} of {self.planned} planned tilts are here", now)
         silence, interval = self.silent_s(now), self.interval_s()
         usual = f", usual interval {interval:.0f} s" if interval else ""
         if silence > self.silence_limit_s():
             return self._complete("silence", f"no new tilt for {silence:.0f} s{usual}", now)
-        if interval and silence > SIBLING_INTERVALS * interval and self._has_all(self.like):
+        if interval and silence > SIBLING_INTERVALS * interval and not self.plan and self._has_all(self.like):
             return self._complete("siblings", f"all {len(self.like)} angles of the series before{usual}", now)
         return []
 
     def _has_all(self, planned: tuple[float, ...]) -> bool:
         """Whether every one of these angles was taken, if there are any."""
         angles = [state.tilt.image.angle_deg for state in self.kept()]
-        missing = (angle for angle in planned if all(abs(angle - one) > ANGLE_TOLERANCE_DEG for one in angles))
+        tolerance = min([ANGLE_TOLERANCE_DEG, *(0.45 * abs(b - a) for a, b in pairwise(sorted(planned)) if a != b)])
+        missing = (angle for angle in planned if all(abs(angle - one) > tolerance for one in angles))
         return bool(planned) and next(missing, None) is None
 
     def _complete(self, witness: Witness, text: str, now: float) -> list[Command]:

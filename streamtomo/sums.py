@@ -21,6 +21,10 @@ from streamtomo.export.mrc import new_mrc
 from streamtomo.model import RawImage
 from streamtomo.watch.images import read_image
 
+FOLDER = "sums"
+"""In the folder of the series."""
+DIGITS = 8
+"""Letters of a sum's name that tell how it was made."""
 Pixels = NDArray[Any]
 Warnings = tuple[tuple[str, str], ...]
 """Code and text of each."""
@@ -79,10 +83,15 @@ def sum_path(image: RawImage, settings: Settings, cache: Path, *, with_drift: bo
         movies.eer_fraction if with_drift else None,
         with_drift,
     )
-    return cache / "sums" / f"{_name(image)}{_digest(msgspec.json.encode(matters), 8)}.mrc"
+    return cache / FOLDER / f"{name_of(image)}{_digest(msgspec.json.encode(matters), DIGITS)}.mrc"
 
 
-def _name(image: RawImage) -> str:
+def movie_of(file: str) -> str:
+    """The `name_of` the movie whose sum, or what stands beside it, has this file name."""
+    return file.partition(".part")[0].rpartition(".")[0][:-DIGITS]
+
+
+def name_of(image: RawImage) -> str:
     """What all sums of one movie, however made, have in their names, and no other movie's."""
     return f"{Path(image.path).stem}_{_digest(image.path.encode(), 4)}"
 
@@ -111,7 +120,7 @@ def keep_sum(path: Path, image: RawImage, pixels: Pixels, done: Done) -> Done:
         ) as data:
             data[0] = pixels
         write_text(path.with_suffix(".json"), msgspec.json.encode(done).decode() + "\n")
-        for other in path.parent.glob(f"{glob.escape(_name(image))}*"):
+        for other in path.parent.glob(f"{glob.escape(name_of(image))}*"):
             if other.stem != path.stem and other.suffix in (".mrc", ".json"):
                 other.unlink(missing_ok=True)
     except (OSError, OutputError) as error:

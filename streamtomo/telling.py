@@ -11,10 +11,13 @@ from pathlib import Path
 import msgspec
 
 from streamtomo import messages
+from streamtomo.config import Publish
 from streamtomo.errors import OutputError
-from streamtomo.messages import AlarmCleared, AlarmRaised, Envelope, Event, FileRefused, Warned
+from streamtomo.export.imod import write_text
+from streamtomo.messages import AlarmCleared, AlarmRaised, Envelope, Event, FileRefused, FileRetried, Warned
 from streamtomo.publish import journal as journals
 from streamtomo.publish.bus import Publisher
+from streamtomo.publish.endpoints import command_socket
 from streamtomo.publish.state import SessionState
 
 Listener = Callable[[Envelope], None]
@@ -42,8 +45,11 @@ class Teller:
         for envelope in journals.read(self._path):
             with self._lock:
                 self._state.apply(envelope)
-            if isinstance(envelope.event, FileRefused | Warned):
-                self._told.add(envelope.event)
+            match envelope.event:
+                case FileRefused() | Warned():
+                    self._told.add(envelope.event)
+                case FileRetried():
+                    self._forget(envelope.event.path)
             yield envelope
 
     def close(self) -> None:
@@ -51,18 +57,37 @@ class Teller:
         if self._journal is not None:
             self._journal.close()
 
-    def publish_on(self, publisher: Publisher) -> None:
-        """Where events go from now on."""
+    def open_bus(self, settings: Publish, command: Callable[[messages.Command], messages.Answer]) -> Publisher:
+        """Open the sockets, and say in the output folder where; events go there, too. Raises BusError or OutputError.
+
+        `command` answers orders from outside.
+        """
+        publisher = Publisher(
+            bind=settings.bind,
+            port=settings.port,
+            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
+            snapshot=self.state,
+            command=command,
+            command_socket=command_socket(self._path.parent),
+        )
+        where = msgspec.json.encode({"endpoint": publisher.endpoint}).decode() + "\n"
+        try:
+            write_text(self._path.with_name("endpoint.json"), where)
+        except OutputError:
+            publisher.close()
+            raise
         self._publisher = publisher
+        return publisher
 
     def state(self) -> bytes:
         """The session's state as JSON."""
         with self._lock:
             return msgspec.json.encode(self._state)
 
-    def failure_of(self, series: str, index: int) -> str | None:
-        """Why a tilt could not be processed."""
-        return self._state.series[series].tilts[index].failure
+    def why_missing(self, series: str, index: int) -> str:
+        """Why a tilt was not placed."""
+        failure = self._state.series[series].tilts[index].failure
+        return failure or "was not processed yet when the series was closed"
 
     def say(self, event: Event) -> None:
         """Tell everybody."""
@@ -85,6 +110,18 @@ class Teller:
         if event not in self._told:
             self._told.add(event)
             self.say(event)
+
+    def refused(self) -> list[str]:
+        """Files that were refused, but for those that were looked at again since."""
+        return sorted(told.path for told in self._told if isinstance(told, FileRefused))
+
+    def retried(self, path: str) -> None:
+        """A refused file is looked at again: what is said of it then is said once more."""
+        self._forget(path)
+        self.say(FileRetried(path=path))
+
+    def _forget(self, path: str) -> None:
+        self._told -= {told for told in self._told if isinstance(told, FileRefused) and told.path == path}
 
     def _keep(self, envelope: Envelope) -> AlarmRaised | AlarmCleared | None:
         """Write to the journal; while that fails (disk full), keep what is unwritten and try again with every event.

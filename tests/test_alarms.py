@@ -1,34 +1,32 @@
 """Stories of alarms: what was known when, and what was raised or cleared. Nothing here sleeps."""
 
+import math
+
+import pytest
+
 from streamtomo.alarms import Alarms, Facts, FolderFacts
 from streamtomo.config import Settings
 from streamtomo.messages import AlarmCleared
-from streamtomo.model import RawImage
 
 SCOPE = "/scope"
 
 
-def facts(now, collecting=True, gone=None, listed_s=None, backlog=0, free_GB=None):
-    listed_s = now if listed_s is None else listed_s
-    folder = FolderFacts(path=SCOPE, collecting=collecting, listed_s=listed_s, gone=gone)
+def facts(collecting=True, backlog=0, free_GB=None, **known):
+    folder = FolderFacts(path=SCOPE, collecting=collecting, **known)
     return Facts(backlog=backlog, free_GB=free_GB, folders=(folder,))
 
 
-def image(written_s):
-    return RawImage(series="TS", path="/scope/x", nx=1, ny=1, angle_deg=0.0, written_s=written_s)
-
-
 def look(alarms, now, **known):
-    news = alarms.look(facts(now, **known), now)
+    news = alarms.look(facts(**known), now)
     return [f"-{one.code}" if isinstance(one, AlarmCleared) else one.code for one in news]
 
 
-def fed(steps, lag=1.0):
+def fed(steps):
     """Alarms after tilts that came with these pauses, and the time of the last."""
     alarms, now = Alarms(Settings()), 1000.0
     for step in (0.0, *steps):
         now += step
-        alarms.arrived(SCOPE, image(now - lag), now)
+        alarms.arrived(SCOPE, now)
     return alarms, now
 
 
@@ -37,7 +35,7 @@ def test_a_late_tilt_is_an_alarm_until_it_comes():
     assert look(alarms, now + 89) == []
     assert look(alarms, now + 91) == ["tilt.late"]
     assert look(alarms, now + 200) == [], "said once"
-    alarms.arrived(SCOPE, image(now + 200), now + 201)
+    alarms.arrived(SCOPE, now + 201)
     assert look(alarms, now + 201) == ["-tilt.late"]
 
 
@@ -57,19 +55,22 @@ def test_two_tilts_do_not_make_a_usual_interval():
     assert look(alarms, now + 5000) == []
 
 
-def test_a_clock_that_differs_is_told_in_both_directions():
-    ahead, now = fed([30.0] * 8, lag=-100.0)
-    assert look(ahead, now) == ["clock.differs"]
-    behind, now = fed([30.0] * 8, lag=100.0)
-    assert look(behind, now) == ["clock.differs"]
-    right, now = fed([30.0] * 8, lag=1.3)
-    assert look(right, now) == []
-
-
-def test_one_file_that_was_found_late_is_no_wrong_clock():
-    alarms, now = fed([30.0] * 8)
-    alarms.arrived(SCOPE, image(now - 500), now + 1)
-    assert look(alarms, now + 1) == []
+@pytest.mark.parametrize(
+    ("clock_s", "told"),
+    [
+        (None, []),
+        ((99.5, 100.5), ["clock.differs"]),
+        ((-100.5, -99.5), ["clock.differs"]),
+        ((0.8, math.inf), ["clock.differs"]),
+        ((-0.4, 0.6), []),
+        ((-2.5, -2.0), []),  # times may be cut to 2 s
+    ],
+)
+def test_a_clock_that_differs_is_told_in_both_directions(clock_s, told):
+    alarms = Alarms(Settings())
+    assert look(alarms, 1000.0, clock_s=clock_s) == told
+    assert look(alarms, 1000.5, clock_s=None) == [], "while the proofs contradict each other it stands"
+    assert look(alarms, 1001.0, clock_s=(-0.1, 0.1)) == [f"-{code}" for code in told]
 
 
 def test_a_folder_that_is_gone_or_hangs():
@@ -77,7 +78,7 @@ def test_a_folder_that_is_gone_or_hangs():
     assert look(alarms, 1000.0) == []
     assert look(alarms, 1001.0, gone="no such folder") == ["folder.gone"]
     assert look(alarms, 1002.0) == ["-folder.gone"]
-    assert look(alarms, 1100.0, listed_s=1002.0) == ["folder.stuck"]
+    assert look(alarms, 1100.0, stuck="a listing has not come back") == ["folder.stuck"]
     assert look(alarms, 1101.0) == ["-folder.stuck"]
 
 
@@ -93,7 +94,7 @@ def test_a_backlog_that_stays_is_an_alarm_and_does_not_flicker():
 def test_a_stack_that_comes_at_once_is_no_alarm():
     alarms = Alarms(Settings())
     for n in range(77):
-        alarms.arrived(SCOPE, image(500.0), 1000.0 + 0.001 * n)
+        alarms.arrived(SCOPE, 1000.0 + 0.001 * n)
     for second in range(60):
         assert look(alarms, 1000.0 + second, backlog=max(0, 77 - second)) == []
 

@@ -7,6 +7,7 @@ import pytest
 from streamtomo import config_file, schema
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
+from streamtomo.plan import planned_angles
 
 CONFIG = Path(__file__).parent.parent / "config"
 
@@ -47,6 +48,13 @@ def test_the_readme_has_all_settings():
         ("final.binning=1.5", ["final.binning", "whole number from 1 to 32"]),
         ("live.bogus=1", ["live.bogus is no setting", "memory_GB"]),
         ("bogus.key=1", ["bogus is no table", "acquisition"]),
+        ("acquisition.planned_angles=-60:60", ["acquisition.planned_angles = '-60:60' is not allowed", "-60:60:3"]),
+        ("acquisition.planned_angles=60:-60:3", ["is not allowed"]),
+        ("acquisition.planned_angles=0:60:0", ["is not allowed"]),
+        ("acquisition.planned_angles=0:60:0.001", ["2000 at most"]),
+        ("acquisition.planned_angles=0,3,x", ["is not allowed"]),
+        ("acquisition.planned_angles=0,3,inf", ["is not allowed"]),
+        ("acquisition.planned_angles=-60:60:nan", ["is not allowed"]),
         ("no-equals", ["table.key=value"]),
         ("publish.bind=3", ["publish.bind"]),
     ],
@@ -56,6 +64,13 @@ def test_what_is_wrong_is_named_with_what_is_allowed(override, told):
         config_file.load(None, [override])
     for words in told:
         assert words in str(error.value)
+
+
+def test_planned_angles_hold_both_ends():
+    assert planned_angles("-60:60:3") == tuple(float(angle) for angle in range(-60, 61, 3))
+    assert planned_angles("-51:51:0.1")[-1] == pytest.approx(51.0)
+    assert planned_angles("54:-54:-2") == planned_angles("-54:54:2")
+    assert planned_angles(None) == ()
 
 
 def test_an_override_wins_over_the_file(tmp_path):

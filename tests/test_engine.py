@@ -227,7 +227,7 @@ def test_a_name_that_is_no_utf8_is_refused_and_the_run_goes_on(quick, scope, tmp
 
 
 def test_a_series_known_from_metadata_only_keeps_no_run_alive(quick, tmp_path, monkeypatch):
-    def watch(folder, settings, stop, known=()):
+    def watch(folder, settings, stop, **_):
         yield SeriesDescribed(series="TS", source="m", planned_tilts=41)
         while not stop.wait(0.05):
             yield None

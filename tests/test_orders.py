@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import mrcfile
 import numpy as np
@@ -12,7 +13,7 @@ from streamtomo import messages, outfolder
 from streamtomo.config import Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.errors import SettingsError
-from streamtomo.folders import Folders
+from streamtomo.folders import Folder, Folders
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
@@ -22,6 +23,7 @@ from streamtomo.messages import (
     TiltPlaced,
 )
 from streamtomo.publish.bus import send_command
+from streamtomo.publish.journal import Journal
 
 
 def test_a_folder_is_added_to_a_run_with_settings_of_its_own_and_is_there_after_a_restart(quick, scope, tmp_path):
@@ -68,6 +70,18 @@ def test_wrong_settings_for_a_further_folder_are_refused_in_words(quick, scope, 
     thread.join(20)
 
 
+def test_a_journal_with_settings_of_another_version_is_refused_with_what_to_do(tmp_path):
+    out, scope = tmp_path / "out", tmp_path / "scope"
+    scope.mkdir()
+    out.mkdir()
+    event = messages.FolderAdded(path=str(tmp_path / "other"), overrides=("align.wobble=3",))
+    book = Journal(out / "journal.jsonl")
+    book.append(messages.Envelope(version=messages.VERSION, session="s", seq=1, time_s=0.0, event=event))
+    book.close()
+    with pytest.raises(SettingsError, match=r"align\.wobble is no setting.*; go on with the version that wrote it, or"):
+        Engine(scope, out, settings()).run()
+
+
 def test_orders_leave_tilts_out_and_bring_them_back(quick, scope, tmp_path):
     out = tmp_path / "out"
     engine = Engine(scope, out, settings())
@@ -109,6 +123,30 @@ def test_with_a_full_disk_images_are_taken_in_and_processing_waits_for_room(quic
     assert engine.series["TS"].state == "finished"
     assert {one.code for one in told(tmp_path / "out", AlarmRaised)} == {"disk.low", "disk.full"}
     assert {one.code for one in told(tmp_path / "out", AlarmCleared)} == {"disk.low", "disk.full"}
+
+
+def test_a_folder_that_is_gone_is_an_alarm_until_it_is_back(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    gone = lambda event: isinstance(event, AlarmRaised) and event.code == "folder.gone"  # noqa: E731
+    back = lambda event: isinstance(event, AlarmCleared) and event.code == "folder.gone"  # noqa: E731
+    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
+    wait_for(engine, gone, begin=lambda: scope.rename(tmp_path / "away"))
+    wait_for(engine, back, begin=lambda: (tmp_path / "away").rename(scope))
+    engine.stop("done")
+    thread.join(20)
+    assert {alarm.about for alarm in told(out, AlarmRaised)} == {str(scope)}
+
+
+def test_a_watcher_that_hangs_is_an_alarm_with_what_it_waits_for(tmp_path):
+    folder = Folder(tmp_path, Settings())
+    folder.pulse.at("reading it", "/scope/TS.mrc")
+    assert folder.facts(collecting=False).stuck is None
+    folder.pulse._deed = ("reading it", "/scope/TS.mrc", time.monotonic() - 61)
+    assert "/scope/TS.mrc: reading it has not come back" in folder.facts(collecting=False).stuck
+    folder.pulse.rest()
+    assert folder.facts(collecting=False).stuck is None
 
 
 def test_the_results_belong_to_a_group_and_keep_a_umask(tmp_path):

@@ -297,6 +297,19 @@ def test_status_tells_in_words_what_a_run_is_doing(endpoint, capsys):
     assert "failed     GG  no room on the disk" in text
 
 
+def test_status_names_alarms_and_refused_files_with_what_to_do():
+    refused = [messages.FileRefused(path=f"/scope/{n}.mrc", reason="is no MRC file") for n in range(12)]
+    alarm = messages.AlarmRaised(code="folder.gone", text="/scope: cannot be listed", about="/scope")
+    lines = viewer._lines(state(*STATES["finishing failed"], alarm, *refused))
+    assert "ALARM folder.gone: /scope: cannot be listed" in lines
+    assert "REFUSED /scope/11.mrc: is no MRC file" in lines
+    assert "REFUSED /scope/1.mrc: is no MRC file" not in lines
+    assert lines[-2:] == [
+        "2 other files were refused before (--json has them)",
+        "To have one looked at again: streamtomo retry --file FILE --out /out",
+    ]
+
+
 def test_status_is_json_on_request_without_the_pixels(endpoint, capsys):
     assert viewer.status(endpoint, json=True) == 0
     told = msgspec.json.decode(capsys.readouterr().out, type=SessionState)

@@ -110,10 +110,15 @@ def test_kinds_and_fields_of_later_versions_are_tolerated(path):
     assert [one.seq for one in journal.read(path)] == [1, 9, 10]
 
 
-@pytest.mark.parametrize("event", [{"kind": "warning"}, {"kind": "tilt.dreamt"}, {}])
-def test_another_meaning_of_the_fields_is_refused(path, event):
-    path.write_bytes(line(version=VERSION + 1, **event))
-    with pytest.raises(StreamtomoError, match="line 1: was written by a newer streamtomo"):
+@pytest.mark.parametrize(
+    "event", [{"kind": "warning"}, {"kind": "warning", "code": "c", "text": "t"}, {"kind": "tilt.dreamt"}, {}]
+)
+@pytest.mark.parametrize(("version", "word"), [(VERSION + 1, "a newer"), (VERSION - 1, "an older")])
+def test_another_meaning_of_the_fields_is_refused_with_what_to_do_even_where_it_could_be_read(
+    path, event, version, word
+):
+    path.write_bytes(line(version=version, **event))
+    with pytest.raises(StreamtomoError, match=f"line 1: was written by {word} streamtomo .* or another --out"):
         list(journal.read(path))
 
 

@@ -13,11 +13,14 @@ from streamtomo.messages import (
     AxisMeasured,
     Envelope,
     FileRefused,
+    FileRetried,
+    Finding,
     FinishDone,
     FinishFailed,
     FinishStarted,
     FinishStep,
     FolderAdded,
+    FolderTested,
     Heartbeat,
     Picture,
     SeriesCompleted,
@@ -268,6 +271,8 @@ def test_every_kind_of_event_is_taken_in(story):
         AlarmRaised(code="c", text="t"),
         AlarmCleared(code="c"),
         FolderAdded(path="/more"),
+        FolderTested(path="/more", findings=()),
+        FileRetried(path="p"),
         TiltRetried(series="TS", index=1),
         TiltExcluded(series="TS", index=1, reason="r"),
         TiltRestored(series="TS", index=1),
@@ -296,6 +301,23 @@ def test_alarms_stand_until_they_are_cleared_or_the_program_starts_anew(story):
     assert [alarm.code for alarm in story.state.alarms] == ["tilt.late"]
     story.tell(started())
     assert story.state.alarms == []
+
+
+def test_a_refused_file_is_one_until_it_is_looked_at_again_or_taken_in(story):
+    image = received(0).tilt.image.path
+    refused = [FileRefused(path=path, reason="r") for path in ("a", "b", image)]
+    story.tell(*refused, FileRetried(path="a"))
+    assert [one.path for one in story.state.refused] == ["b", image]
+    story.tell(FileRefused(path="b", reason="again"), received(0))
+    assert story.state.refused == [FileRefused(path="b", reason="again")]
+
+
+def test_what_folders_are_like_is_known_for_this_run(story):
+    finding = Finding(about="mount", text="ext4")
+    story.tell(started(), FolderTested(path="/a", findings=()), FolderTested(path="/a", findings=(finding,)))
+    assert story.state.tested == [FolderTested(path="/a", findings=(finding,))]
+    story.tell(started())
+    assert story.state.tested == []
 
 
 def test_a_tilt_left_out_is_marked_so_and_counts_again(story):

@@ -103,6 +103,33 @@ def test_planned_count_closes_it_when_the_last_tilt_is_placed():
     assert commands[1].event.witness == "count"
 
 
+@pytest.mark.parametrize("plan", ["0:15:3", "15:0:-3", "0,3,6,9,12,15", " 6, 3,0, 9,12, 15.0"])
+def test_planned_angles_close_it_when_the_last_of_them_is_placed_whatever_else_was_taken(plan):
+    series = collected(5, Settings(acquisition=Acquisition(planned_angles=plan)))
+    assert series.planned == 6
+    for n, angle in ((5, 20.0), (6, -3.0)):  # as many tilts as are planned, and more
+        series.image(image(n, angle_deg=angle), 1050.0 + n)
+        assert said(series.processed(placed(n), 1051.0 + n)) == [TiltPlaced]
+    series.image(image(7, angle_deg=14.5), 1060.0)  # the stage did not go quite where it was sent
+    commands = series.processed(placed(7), 1061.0)
+    assert said(commands) == [TiltPlaced, SeriesCompleted]
+    assert (commands[1].event.witness, commands[1].event.text) == ("count", "all 6 planned angles are here")
+
+
+def test_planned_angles_that_lie_close_are_not_taken_for_each_other():
+    series = collected(0, Settings(acquisition=Acquisition(planned_angles="0:2:0.5")))
+    for n in range(3):
+        series.image(image(n, angle_deg=float(n)), 1000.0 + n)
+        assert said(series.processed(placed(n), 1000.5 + n)) == [TiltPlaced]
+
+
+def test_with_planned_angles_a_shorter_series_before_closes_nothing():
+    series = collected(6, Settings(acquisition=Acquisition(planned_angles="0:30:3")))
+    series.like = (0.0, 3.0, 6.0)
+    assert series.tick(1050.0 + 59.0) == []
+    assert said(series.tick(1050.0 + 61.0)) == [SeriesCompleted]
+
+
 def test_silence_is_measured_in_its_own_intervals():
     series = collected(6, Settings(watch=Watch(silence_min_s=20.0, silence_factor=6.0)))
     assert series.silence_limit_s() == 60.0

@@ -42,12 +42,12 @@ def tilt(angle, time=None, frame=None, **fields):
 class Folder:
     """A folder that a test writes; `see` shows files to the catalogue and returns what it tells."""
 
-    def __init__(self, known=(), **acquisition):
+    def __init__(self, known=(), claims=None, **acquisition):
         self.files = {}
         self.opened = []
         self.now = 1000.0
         readers = Readers(probe=self._probe, text=self._text, exists=self.files.__contains__)
-        self.catalogue = Catalogue(Acquisition(**acquisition), readers, known)
+        self.catalogue = Catalogue(Acquisition(**acquisition), readers, known, claims)
         self.unready = frozenset()
 
     def _probe(self, path, growing=False):

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from streamtomo.config import Settings, Watch
+from streamtomo.errors import NotReady
 from streamtomo.messages import Warned
 from streamtomo.model import RawImage
+from streamtomo.watch import folder as watch_folder
 from streamtomo.watch import mounts
-from streamtomo.watch.folder import FolderWatch, Pulse
+from streamtomo.watch.folder import FolderWatch
+from streamtomo.watch.pulse import Pulse
 
 TABLE = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -170,10 +173,12 @@ def test_a_mount_inside_the_folder_may_vanish_and_the_rest_goes_on(folder, monke
     assert [sighting.code for sighting in told if isinstance(sighting, Warned)] == ["folder.gone"]
     assert str(inner) in told[0].text
     assert images(told) == ["a_001_0.0.mrc"]
+    assert story.pulse.gone == {str(inner): told[0].text}, "whatever else was found meanwhile"
     (folder.parent / "kept.mrc").rename(inner / "b_001_0.0.mrc")
     story.mount(place)
     told = story.after(5.0)
     assert [sighting.code for sighting in told] == ["folder.back"]
+    assert story.pulse.gone == {}
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ENOENT, errno.ETIMEDOUT])
@@ -253,6 +258,20 @@ def test_a_listing_that_hangs_can_be_seen_from_another_thread(folder, monkeypatc
     release.set()
     thread.join()
     assert story.pulse.stuck(0.0) is None
+
+
+def test_a_file_that_hangs_is_named_and_each_call_has_its_own_time(folder, monkeypatch):
+    write(folder / "a_001_0.0.mrc")
+    asked = []
+
+    def probe(path, growing=False):
+        asked.append(story.pulse.stuck(0.0))
+        raise NotReady(path)
+
+    monkeypatch.setattr(watch_folder, "DISK", watch_folder.DISK._replace(probe=probe))
+    story = Story(folder, monkeypatch, events="off")
+    story.after(3.0)
+    assert f"{folder}/a_001_0.0.mrc: reading it has not come back" in asked[0]
 
 
 def test_a_slow_listing_is_made_less_often(folder, monkeypatch):

@@ -119,3 +119,19 @@ def test_a_file_that_is_done_can_be_asked_for_again(story):
     story.machine.done("a")
     story.machine.retry("a", 2.0)
     assert story.due(3.0) == [("a", "settled")]
+
+
+def test_a_file_that_was_given_up_is_due_again_when_asked_and_has_all_its_time():
+    settle = Settle(1.0)
+    settle.observe(Seen("a", 1, 1.0), 0.0)
+    settle.done("a")
+    assert settle.due(500.0, lambda path: False) == []
+    settle.again("a", 500.0)
+    settle.again("nobody", 500.0)
+    assert [due.why for due in settle.due(500.0, lambda path: False)] == ["settled"]
+    settle.retry("a", 500.0)
+    assert [due.why for due in settle.due(500.0 + settle.stall_s - 0.1, lambda path: False)] == ["settled"]
+    assert [due.why for due in settle.due(500.0 + settle.stall_s, lambda path: False)] == ["expired"]
+    settle.observe(Seen("a", 2, 600.0), 600.0)
+    settle.again("a", 600.1)
+    assert settle.due(600.1, lambda path: False) == [], "it is being written"

@@ -43,7 +43,7 @@ def find_endpoint(where: str | None) -> str:
 
 
 def _endpoint_of(out: Path) -> str:
-    if not _is_running(out):  # what a run that was killed left there leads nowhere, or to another run
+    if not is_running(out):  # what a run that was killed left there leads nowhere, or to another run
         raise BusError(f"{out}: no run is active there")
     try:
         content = msgspec.json.decode((out / "endpoint.json").read_bytes(), type=dict[str, str])
@@ -54,12 +54,12 @@ def _endpoint_of(out: Path) -> str:
         raise BusError(f"{out}/endpoint.json: cannot be read ({error})") from None
 
 
-def _is_running(out: Path) -> bool:
+def is_running(out: Path) -> bool:
     """Whether a run holds the lock of its output folder; where there are no locks it is taken to."""
     try:
         with (out / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True

@@ -117,7 +117,7 @@ def read(path: Path) -> Iterator[Envelope]:
     """All envelopes of a journal in order; none if there is no journal.
 
     A torn last line and kinds of events that this version does not know are left out. Raises StreamtomoError for a
-    journal of a newer version, one with a damaged line, or one that cannot be opened.
+    journal of another version, one with a damaged line, or one that cannot be opened.
     """
     try:
         file = path.open("rb")
@@ -135,14 +135,26 @@ def read(path: Path) -> Iterator[Envelope]:
 
 def _decode(line: bytes, where: str) -> Envelope | None:
     try:
-        return _DECODER.decode(line)
+        envelope = _DECODER.decode(line)
     except _MALFORMED as error:
         head = _head(line)
-        if head is not None and head.version > VERSION:
-            raise StreamtomoError(f"{where}: was written by a newer streamtomo; use that one") from None
+        if head is not None:
+            _check_version(head.version, where)
         if head is None or head.kind is None or head.kind in _KINDS:  # without it the others would not fit together
             raise StreamtomoError(f"{where}: is damaged ({error}); move the journal away to start anew") from None
         return None
+    _check_version(envelope.version, where)
+    return envelope
+
+
+def _check_version(version: int, where: str) -> None:
+    """Fields of another version mean something else, even where they can be read."""
+    if version != VERSION:
+        other = "a newer" if version > VERSION else "an older"
+        raise StreamtomoError(
+            f"{where}: was written by {other} streamtomo (version {version} of the journal, this one reads {VERSION}); "
+            "use that one, or another --out"
+        )
 
 
 def _head(line: bytes) -> _Head | None:

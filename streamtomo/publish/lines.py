@@ -11,11 +11,14 @@ from streamtomo.messages import (
     Envelope,
     Event,
     FileRefused,
+    FileRetried,
+    Finding,
     FinishDone,
     FinishFailed,
     FinishStarted,
     FinishStep,
     FolderAdded,
+    FolderTested,
     SeriesCompleted,
     SeriesDescribed,
     SeriesJudged,
@@ -54,12 +57,16 @@ def _words(event: Event) -> str | None:
         case FolderAdded():
             settings = f" with {', '.join(event.overrides)}" if event.overrides else ""
             return f"watching {event.path}{settings}"
+        case FolderTested():
+            return f"folder {event.path}: {'; '.join(map(_finding, event.findings))}"
         case AlarmRaised():
             return f"ALARM {event.code}: {event.text}"
         case AlarmCleared():
             return f"alarm over: {event.code} {event.about}".rstrip()
         case FileRefused():
             return f"REFUSED {event.path}: {event.reason}"
+        case FileRetried():
+            return f"looking again at {event.path}"
         case Warned():
             return f"WARNING {event.code}: {event.text}"
         case TiltPlaced():
@@ -69,6 +76,10 @@ def _words(event: Event) -> str | None:
             return f"{event.series}  tilt {event.index} FAILED ({again}): {event.reason}"
         case _:
             return _series(event)
+
+
+def _finding(one: Finding) -> str:
+    return f"{'' if one.level == 'ok' else one.level.upper() + ' '}{one.about} {one.text}"
 
 
 def _tilt(event: TiltPlaced) -> str:

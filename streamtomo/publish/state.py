@@ -14,11 +14,13 @@ from streamtomo.messages import (
     Envelope,
     Event,
     FileRefused,
+    FileRetried,
     FinishDone,
     FinishFailed,
     FinishStarted,
     FinishStep,
     FolderAdded,
+    FolderTested,
     Heartbeat,
     Picture,
     SeriesCompleted,
@@ -123,6 +125,8 @@ class SessionState(Struct, kw_only=True):
     """Those that stand."""
     warnings: list[Warned] = field(default_factory=list)
     refused: list[FileRefused] = field(default_factory=list)
+    tested: list[FolderTested] = field(default_factory=list)
+    """What the watched folders were like when this run began."""
 
     def apply(self, envelope: Envelope) -> None:
         """Take in an envelope; one that was taken in before changes nothing."""
@@ -135,7 +139,7 @@ class SessionState(Struct, kw_only=True):
         event = envelope.event
         match event:
             case SessionStarted():
-                self.started, self.ended, self.alarms = event, None, []
+                self.started, self.ended, self.alarms, self.tested = event, None, [], []
                 self._add_folder(event.watched)
             case FolderAdded():
                 self._add_folder(event.path)
@@ -150,11 +154,20 @@ class SessionState(Struct, kw_only=True):
             case Warned():
                 self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
             case FileRefused():
-                self.refused = [*self.refused, event][-MESSAGES_KEPT:]
+                self.refused = [*self._refused_but(event.path), event][-MESSAGES_KEPT:]
+            case FileRetried():
+                self.refused = self._refused_but(event.path)
+            case FolderTested():
+                self.tested = [*(one for one in self.tested if one.path != event.path), event]
             case _:
+                if isinstance(event, TiltReceived):
+                    self.refused = self._refused_but(event.tilt.image.path)
                 row = self.series.setdefault(event.series, SeriesRow(name=event.series))
                 row.touched_s = envelope.time_s
                 _apply(row, event, envelope.time_s)
+
+    def _refused_but(self, path: str) -> list[FileRefused]:
+        return [one for one in self.refused if one.path != path]
 
     def _add_folder(self, path: str) -> None:
         if path not in self.folders:

@@ -20,6 +20,8 @@ from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, SessionState
 
 ANSWER_S = 2.0
+REFUSED_SHOWN = 10
+"""Refused files that `status` names, the last ones."""
 
 
 def status(where: str | None, *, json: bool) -> int:
@@ -52,7 +54,18 @@ def _lines(state: SessionState) -> list[str]:
     lines = [f"watching {started.watched}, results in {started.out}" if started else "starting"]
     if beat is not None:
         lines.append(f"{beat.backlog} tilts in the queue; next: {beat.waiting_for}")
-    return [*lines, *(_line(row) for row in state.series.values())]
+    lines += [f"ALARM {alarm.code}: {alarm.text}" for alarm in state.alarms]
+    lines += [_line(row) for row in state.series.values()]
+    return [*lines, *_refused(state)]
+
+
+def _refused(state: SessionState) -> list[str]:
+    lines = [f"REFUSED {one.path}: {one.reason}" for one in state.refused[-REFUSED_SHOWN:]]
+    if (more := len(state.refused) - REFUSED_SHOWN) > 0:
+        lines.append(f"{more} other files were refused before (--json has them)")
+    if lines and state.started:
+        lines.append(f"To have one looked at again: streamtomo retry --file FILE --out {state.started.out}")
+    return lines
 
 
 def _line(row: SeriesRow) -> str:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from streamtomo.config import Acquisition
 from streamtomo.messages import FileRefused, SeriesDescribed, Sighting, Warned
 from streamtomo.model import RawImage
+from streamtomo.watch.claims import Claims
 from streamtomo.watch.exposures import Exposures
 from streamtomo.watch.naming import folder_name
 from streamtomo.watch.sources import KINDS, Fact, Statements, disagreement
@@ -34,11 +35,13 @@ class Book:
         acquisition: Acquisition,
         known: Iterable[RawImage] = (),
         exists: Callable[[str], bool] = os.path.exists,
+        claims: Claims | None = None,
     ) -> None:
+        """`known` are images of an earlier run, whose series keep their names; `claims` are shared within a run."""
         self._acquisition = acquisition
         self._out: list[Sighting] = []
         self._names: dict[str, str] = {}
-        self._sources: dict[str, str] = {}
+        self._claims = claims or Claims()
         self._described: dict[str, SeriesDescribed] = {}
         self._said: set[tuple[str, str]] = set()
         self._order: dict[str, int] = {}
@@ -47,31 +50,37 @@ class Book:
         self.exposures = Exposures(known, exists)
         self.paths = {image.path: image.series for image in known if image.gone is None}
         """Series of each file that was told of."""
+        for image in known:
+            self._claims.take(image.series, image.path)
 
     def name(self, source: str, wanted: str) -> str:
         """Name of the series that comes from `source` (a file, or a folder and a prefix); no two sources share one."""
         if source not in self._names:
             name = folder_name(wanted)
-            if self._sources.get(name, source) != source:
-                name = folder_name(f"{os.path.basename(os.path.dirname(source))}_{wanted}")
-            number, base = 2, name
-            while self._sources.get(name, source) != source:
+            base, number = _longer_name(source, wanted), 2
+            if not self._claims.take(name, source):
+                name = base
+            while not self._claims.take(name, source):
                 name, number = f"{base}_{number}", number + 1
-            self.adopt(source, name)
+            self._names[source] = name
         return self._names[source]
+
+    def is_named(self, series: str, source: str, wanted: str) -> bool:
+        """Whether `name` may have given this name."""
+        base = _longer_name(source, wanted)
+        return series in (folder_name(wanted), base) or series.rpartition("_")[0] == base
 
     def adopt(self, source: str, name: str) -> None:
         """The series that comes from `source` is one that has a name already."""
         self._names[source] = name
-        self._sources.setdefault(name, source)
+        self._claims.take(name, source)
 
     def renew(self, source: str, wanted: str) -> str:
         """A new name for `source`: what comes from it now is another series than before."""
-        self._names.pop(source, None)
         number = 2
-        while (name := folder_name(f"{wanted}_{number}")) in self._sources:
+        while not self._claims.take(name := f"{folder_name(wanted)}_{number}", source, anew=True):
             number += 1
-        self.adopt(source, name)
+        self._names[source] = name
         return name
 
     def image(self, image: RawImage, order: int | None = None, mark: str | None = None) -> None:
@@ -140,6 +149,10 @@ class Book:
             self._said.add(("refused", path))
             self._out.append(FileRefused(path=path, reason=reason.removeprefix(f"{path}: ")))
 
+    def unsay(self, path: str) -> None:
+        """What was said of a file that cannot be used may be said again."""
+        self._said.discard(("refused", path))
+
     def warn(self, code: str, text: str, *, about: str, series: str | None = None) -> None:
         """Warn once of one kind of trouble with one file or series."""
         if (code, about) not in self._said:
@@ -206,6 +219,11 @@ class Book:
             text = f"{series}: nothing tells when its images were taken; {instead} is used instead"
             self.warn("time.missing", text, about=series, series=series)
         stamps[image.key] = new
+
+
+def _longer_name(source: str, wanted: str) -> str:
+    """What a series is called whose name another one has."""
+    return folder_name(f"{os.path.basename(os.path.dirname(source))}_{wanted}")
 
 
 def _contradiction(one: _Stamp, other: _Stamp) -> str | None:

@@ -18,6 +18,7 @@ from streamtomo.errors import BadImage, NotReady
 from streamtomo.messages import Sighting
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
+from streamtomo.watch.claims import Claims
 from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
 from streamtomo.watch.mdoc import SUFFIXES as MDOC_SUFFIXES
 from streamtomo.watch.mdoc import Mdoc, is_mdoc, parse
@@ -55,9 +56,18 @@ class Pass(NamedTuple):
 class Catalogue:
     """Everything known about a watched folder; gets the time with each call, touches disks through `readers` only."""
 
-    def __init__(self, acquisition: Acquisition, readers: Readers = DISK, known: Iterable[RawImage] = ()) -> None:
-        """`known` are images that an earlier run was told of: they keep their series, and are not told of again."""
-        self._book = Book(acquisition, known)
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        readers: Readers = DISK,
+        known: Iterable[RawImage] = (),
+        claims: Claims | None = None,
+    ) -> None:
+        """`known` are images that an earlier run was told of: they keep their series, and are not told of again.
+
+        `claims` are the names of series, where they are shared with other folders.
+        """
+        self._book = Book(acquisition, known, readers.exists, claims)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
         self._names = Names(acquisition.name_patterns)
@@ -90,6 +100,11 @@ class Catalogue:
         self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
+
+    def again(self, path: str) -> None:
+        """A file that was refused will be looked at as if it were new."""
+        self._book.unsay(path)
+        self._anonymous.pop(path, None)
 
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""

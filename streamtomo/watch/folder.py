@@ -12,18 +12,24 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from types import MappingProxyType
+from typing import TypeVar
 
 from streamtomo.config import Settings
 from streamtomo.messages import Sighting, Warned
 from streamtomo.model import RawImage
-from streamtomo.watch.catalogue import Catalogue, is_wanted
+from streamtomo.watch.catalogue import DISK, Catalogue, is_wanted
+from streamtomo.watch.claims import Claims
+from streamtomo.watch.clocks import FileClock
+from streamtomo.watch.events import Events, listen
 from streamtomo.watch.mdoc import is_mdoc
 from streamtomo.watch.mounts import Ground, is_bare
+from streamtomo.watch.pulse import Pulse, clock
 from streamtomo.watch.settle import Due, Seen, Settle
+from streamtomo.watch.stacks import Readers
+from streamtomo.watch.survey import survey
+
+T = TypeVar("T")
 
 CALM_S = 0.02
 """Events come in bursts: this long they are gathered."""
@@ -34,8 +40,6 @@ REST_S = 600.0
 """A file that was dealt with and has not changed for this long ..."""
 REST_PASSES = 16
 """... is looked at in every such listing only: on a network drive each look is a question to the server."""
-STUCK_S = 60.0
-"""A call that takes longer does not come back: a server that died leaves whoever asks it waiting for ever."""
 
 
 def watch(
@@ -47,15 +51,17 @@ def watch(
     known: Iterable[RawImage] = (),
     skip: Collection[str | Path] = (),
     pulse: Pulse | None = None,
+    claims: Claims | None = None,
 ) -> Iterator[Sighting | None]:
     """Yield what is found in `folder` and its sub-folders until `stop` is set.
 
     None is yielded after every pass with nothing more to do, at least every `watch.relist_s`: the first one says that
     all that was there at the start has been worked through; later ones are good for the caller's own clockwork. `known`
     are images of an earlier run: they keep their series and are not yielded again unless something about them changed.
-    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` whether we are stuck.
+    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` how we are doing. Watchers
+    that share their `claims` give no two series one name.
     """
-    watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse)
+    watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse, claims=claims)
     try:
         while not stop.is_set():
             yield from watcher.step(clock())
@@ -95,27 +101,6 @@ def list_files(
                 denied(entry.path, error)
 
 
-class Pulse:
-    """What the watcher is at, for other threads to see."""
-
-    def __init__(self) -> None:
-        self._deed: tuple[str, float, float] | None = None
-
-    def at(self, what: str) -> None:
-        """The watcher begins something that asks the disk."""
-        self._deed = (what, time.monotonic(), time.time())
-
-    def rest(self) -> None:
-        """It is done."""
-        self._deed = None
-
-    def stuck(self, limit_s: float = STUCK_S) -> str | None:
-        """In words what has not come back for longer than the limit, the same words each time; None if all is well."""
-        if (deed := self._deed) is None or time.monotonic() - deed[1] < limit_s:
-            return None
-        return f"{deed[0]} has not come back since {_clock(deed[2])}: is its file server alive? Nothing new is seen"
-
-
 class FolderWatch:
     """One watched folder: `step` does what is due now, `wait` sleeps until something may be."""
 
@@ -127,16 +112,20 @@ class FolderWatch:
         known: Iterable[RawImage] = (),
         skip: Collection[str | Path] = (),
         pulse: Pulse | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._folder = os.path.abspath(folder)
         self._skip = frozenset(os.path.abspath(path) for path in skip)
-        self._settings = settings.watch
+        self._all_settings, self._settings = settings, settings.watch
         self._pulse = pulse or Pulse()
         self._settle = Settle(settings.watch.settle_s)
-        self._catalogue = Catalogue(settings.acquisition, known=known)
-        self._events, self._ground = _Events(self._folder), Ground(self._folder)
+        self._catalogue = Catalogue(settings.acquisition, self._readers(), known, claims)
+        self._clock = FileClock(settings.watch.settle_s)
+        self._events, self._ground = Events(self._folder), Ground(self._folder)
         self._tuned: tuple[int, int] | None = None
         """The directory that events were asked of, by its device and inode."""
+        self._no_events: str | None = None
+        """Why there are none."""
         self._next_listing, self._soonest, self._listed_at, self._passes = 0.0, 0.0, 0.0, 0
         self._first: set[str] | None = None
         self._gone: dict[str, float] = {}
@@ -158,23 +147,24 @@ class FolderWatch:
         try:
             return self._step(now)
         finally:
+            self._pulse.clock_s = self._clock.bounds()
             self._pulse.rest()
 
     def _step(self, now: float) -> list[Sighting]:
         self._complaints = []
+        for path in self._pulse.take_requests():
+            self._catalogue.again(path)
+            self._settle.again(path, now)
         touched, structure = self._events.take()
         if structure:
             self._next_listing = min(self._next_listing, self._soonest)
         if now >= self._next_listing:
-            self._pulse.at(f"{self._folder}: its listing")
             self._list(now)
         else:
-            self._pulse.at(f"{self._folder}: a look at its files")
             for path in touched:
                 self._observe(path, now)
         if self._folder in self._gone:
             return self._complaints
-        self._pulse.at(f"{self._folder}: reading its files")
         dues = [due for due in self._settle.due(now, is_mdoc) if self._is_unchanged(due, now)]
         found = self._catalogue.look(dues, now)
         for due in dues:
@@ -187,9 +177,9 @@ class FolderWatch:
         """Sleep until an event comes, something is due, or `stop` is set."""
         due = self._settle.next_due()
         until = self._next_listing if due is None else min(due, self._next_listing)
-        while not stop.is_set() and (left := until - clock()) > 0:
+        while not stop.is_set() and not self._pulse.asked and (left := until - clock()) > 0:
             if not self._events.listening:
-                stop.wait(left)
+                stop.wait(min(left, STOP_CHECK_S))
             elif self._events.wait(min(left, STOP_CHECK_S)):
                 stop.wait(CALM_S)
                 return
@@ -203,6 +193,7 @@ class FolderWatch:
     def _list(self, now: float) -> None:
         began = time.perf_counter()
         self._passes += 1
+        self._pulse.at("its listing", self._folder)
         gone = self._ground.lost()
         denied: set[str] = set()
         files = [] if self._folder in gone else self._read(gone, denied, now)
@@ -236,35 +227,42 @@ class FolderWatch:
 
     def _known(self, path: str, now: float) -> Seen | None:
         """What need not be looked at this time, as it was."""
-        if (hash(path) + self._passes) % REST_PASSES == 0:
-            return None
-        return self._settle.at_rest(path, now - REST_S)
+        resting = (hash(path) + self._passes) % REST_PASSES and self._settle.at_rest(path, now - REST_S)
+        if not resting:
+            self._pulse.at("its listing", path)
+        return resting or None
 
     def _take_in(self, files: list[Seen], present: set[str], unread: Collection[str], now: float) -> None:
         self._listed_at = now
         for seen in files:
-            self._settle.observe(seen, now)
+            self._saw(seen, now)
         roots = tuple(path + os.sep for path in unread)
         for path in [path for path in self._settle.paths() if path not in present]:
             if path not in unread and not path.startswith(roots):
-                self._settle.forget(path)
+                self._forget(path)
         if self._first is None:
             self._first = present
+            self._pulse.findings = survey(
+                self._folder, files, self._all_settings, now,
+                mount=self._ground.mount, no_events=self._no_events, denied=unread,
+            )  # fmt: skip
 
     def _tell_gone(self, gone: dict[str, str], now: float) -> None:
         """Say what cannot be listed any more, and what can again; both name a time, so that each time is news."""
         for path in gone.keys() - self._gone.keys():
-            seen = f", last at {_clock(self._listed_at)}" if self._listed_at else ""
+            seen = f", last at {clock(self._listed_at)}" if self._listed_at else ""
             text = f"{path}: cannot be listed{seen} ({gone[path]}); going on when it is back"
             self._complaints.append(Warned(code="folder.gone", text=text))
+            self._pulse.gone = MappingProxyType({**self._pulse.gone, path: text})
         if self._folder in gone:
             self._events.close()
             self._tuned = None
         else:
             for path in self._gone.keys() - gone.keys():
-                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {_clock(now)}"
+                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {clock(now)}"
                 self._complaints.append(Warned(code="folder.back", text=text))
         self._gone = dict.fromkeys(gone, now) | self._gone
+        self._pulse.gone = MappingProxyType({path: text for path, text in self._pulse.gone.items() if path in gone})
 
     def _listen(self) -> None:
         """Ask for events once for each directory that stands there, where they are wanted and come."""
@@ -273,14 +271,8 @@ class FolderWatch:
             return
         self._tuned = (status.st_dev, status.st_ino)
         self._events.close()
-        if self._settings.events == "off":
-            return
-        mount = self._ground.mount
-        if self._settings.events == "auto" and mount and not mount.sends_events:
-            why: str | None = f"lies on {mount}, which sends no events"
-        else:
-            why = self._events.listen()
-        if why:
+        self._no_events = why = listen(self._events, self._settings, self._ground.mount)
+        if why and self._settings.events != "off":
             every = f"it is listed every {self._settings.relist_s:g} s"
             self._complain("folder.polling", self._folder, f"{self._folder}: {why}; {every}")
 
@@ -293,92 +285,49 @@ class FolderWatch:
             self._complaints.append(Warned(code=code, text=text))
 
     def _observe(self, path: str, now: float) -> None:
+        self._pulse.at("a look at it", path)
         try:
             status = os.stat(path)
         except OSError:
-            self._settle.forget(path)
+            self._forget(path)
         else:
-            self._settle.observe(Seen(path, status.st_size, status.st_mtime), now)
+            self._saw(Seen(path, status.st_size, status.st_mtime), now)
+
+    def _saw(self, seen: Seen, now: float) -> None:
+        self._clock.saw(seen, now, new=self._first is not None)
+        self._settle.observe(seen, now)
+
+    def _forget(self, path: str) -> None:
+        self._clock.forget(path)
+        self._settle.forget(path)
 
     def _is_unchanged(self, due: Due, now: float) -> bool:
         """Whether a due file is as it was when it was listed; without events this is what notices that it grows."""
+        self._pulse.at("a look at it", due.seen.path)
         try:
             status = os.stat(due.seen.path)
         except OSError:
-            self._settle.forget(due.seen.path)
+            self._forget(due.seen.path)
             return False
         if (status.st_size, status.st_mtime) == (due.seen.size, due.seen.mtime) or due.why == "peek":
             return True
-        self._settle.observe(Seen(due.seen.path, status.st_size, status.st_mtime), now)
+        self._saw(Seen(due.seen.path, status.st_size, status.st_mtime), now)
         return False
+
+    def _readers(self) -> Readers:
+        """The readers of files, which say what they are at."""
+
+        def said(read: Callable[..., T]) -> Callable[..., T]:
+            def reader(path: str, *args: object, **options: object) -> T:
+                self._pulse.at("reading it", path)
+                return read(path, *args, **options)
+
+            return reader
+
+        return Readers(probe=said(DISK.probe), text=said(DISK.text), exists=said(DISK.exists))
 
     def _answer(self, due: Due, now: float) -> None:
         if due.why == "peek":
             self._settle.peeked(due.seen.path, now)
         else:
             self._settle.done(due.seen.path)
-
-
-class _Events(FileSystemEventHandler):
-    """Which paths the operating system says have changed."""
-
-    KINDS = frozenset({"created", "modified", "moved", "closed", "deleted"})  # not "opened": we open files ourselves
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._observer: BaseObserver | None = None
-        self._lock = threading.Lock()
-        self._something = threading.Event()
-        self._paths: set[str] = set()
-        self._structure = False
-
-    @property
-    def listening(self) -> bool:
-        return self._observer is not None
-
-    def listen(self) -> str | None:
-        """Start listening; the reason, where the system cannot."""
-        observer = Observer()
-        try:
-            observer.schedule(self, self._folder, recursive=True)
-            observer.start()
-        except OSError as error:
-            return f"the system sends no events ({error.strerror or error})"
-        self._observer = observer
-        return None
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in self.KINDS or (event.is_directory and event.event_type == "modified"):
-            return
-        paths = {os.fsdecode(path) for path in (event.src_path, event.dest_path) if path}
-        wanted = {path for path in paths if is_wanted(path) and not self._is_hidden(path)}
-        if not wanted and not event.is_directory:
-            return
-        with self._lock:
-            self._paths |= wanted
-            self._structure |= event.is_directory
-        self._something.set()
-
-    def wait(self, timeout: float) -> bool:
-        return self._something.wait(timeout)
-
-    def take(self) -> tuple[set[str], bool]:
-        """Paths that changed since the last call, and whether folders came or went."""
-        with self._lock:
-            taken = (self._paths, self._structure)
-            self._paths, self._structure = set(), False
-            self._something.clear()
-        return taken
-
-    def close(self) -> None:
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            observer.stop()
-            observer.join()
-
-    def _is_hidden(self, path: str) -> bool:
-        return any(part.startswith(".") for part in Path(os.path.relpath(path, self._folder)).parts)
-
-
-def _clock(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(seconds))

@@ -101,6 +101,12 @@ class Settle:
             entry.pause = min(max(self.settle_s, 2 * entry.pause), self.stall_s / 4)
             entry.state, entry.retry_at = "waiting", now + entry.pause
 
+    def again(self, path: str, now: float) -> None:
+        """The file is due at once, unless it changes, and has the time to become ready that a new one has."""
+        if (entry := self._entries.get(path)) and entry.state != "changing":
+            self._open[path] = entry
+            entry.state, entry.changed_at, entry.retry_at, entry.pause = "waiting", now, now, 0.0
+
     def due(self, now: float, peekable: Callable[[str], bool]) -> list[Due]:
         """Files to be looked at now, in the order they last changed; answer each with `done`, `retry` or `peeked`."""
         found = [Due(entry.seen, why) for entry in self._open.values() if (why := self._why(entry, now, peekable))]

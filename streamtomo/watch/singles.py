@@ -50,8 +50,12 @@ class Singles:
         self._left_out: set[str] = set()
         self._unexplained: set[str] = set()
         """Series that waited in vain for an mdoc."""
-        for path in book.paths:
+        names.learn(book.paths)
+        for path, series in book.paths.items():
             self._by_key.setdefault(file_key(path), []).append(path)
+            name = names.read(path)
+            if name is not None and book.is_named(series, _source(path, name), name.series):
+                book.adopt(_source(path, name), series)
 
     def leave_out(self, mdoc: Mdoc) -> None:
         """The mdoc's images are taken from its stack: the single files behind them are not told of."""
