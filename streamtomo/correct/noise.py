@@ -30,6 +30,8 @@ RANGE = 0.2
 """Spread of the groups' means, as a fraction of their median, from which slope and offset can be told apart."""
 MISFIT = 0.35
 """Median relative deviation of the blocks from the line beyond which it says nothing about single blocks."""
+BETTER = 0.9
+"""A line with an offset is believed when its misfit is smaller by this factor than that of one without."""
 QUIET = 256
 """Blocks that the correlation of neighbours is measured in."""
 WHITE = 0.04
@@ -88,10 +90,14 @@ def fit_model(mean: Map, variance: Map, whole: bool) -> NoiseModel:
     if whole:  # rounding alone has a variance of 1/12, unless there is hardly an electron to be rounded
         least = min(1 / 12, 0.1 * typical) if typical > 0 else 1 / 12
     level, spread = _groups(mean, variance)
+    best, found = np.inf, None
     for offset, slope in _candidates(level, spread):
         fitted = np.maximum(least, offset + slope * mean)
-        if slope > 0 and np.median(np.abs(variance / fitted - 1)) <= max(MISFIT, _scatter(fitted, slope)):
-            return NoiseModel(float(slope), float(offset), least, float(slope))
+        misfit = float(np.median(np.abs(variance / fitted - 1)))
+        if slope > 0 and misfit <= max(MISFIT, _scatter(fitted, slope)) and misfit < BETTER * best:
+            best, found = misfit, NoiseModel(slope, offset, least, slope)
+    if found is not None:
+        return found
     return NoiseModel(0.0, max(typical, least), least, 0.0)
 
 
@@ -103,38 +109,45 @@ def _scatter(fitted: NDArray[np.float64], slope: float) -> float:
 
 def _groups(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Median mean and median variance of groups of blocks, in ascending mean."""
-    parts = np.array_split(np.argsort(mean, kind="stable"), min(GROUPS, len(mean)))
+    count = min(GROUPS, max(1, len(mean) // 48))
+    parts = np.array_split(np.argsort(mean, kind="stable"), count)
     level = np.array([np.median(mean[part]) for part in parts])
-    # With few electrons in a block its variance is skewed, and only the mean of many is right.
-    spread = np.array([_clipped_mean(variance[part]) for part in parts])
+    spread = np.array([_without_structure(variance[part]) for part in parts])
     return level, spread
 
 
-def _clipped_mean(values: NDArray[np.float64]) -> float:
+def _without_structure(values: NDArray[np.float64]) -> float:
+    """Centre of the variances of blocks: structure only adds to them, so that the lower half tells.
+
+    A Gaussian's centre lies 1.11 times the distance of its first decile and quartile above the quartile. With few
+    electrons in a block variances are skewed, too, but less than by structure: then a clipped mean is right.
+    """
     middle = np.median(values)
     reach = 3 * 1.4826 * np.median(np.abs(values - middle))
-    kept = values[np.abs(values - middle) <= reach]
-    return float(kept.mean()) if len(kept) else float(middle)
+    mean = float(values[np.abs(values - middle) <= reach].mean()) if reach > 0 else float(middle)
+    decile, quartile = np.quantile(values, (0.1, 0.25))
+    low = float(quartile + 1.11 * (quartile - decile))
+    return low if low < 0.8 * mean else mean
 
 
 def _candidates(level: NDArray[np.float64], spread: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """`(offset, gain)` of lines to be tried: free where the means differ enough, then through the origin."""
+    """`(offset, gain)` of lines to be tried: through the origin, and free where the means differ enough."""
     found = []
     middle = float(np.median(level))
-    if level[-1] - level[0] > RANGE * abs(middle):
-        weights = 1 / np.maximum(spread, 1e-3 * np.median(spread) + 1e-30)
-        for _ in range(4):  # bisquare weights on relative residuals
-            design = np.column_stack([np.ones_like(level), level]) * weights[:, None]
-            offset, slope = np.linalg.lstsq(design, spread * weights, rcond=None)[0]
-            off = np.abs(spread / np.maximum(offset + slope * level, 1e-30) - 1)
-            reach = max(3 * float(np.median(off)), 0.05)
-            weights = np.clip(1 - (off / (2 * reach)) ** 2, 0.0, None) / np.maximum(spread, 1e-30)
-            if not np.count_nonzero(weights > 0) > 2:
-                break
-        found.append((float(offset), float(slope)))
     if middle > 0:
         found.append((0.0, float(np.median(spread[level > 0] / level[level > 0]))))
-    return found
+    if len(level) < 3 or level[-1] - level[0] <= RANGE * abs(middle):
+        return found
+    weights = 1 / np.maximum(spread, 1e-3 * np.median(spread) + 1e-30)
+    for _ in range(4):  # bisquare weights on relative residuals
+        design = np.column_stack([np.ones_like(level), level]) * weights[:, None]
+        offset, slope = np.linalg.lstsq(design, spread * weights, rcond=None)[0]
+        off = np.abs(spread / np.maximum(offset + slope * level, 1e-30) - 1)
+        reach = max(3 * float(np.median(off)), 0.05)
+        weights = np.clip(1 - (off / (2 * reach)) ** 2, 0.0, None) / np.maximum(spread, 1e-30)
+        if np.count_nonzero(weights) < 3:
+            return found
+    return [*found, (float(offset), float(slope))]
 
 
 def neighbour_weights(image: Image, statistics: Statistics) -> tuple[NDArray[np.float64], float]:

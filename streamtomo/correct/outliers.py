@@ -38,6 +38,8 @@ GROW = 0.55
 """Neighbours of a hit belong to it beyond this fraction of its limit, some 3 standard deviations."""
 SKIRT = 0.27
 """... and those around a hit of several pixels beyond this one."""
+BLOOM = 0.33
+"""Share of a hit's height that is left two pixels away: 0.25 for a bloom of 3 pixels (at half height); a bead has more."""
 PATCH = 13
 """A hit lies within a square of this side, or it is none."""
 BRIGHT, DARK = 1, 2
@@ -314,6 +316,19 @@ def _bordered(image: Any, mask: Any, y: Any, x: Any, half: Any) -> Any:
 
 
 @kernel
+def _broad(image: Any, known: Any, y: Any, x: Any, level: Any, excess: Any) -> Any:
+    """Whether the mean excess two pixels away, left, right, above and below, is too much for a bloom."""
+    ny, nx = image.shape
+    total, n = np.float32(0.0), 0
+    for dy, dx in ((0, -2), (0, 2), (-2, 0), (2, 0)):
+        iy, ix = inside(y, dy, ny), inside(x, dx, nx)
+        if not known[iy, ix]:
+            total += np.float32(image[iy, ix]) - level
+            n += 1
+    return n > 0 and total > np.float32(BLOOM) * np.float32(n) * excess
+
+
+@kernel
 def _grow(image: Any, y: Any, x: Any, level: Any, reach: Any, patch: Any) -> Any:
     """Mark in `patch` (its centre at y, x) what hangs together with the marked pixels and stands out beyond `reach`.
 
@@ -378,6 +393,8 @@ def _mark_hit(
     if not (excess > least if least > 0 else excess < least):
         return
     if least < 0 and _bordered(image, mask, y, x, level + np.float32(0.5) * excess):
+        return
+    if least > 0 and _broad(image, known, y, x, level, excess):
         return
     half = PATCH // 2
     patch[:] = 0
