@@ -1,4 +1,4 @@
-"""Milliseconds per stage of the live lane, and the rate of the final back-projection.
+"""Milliseconds per stage of the live lane, the rate of the final back-projection, and the cost of the intake.
 
 The images are noise with a grain that can be aligned: speed does not depend on what they show. Minimum and median of
 several runs; on a shared machine compare runs made side by side, not figures of different days.
@@ -11,11 +11,13 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import _bench_intake
 import mrcfile
 import numpy as np
+from _bench_reconstruction import bench_reconstruction
+from _bench_table import row, times_ms
 from scipy import ndimage
 
 from streamtomo import geometry, jit
@@ -29,22 +31,10 @@ from streamtomo.messages import TiltPlaced
 from streamtomo.model import RawImage, Tilt
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.reconstruct.live import LiveVolume
-from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.warmup import warm_live
 from streamtomo.watch.images import read_image
 
 AXIS_DEG = 85.3
-
-
-def times_ms(work: Callable[[], object], runs: int) -> tuple[float, float]:
-    """Minimum and median of `runs` calls, after one that is not counted."""
-    work()
-    spent = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        spent.append(1000 * (time.perf_counter() - start))
-    return min(spent), statistics.median(spent)
 
 
 def write_image(path: Path, nx: int, ny: int, seed: int) -> None:
@@ -55,11 +45,6 @@ def write_image(path: Path, nx: int, ny: int, seed: int) -> None:
     image.flat[rng.integers(0, image.size, 30)] = 2000
     with mrcfile.new(path, overwrite=True) as file:
         file.set_data(image)
-
-
-def row(name: str, figures: tuple[float, float]) -> None:
-    """One line of the table."""
-    print(f"  {name:44s} {figures[0]:9.1f} {figures[1]:9.1f}", flush=True)
 
 
 def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
@@ -84,6 +69,7 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
     row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
     row("whole chain: settled file to shown volume", chain_ms(paths, nx, ny, runs))
+    _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 
 def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
@@ -101,22 +87,6 @@ def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, flo
         placed.append((tilt, event))
         totals.append(event.stage_ms["total"])
     return min(totals[2:]), statistics.median(totals[2:])
-
-
-def bench_final(nx: int, ny: int, nz: int, views: int, runs: int) -> None:
-    """Filtered back-projection of a whole stack, in giga voxel updates per second (GUPS)."""
-    stack = np.random.default_rng(0).normal(100, 10, (views, ny, nx)).astype(np.float32)
-    tilts = np.linspace(-60, 60, views)
-
-    def work() -> None:
-        for _ in reconstruct(stack, tilts, nz, cutoff=0.35, falloff=0.05):
-            pass
-
-    updates = nx * ny * nz * views / 1e9
-    best, middle = times_ms(work, runs)
-    print(f"\nfinal WBP, {views} views, {nx} x {ny} x {nz}: filtering, stretching, adding    minimum    median")
-    row("milliseconds", (best, middle))
-    row("GUPS", (1000 * updates / best, 1000 * updates / middle))
 
 
 def bench_first_tilt(folder: Path) -> None:
@@ -151,15 +121,20 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    runs = parser.parse_args().runs
+    parser.add_argument("--only", choices=("lane", "intake"), help="one half of it")
+    args = parser.parse_args()
+    runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
     warm_live(Settings())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bench_tilt(folder, 5760, 4092, runs)
-        bench_tilt(folder, 1024, 1024, runs)
-        bench_first_tilt(folder)
-    bench_final(1024, 1024, 300, 41, max(2, runs // 3))
+        if args.only != "intake":
+            bench_tilt(folder, 5760, 4092, runs)
+            bench_tilt(folder, 1024, 1024, runs)
+            bench_first_tilt(folder)
+            bench_reconstruction(max(2, runs // 3))
+        if args.only != "lane":
+            _bench_intake.bench(folder, row, runs)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"streamtomo {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_close, _add_stop, _add_init):
+    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -49,7 +49,9 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
 
 def _add_run(verbs: Verbs) -> None:
     parser = verbs.add_parser("run", help="process the tilt series in a folder, live")
-    parser.add_argument("watched", type=Path, help="folder that the microscope writes to; it is only ever read")
+    parser.add_argument(
+        "watched", type=Path, nargs="+", help="folder that the microscope writes to (or several); it is only ever read"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for all results; give the same one to resume")
     _add_run_options(parser)
     parser.set_defaults(verb=_run)
@@ -118,11 +120,29 @@ def _add_dashboard(verbs: Verbs) -> None:
     parser.set_defaults(verb=_dashboard)
 
 
-def _add_close(verbs: Verbs) -> None:
-    parser = verbs.add_parser("close", help="say that a series is complete; it is finished at once")
-    parser.add_argument("series", help="name of the series")
+def _add_orders(verbs: Verbs) -> None:
+    for name, verb, words in (
+        ("close", _close, "say that a series is complete; it is finished at once"),
+        ("retry", _retry, "try again what failed in a series: tilts, and the finishing"),
+        ("exclude", _exclude, "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
+        ("restore", _restore, "count tilts again that were left out or judged bad"),
+    ):
+        parser = verbs.add_parser(name, help=words)
+        parser.add_argument("series", help="name of the series")
+        if name in ("exclude", "restore"):
+            parser.add_argument(
+                "tilts", type=int, nargs="+", help="numbers of the tilts, from 0, as the dashboard has them"
+            )
+        if name == "exclude":
+            parser.add_argument("--reason", default="", help="why, in words")
+        parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+        parser.set_defaults(verb=verb)
+    parser = verbs.add_parser("watch", help="let a run watch a further folder, or change the settings of one")
+    parser.add_argument("folder", type=Path, help="folder that the microscope writes to")
     parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
-    parser.set_defaults(verb=_close)
+    parser.add_argument("--config", type=Path, help="settings file for its series")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting for them")
+    parser.set_defaults(verb=_watch)
 
 
 def _add_stop(verbs: Verbs) -> None:
@@ -193,6 +213,32 @@ def _close(args: argparse.Namespace) -> int:
     from streamtomo.messages import CloseSeries
 
     return _command(args.out, CloseSeries(series=args.series))
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from streamtomo.messages import RetrySeries
+
+    return _command(args.out, RetrySeries(series=args.series))
+
+
+def _exclude(args: argparse.Namespace) -> int:
+    from streamtomo.messages import ExcludeTilts
+
+    return _command(args.out, ExcludeTilts(series=args.series, tilts=tuple(args.tilts), reason=args.reason))
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from streamtomo.messages import RestoreTilts
+
+    return _command(args.out, RestoreTilts(series=args.series, tilts=tuple(args.tilts)))
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from streamtomo import config_file
+    from streamtomo.messages import WatchFolder
+
+    overrides = config_file.as_overrides(args.config, args.set)
+    return _command(args.out, WatchFolder(path=str(args.folder.absolute()), overrides=overrides))
 
 
 def _stop(args: argparse.Namespace) -> int:

@@ -295,6 +295,44 @@ class Final(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = "auto"
+    method: Annotated[
+        Literal["wbp", "sirt"],
+        Meta(
+            description=(
+                "How the tomogram is made: weighted back-projection, or simultaneous iterations towards the volume "
+                "whose projections the views are, smoothed beyond the cutoff as for wbp."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "wbp"
+    log: Annotated[
+        bool,
+        Meta(
+            description=(
+                "The tomogram is made from the logarithm of the counts, which adds up along a ray; for images of "
+                "thick or heavy specimens that start at 0 for no electrons."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = False
+    sirt_iterations: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Iterations of sirt at most; it ends before when one lowers the residual by less than 1 %.",
+            extra={"unit": "iterations"},
+        ),
+    ] = 20
+    sirt_like: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="The filter of wbp makes the tomogram look like so many iterations of sirt; 0 for none.",
+            extra={"unit": "iterations"},
+        ),
+    ] = 0
     radial_cutoff: Annotated[
         float,
         Meta(
@@ -313,6 +351,27 @@ class Final(_Table, frozen=True):
             extra={"unit": "cycles per pixel"},
         ),
     ] = 0.05
+    roll_off: Annotated[
+        Literal["gaussian", "hamming"],
+        Meta(
+            description="How it falls off; hamming goes down to 0.08 at 0.5 cycles per pixel whatever the width.",
+            extra={"unit": ""},
+        ),
+    ] = "gaussian"
+    even_coverage: Annotated[
+        bool,
+        Meta(
+            description="Voxels that some views do not reach are weighted up to what all of them would give.",
+            extra={"unit": ""},
+        ),
+    ] = False
+    halves: Annotated[
+        bool,
+        Meta(
+            description="Also tomograms of the even and of the odd views, as denoising and resolution need them.",
+            extra={"unit": ""},
+        ),
+    ] = False
     volume_type: Annotated[
         Literal["int16", "float32"],
         Meta(
@@ -366,6 +425,50 @@ class Publish(_Table, frozen=True):
     ) = None
 
 
+class Alarms(_Table, frozen=True):
+    """When somebody must look."""
+
+    late_factor: Annotated[
+        float,
+        Meta(
+            ge=1.5,
+            le=100,
+            description="A tilt is late after this many times the usual interval between tilts of the folder.",
+            extra={"unit": "intervals"},
+        ),
+    ] = 3.0
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10000,
+            description="So many images that wait to be processed are an alarm.",
+            extra={"unit": "images"},
+        ),
+    ] = 10
+    disk_hours: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="An alarm when the disk of the results will be full in less than this at the present rate.",
+            extra={"unit": "h"},
+        ),
+    ] = 2.0
+    reserve_GB: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10000,
+            description=(
+                "With less free space for the results processing waits; images are still taken in, and it goes on when "
+                "there is room."
+            ),
+            extra={"unit": "GB"},
+        ),
+    ] = 1.0
+
+
 class Run(_Table, frozen=True):
     """The machine's share."""
 
@@ -385,6 +488,28 @@ class Run(_Table, frozen=True):
         int,
         Meta(ge=0, le=19, description="Priority of the finishing process; 19 is the lowest.", extra={"unit": "nice"}),
     ] = 10
+    umask: (
+        Annotated[
+            str,
+            Meta(
+                pattern="^0?[0-7]{3}$",
+                description="Permissions that the results do not get, as the shell's umask has them.",
+                extra={"unit": "octal", "absent": "as the shell says", "example": "007"},
+            ),
+        ]
+        | None
+    ) = None
+    group: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="Group that owns the results.",
+                extra={"unit": "", "absent": "the user's own", "example": "krios"},
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Settings(_Table, frozen=True):
@@ -399,4 +524,5 @@ class Settings(_Table, frozen=True):
     judge: Judge = field(default_factory=Judge)
     final: Final = field(default_factory=Final)
     publish: Publish = field(default_factory=Publish)
+    alarms: Alarms = field(default_factory=Alarms)
     run: Run = field(default_factory=Run)

@@ -96,6 +96,23 @@ def load(path: Path | None = None, overrides: Iterable[str] = ()) -> Settings:
     return parse(tables, source)
 
 
+def changed(settings: Settings, overrides: Iterable[str]) -> Settings:
+    """These settings with `table.key=value` overrides; raises SettingsError as `load` does."""
+    tables = msgspec.to_builtins(settings)
+    for override in overrides:
+        _override(tables, override)
+    return parse(tables, "--set")
+
+
+def as_overrides(path: Path | None, overrides: Iterable[str] = ()) -> tuple[str, ...]:
+    """What a settings file sets, as `table.key=value`, with further overrides behind; raises SettingsError."""
+    overrides = tuple(overrides)
+    load(path, overrides)
+    tables = _read(path) if path else {}
+    set_there = [f"{table}.{key}={_toml(value)}" for table, keys in tables.items() for key, value in keys.items()]
+    return (*set_there, *overrides)
+
+
 def parse(tables: dict[str, Any], source: str) -> Settings:
     """Settings from nested tables, as TOML gives them; `source` is named in errors."""
     try:

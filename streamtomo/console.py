@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -39,7 +39,7 @@ class Log:
 
 
 def run_here(
-    watched: Path,
+    watched: Sequence[Path],
     out: Path,
     settings: Settings,
     *,
@@ -48,9 +48,10 @@ def run_here(
     on_engine: Callable[[Engine], None] = lambda engine: None,
 ) -> int:
     """Run until stopped or idle, shown in this terminal; exit status 0, or 1 if a series could not be finished."""
-    watched, out = watched.absolute(), out.absolute()
+    first, *more = [path.absolute() for path in watched]
+    out = out.absolute()
     show = sys.stdout.isatty() and not plain
-    engine = Engine(watched, out, settings, exit_when_idle_s=exit_when_idle_s)
+    engine = Engine(first, out, settings, more=more, exit_when_idle_s=exit_when_idle_s)
     engine.listeners.append(Log(out / "streamtomo.log", echo=not show))
     on_engine(engine)
     _stop_on_signals(engine)
@@ -88,7 +89,7 @@ def _farewell(engine: Engine, reason: str) -> int:
     failed = 0
     for series in engine.series.values():
         failed += series.state == "failed"
-        why = f": {rows[series.name].failure}" if series.state == "failed" else ""
+        why = f": {rows[series.name].failure}" if series.state in ("failed", "too few") else ""
         _show(printable(f"  {series.name}: {len(series.tilts)} tilts, {series.state}{why}"))
         if series.finished is not None and series.state == "finished":
             _show_products(series.finished)

@@ -29,7 +29,7 @@ def demo(out: Path | None, *, interval_s: float, seed: int, plain: bool) -> int:
     settings = config_file.load(None, [f"acquisition.planned_tilts={TILTS}"])
     try:
         return run_here(
-            watched,
+            (watched,),
             base / "results",
             settings,
             exit_when_idle_s=max(10.0, 3 * interval_s),

@@ -8,85 +8,51 @@ the machines, the journal and the state.
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NoAnswer
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
-from streamtomo import __version__, messages
+from streamtomo import __version__, config_file, messages, orders
+from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
 from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
 from streamtomo.export.imod import write_text
-from streamtomo.finish.recipe import FinishJob, JobTilt
-from streamtomo.finishing import FinishingLane
-from streamtomo.lane import Job, Lane
+from streamtomo.finish.recipe import FinishJob
+from streamtomo.folders import Folder, Folders
+from streamtomo.inbox import Asked, Done, Finishing, Idle, Inbox, Item, Sighted, Stop
+from streamtomo.lanes import FinishQueue, LiveQueue, join
 from streamtomo.messages import (
+    AxisMeasured,
     Event,
     FileRefused,
+    FolderAdded,
+    SeriesCompleted,
     SeriesDescribed,
     SeriesJudged,
+    SeriesReopened,
+    Sighting,
     TiltFailed,
     TiltPlaced,
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.outfolder import Disk, lock_out, memory_GB, readable
-from streamtomo.publish.bus import Publisher, command_socket
-from streamtomo.series import Command, Finish, Process, Say, Series
+from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
+from streamtomo.publish.bus import Publisher
+from streamtomo.publish.endpoints import command_socket
+from streamtomo.roster import Roster
+from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller
-from streamtomo.watch.folder import watch
 
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
 
 
-class _Listed(Struct, frozen=True):
-    """The watcher has worked through everything that is there."""
-
-
-class _Done(Struct, frozen=True):
-    """The live lane is done with a tilt."""
-
-    events: list[Event]
-
-
-class _Idle(Struct, frozen=True):
-    """What the live lane did while no tilt waited."""
-
-    events: list[Event]
-
-
-class _Finishing(Struct, frozen=True):
-    """News from the finishing lane."""
-
-    event: Event
-
-
-class _Asked(Struct, frozen=True):
-    """A command from outside, and where its answer goes."""
-
-    command: messages.Command
-    answer: Future[messages.Answer]
-
-
-class _Stop(Struct, frozen=True):
-    """Wakes the dispatcher: the run is to end."""
-
-
-_Item = RawImage | SeriesDescribed | FileRefused | Warned | _Listed | _Done | _Idle | _Finishing | _Asked | _Stop
-
-
 class Engine:
-    """One run: a watched folder, an output folder, and everything between."""
+    """One run: watched folders, an output folder, and everything between."""
 
     def __init__(
         self,
@@ -94,25 +60,26 @@ class Engine:
         out: Path,
         settings: Settings,
         *,
+        more: Sequence[Path] = (),
         exit_when_idle_s: float | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        """Prepare a run; nothing is opened before `run`."""
-        self.watched, self.out, self.settings = watched, out, settings
+        """Prepare a run of one folder, and of `more`; nothing is opened before `run`."""
+        self.watched, self.more, self.out, self.settings = watched, tuple(more), out, settings
         self.exit_when_idle_s = exit_when_idle_s
         self.listeners = list(listeners)
         self.endpoint: str | None = None
-        self.series: dict[str, Series] = {}
-        self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()  # the only kind that a signal handler may use
-        self._teller, self._disk = Teller(out, self.listeners), Disk(out)
-        self._pending: dict[str, deque[tuple[int, float]]] = {}
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
-        self._in_lane = False
-        self._finishing: list[str] = []
-        self._listed = False
+        self._inbox = Inbox()
+        self._teller, self._alarms = Teller(out, self.listeners), Alarms(settings)
+        self._stop = threading.Event()
+        self._folders = Folders(lambda *found: self._inbox.put(Sighted(*found)), self._stop, self._or_stop)
+        self.series = Roster(self._folders)
+        self._live = LiveQueue(
+            settings, out, lambda events: self._inbox.put(Done(events)), lambda events: self._inbox.put(Idle(events))
+        )
+        self._finishing = FinishQueue(lambda job, event: self._inbox.put(Finishing(job, event)))
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
-        self._stop = threading.Event()
         self._fault: str | None = None
 
     # -- what others may call ------------------------------------------------------------------------------------
@@ -120,7 +87,7 @@ class Engine:
     def stop(self, reason: str) -> None:
         """Ask for a clean end, whatever waits in the inbox; safe in a signal handler and from any thread."""
         self._stop_reason = self._stop_reason or reason
-        self._inbox.put(_Stop())
+        self._inbox.put(Stop())
 
     def state(self) -> bytes:
         """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
@@ -128,14 +95,7 @@ class Engine:
 
     def ask(self, command: messages.Command) -> messages.Answer:
         """Carry out a command from outside; safe from any thread."""
-        if self._stop.is_set():
-            return _too_late(command)
-        answer: Future[messages.Answer] = Future()
-        self._inbox.put(_Asked(command, answer))
-        try:
-            return answer.result(timeout=5)
-        except NoAnswer:
-            return messages.Answer(ok=False, text="the run did not answer within 5 s")
+        return self._inbox.ask(command)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -144,12 +104,16 @@ class Engine:
 
         Raises OutputError, SettingsError or BusError if it cannot start, StreamtomoError if a fault of ours ends it.
         """
-        with lock_out(self.watched, self.out):
+        with lock_out((self.watched, *self.more), self.out):
             try:
+                share(self.out, self.settings.run.umask, self.settings.run.group)
+                self._folders.add(self.watched, self.settings)
                 resumed = self._replay()
                 publisher = self._open_bus()
                 try:
                     self._teller.say(self._started(resumed))
+                    for path in self.more:
+                        self._add_folder(str(path), ())
                     self._work()
                     self._teller.say(messages.SessionEnded(reason=self._stop_reason or ""))
                 finally:
@@ -162,30 +126,28 @@ class Engine:
         return self._stop_reason or ""
 
     def _work(self) -> None:
-        finisher = FinishingLane(lambda event: self._inbox.put(_Finishing(event)))
-        lane = threading.Thread(target=self._or_stop, args=(self._live_lane,), name="live", daemon=True)
-        watcher = threading.Thread(target=self._or_stop, args=(self._watch,), name="watch", daemon=True)
-        self._finisher = finisher
-        self._known = [state.tilt.image for series in self.series.values() for state in series.tilts.values()]
-        for thread in (finisher, lane, watcher):
-            thread.start()
+        unfinished = [name for name, series in self.series.items() if not series.has_ended]
+        work = lambda: self._live.work(unfinished)  # noqa: E731
+        lane = threading.Thread(target=self._or_stop, args=(work,), name="live", daemon=True)
+        self._finishing.lane.start()
+        lane.start()
+        self._folders.start([state.tilt.image for series in self.series.values() for state in series.tilts.values()])
         try:
             for series in list(self.series.values()):
                 self._perform(series.resume())
             self._dispatch()
         finally:
             self._stop.set()
-            self._jobs.put(None)
-            finisher.stop()
-            for thread in (watcher, lane, finisher):
-                thread.join(timeout=10)
-            self._turn_away()
+            self._live.stop()
+            self._finishing.lane.stop()
+            for thread in (*self._folders.threads, lane, self._finishing.lane):
+                join(thread)
+            self._inbox.close()
 
     def _dispatch(self) -> None:
         next_tick = next_heartbeat = 0.0
         while self._stop_reason is None:
-            with suppress(queue.Empty):
-                self._handle(self._inbox.get(timeout=TICK_S))
+            self._handle(self._inbox.get(TICK_S))
             now = time.monotonic()
             if now >= next_tick:
                 next_tick = now + TICK_S
@@ -193,73 +155,103 @@ class Engine:
             if now >= next_heartbeat:
                 next_heartbeat = now + HEARTBEAT_S
                 self._heartbeat()
-            self._feed_lane()
+            if not self._on_hold:
+                self._feed()
 
-    def _handle(self, item: _Item) -> None:
+    def _handle(self, item: Item | None) -> None:
         match item:
-            case RawImage():
-                self._sighted(item)
-            case SeriesDescribed():
-                self._perform(self._of(item.series).described(item, time.time()))
-            case FileRefused() | Warned():
-                self._teller.once(item)
-            case _Listed():
-                self._listed = True
-            case _Done():
-                self._in_lane = False
+            case Sighted():
+                self._sighted(item.folder, item.sighting)
+            case Done():
+                self._live.at_work = False
                 self._lane_events(item.events)
-            case _Idle():
+            case Idle():
                 self._lane_events(item.events)
-            case _Finishing():
-                self._finishing_news(item.event)
-            case _Asked():
+            case Finishing():
+                self._finishing_news(item.job, item.event)
+            case Asked():
                 item.answer.set_result(self._obey(item.command))
-            case _Stop():
+            case Stop() | None:
                 pass
 
-    def _sighted(self, image: RawImage) -> None:
-        series = self._of(image.series)
-        commands = series.image(image, time.time(), live=self._listed)
+    def _sighted(self, folder: Folder, sighting: Sighting | None) -> None:
+        match sighting:
+            case RawImage():
+                self._image(folder, sighting)
+            case SeriesDescribed():
+                self._perform(self.series.of(sighting.series, sighting.source).described(sighting, time.time()))
+            case FileRefused() | Warned():
+                self._teller.once(sighting)
+            case None:
+                pass
+
+    def _image(self, folder: Folder, image: RawImage) -> None:
+        series, now = self.series.of(image.series, image.path), time.time()
+        before = len(series.tilts)
+        commands = series.image(image, now, live=folder.listed)
         if commands:
             self._last_news = time.monotonic()
+        if len(series.tilts) > before and folder.listed:
+            self._alarms.arrived(str(folder.path), image, now)
         self._perform(commands)
 
     def _lane_events(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged):
+            if isinstance(event, TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured):
                 self._last_news = time.monotonic()
-                self._perform(self._of(event.series).processed(event, time.time()))
+                self._perform(self.series.of(event.series).processed(event, time.time()))
             else:
                 self._teller.say(event)
 
-    def _finishing_news(self, event: Event) -> None:
+    def _finishing_news(self, job: FinishJob, event: Event) -> None:
+        if not self._finishing.is_at_work(job):
+            return
         self._last_news = time.monotonic()
+        series = self.series.of(job.series)
         match event:
             case messages.FinishStep():
                 self._teller.say(event)
             case messages.FinishStarted():
-                self._perform(self._of(event.series).finishing(event, time.time()))
+                self._perform(series.finishing(event, time.time()))
             case messages.FinishDone() | messages.FinishFailed():
-                self._finishing.remove(event.series)
-                series = self._of(event.series)
+                self._finishing.leave(job.series)
                 if isinstance(event, messages.FinishFailed):
-                    final = series.finish_attempts >= self.settings.final.attempts
+                    final = not event.blocked and series.finish_attempts >= series.settings.final.attempts
                     event = msgspec.structs.replace(event, final=final)
                 self._perform(series.finishing(event, time.time()))
             case _:
                 pass
 
     def _obey(self, command: messages.Command) -> messages.Answer:
-        if isinstance(command, messages.StopRun):
-            self._stop_reason = "stopped by command"
-            return messages.Answer(ok=True, text="stopping")
+        match command:
+            case messages.StopRun():
+                self._stop_reason = "stopped by command"
+                return messages.Answer(ok=True, text="stopping")
+            case messages.WatchFolder():
+                return self._watch_folder(command)
         series = self.series.get(command.series)
         if series is None:
             known = ", ".join(self.series) or "none yet"
             return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
-        commands = series.close(time.time(), "operator", "closed by the operator")
+        commands, answer = orders.carry_out(command, series, time.time())
         self._perform(commands)
-        return messages.Answer(ok=bool(commands), text="closed" if commands else f"{command.series} is {series.state}")
+        return answer
+
+    def _watch_folder(self, command: messages.WatchFolder) -> messages.Answer:
+        try:
+            self._add_folder(command.path, command.overrides)
+        except SettingsError as error:
+            return messages.Answer(ok=False, text=str(error))
+        return messages.Answer(ok=True, text=f"watching {command.path}")
+
+    def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
+        check_folder(Path(path), self.out)
+        event = FolderAdded(path=path, overrides=overrides)
+        self._apply_folder(event)
+        self._teller.say(event)
+
+    def _apply_folder(self, event: FolderAdded) -> None:
+        self._folders.add(Path(event.path), config_file.changed(self.settings, event.overrides))
 
     # -- performing commands -------------------------------------------------------------------------------------
 
@@ -267,68 +259,40 @@ class Engine:
         for command in commands:
             match command:
                 case Say():
-                    self._teller.say(command.event)
+                    self._say(command.event)
                 case Process():
-                    self._pending.setdefault(command.series, deque()).append((command.index, time.time()))
+                    self._live.add(command.series, command.index, live=self._folders.listed)
                 case Finish():
-                    self._finish(command.series)
+                    self._finishing.add(command.series)
 
-    def _finish(self, name: str) -> None:
-        series = self._of(name)
-        tilts = tuple(
-            JobTilt(
-                tilt=state.tilt,
-                placement=state.placed.placement if state.placed else None,
-                verdict=state.placed.verdict if state.placed else None,
-                failure=None if state.placed else self._why_missing(name, state.tilt.index),
-            )
-            for state in series.tilts.values()
-        )
-        self._finishing.append(name)
-        self._finisher.submit(
-            FinishJob(
-                series=name,
-                folder=str(self.out / name),
-                settings=self.settings,
-                axis_deg=series.axis_deg or 0.0,
-                pixel_size_A=series.pixel_size_A,
-                tilts=tilts,
-            )
-        )
+    def _say(self, event: Event) -> None:
+        self._teller.say(event)
+        match event:
+            case SeriesReopened() | SeriesCompleted():
+                self._finishing.leave(event.series)
+                if isinstance(event, SeriesCompleted):
+                    self.series.completed(event.series)
+            case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
+                if self.series.of(event.series).has_ended:
+                    self._live.let_go(event.series)
+            case _:
+                pass
+
+    @property
+    def _on_hold(self) -> bool:
+        """Whether nothing is begun that would have to be written down: the disk is full."""
+        return self._teller.unwritable or self._alarms.stands("disk.full")
 
     def _why_missing(self, name: str, index: int) -> str:
         return self._teller.failure_of(name, index) or "was not processed yet when the series was closed"
 
-    def _feed_lane(self) -> None:
-        """Give the live lane the oldest waiting tilt of the series with the least work waiting."""
-        waiting = {name: tilts for name, tilts in self._pending.items() if tilts}
-        if self._in_lane or not waiting:
-            return
-        name = min(waiting, key=lambda one: len(waiting[one]))
-        index, settled_s = waiting[name].popleft()
-        series = self._of(name)
-        if series.axis_deg is None:
-            text = f"{name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
-            self._teller.once(Warned(code="axis.unknown", text=text, series=name))
-        placed = tuple(
-            (state.tilt, state.placed) for state in series.tilts.values() if state.placed and state.tilt.index != index
-        )
-        self._in_lane = True
-        self._jobs.put(
-            Job(
-                tilt=series.tilts[index].tilt,
-                attempts=series.tilts[index].attempts,
-                settled_s=settled_s,
-                axis_deg=series.axis_deg or 0.0,
-                pixel_size_A=series.pixel_size_A,
-                placed=placed,
-            )
-        )
-
-    def _of(self, name: str) -> Series:
-        if name not in self.series:
-            self.series[name] = Series(name, self.settings)
-        return self.series[name]
+    def _feed(self) -> None:
+        """Give both lanes something to do."""
+        begun = self._live.feed(self.series)
+        if begun is not None and begun.axis_deg is None:
+            text = f"{begun.name}: no tilt-axis angle in the metadata, 0° assumed; set acquisition.tilt_axis_deg"
+            self._teller.once(Warned(code="axis.unknown", text=text, series=begun.name))
+        self._finishing.feed(self.series, self.out, self._why_missing)
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -344,39 +308,47 @@ class Engine:
 
     def _heartbeat(self) -> None:
         open_series = [series for series in self.series.values() if series.state == "collecting"]
-        now = time.time()
+        now, free = time.time(), free_GB(self.out)
         waiting = [series.waiting_for(now) for series in open_series] or ["the first image of a new series"]
-        free_GB, shortage = self._disk.look()
-        if shortage is not None:
-            self._teller.say(Warned(code="disk.low", text=shortage))
+        for news in self._alarms.look(self._facts(free), now):
+            self._teller.say(news)
         self._teller.say(
             messages.Heartbeat(
-                backlog=self._backlog(),
-                finishing=tuple(self._finishing),
+                backlog=self._live.backlog,
+                finishing=tuple(self._finishing.names),
                 waiting_for="; ".join(waiting[:3]),
-                free_GB=free_GB,
+                free_GB=free,
                 memory_GB=memory_GB(),
             )
         )
 
+    def _facts(self, free: float | None) -> Facts:
+        collecting = self.series.collecting_from()
+        return Facts(
+            backlog=self._live.live_backlog,
+            free_GB=free,
+            folders=[folder.facts(collecting=folder in collecting) for folder in self._folders if not folder.within],
+        )
+
     # -- time ----------------------------------------------------------------------------------------------------
 
-    def _backlog(self) -> int:
-        return sum(map(len, self._pending.values())) + self._in_lane
-
     def _tick(self, now: float) -> None:
-        if not self._listed:
-            return  # silence means nothing before the folder was seen once
-        for series in list(self.series.values()):
+        for series in self.series.observed():
             self._perform(series.tick(time.time()))
         limit = self.exit_when_idle_s
-        if limit is None or self._backlog() or self._finishing or now - self._last_news < limit:
+        if (
+            limit is None
+            or not self._folders.listed
+            or self._live.backlog
+            or self._finishing.names
+            or now - self._last_news < limit
+        ):
             return
-        begun = [series for series in self.series.values() if series.tilts]  # the others are known from metadata only
+        begun = self.series.begun()
         still_open = [series for series in begun if series.state == "collecting" and not series.busy]
         for series in still_open:
             self._perform(series.close(time.time(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
-        if not still_open and not any(series.busy for series in begun):
+        if not still_open and not any(series.busy or series.state == "complete" for series in begun):
             self._stop_reason = f"nothing new for {limit:g} s"
 
     # -- threads -------------------------------------------------------------------------------------------------
@@ -390,35 +362,6 @@ class Engine:
             self._fault = f"internal error in the thread {name!r}: {type(error).__name__}: {error}"
             self.stop(self._fault)
 
-    def _turn_away(self) -> None:
-        """Answer commands that nobody will carry out any more."""
-        with suppress(queue.Empty):
-            while True:
-                item = self._inbox.get_nowait()
-                if isinstance(item, _Asked):
-                    item.answer.set_result(_too_late(item.command))
-
-    def _watch(self) -> None:
-        for sighting in watch(self.watched, self.settings, self._stop, known=self._known):
-            self._inbox.put(_Listed() if sighting is None else _in_utf8(sighting))
-
-    def _live_lane(self) -> None:
-        from streamtomo.warmup import warm_live
-
-        warm_live(self.settings)
-        lane = Lane(self.settings)
-        while not self._stop.is_set():
-            try:
-                job = self._jobs.get(timeout=TICK_S / 4)
-            except queue.Empty:
-                events = lane.refine_when_idle(lambda: not self._jobs.empty())
-                if events:
-                    self._inbox.put(_Idle(events))
-                continue
-            if job is None:
-                return
-            self._inbox.put(_Done(lane.process(job)))
-
     # -- start and resume ----------------------------------------------------------------------------------------
 
     def _replay(self) -> bool:
@@ -429,9 +372,13 @@ class Engine:
             event = envelope.event
             if isinstance(event, messages.SessionStarted) and Path(event.watched) != self.watched:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
+            if isinstance(event, FolderAdded):
+                self._apply_folder(event)
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
-                self._of(name).apply(event, envelope.time_s)
+                self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
+            if isinstance(event, SeriesCompleted):
+                self.series.completed(event.series)
         return resumed
 
     def _open_bus(self) -> Publisher:
@@ -452,19 +399,6 @@ class Engine:
             raise
         self._teller.publish_on(publisher)
         return publisher
-
-
-def _too_late(command: messages.Command) -> messages.Answer:
-    return messages.Answer(ok=isinstance(command, messages.StopRun), text="the run is ending")
-
-
-def _in_utf8(sighting: messages.Sighting) -> messages.Sighting:
-    """A sighting that can be written down: bytes in names that are no UTF-8 are shown as `\\xe9`, images refused."""
-    fields = msgspec.structs.asdict(sighting)
-    odd = {name: readable(text) for name, text in fields.items() if isinstance(text, str) and readable(text) != text}
-    if odd and isinstance(sighting, RawImage):
-        return FileRefused(path=readable(sighting.path), reason="its name, or its folder's, is not UTF-8; rename it")
-    return msgspec.structs.replace(sighting, **odd) if odd else sighting
 
 
 __all__ = ["BusError", "Engine"]

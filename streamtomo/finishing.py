@@ -17,11 +17,12 @@ from typing import IO
 
 import msgspec
 
+from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob
 from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, FinishStep
 
-Tell = Callable[[Event], None]
+Tell = Callable[[FinishJob, Event], None]
 
 _Told = FinishStep | FinishDone | FinishFailed
 _EVENTS: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
@@ -32,7 +33,7 @@ LAST_WORDS = 12
 
 
 class FinishingLane(threading.Thread):
-    """Takes jobs one at a time; `tell` is called from this thread with what happens."""
+    """Takes jobs one at a time; `tell` is called from this thread with what happens to which job."""
 
     def __init__(self, tell: Tell, program: Sequence[str] = PROGRAM) -> None:
         super().__init__(name="finishing", daemon=True)
@@ -40,29 +41,37 @@ class FinishingLane(threading.Thread):
         self._jobs: queue.Queue[FinishJob | None] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
+        self._cancelled: FinishJob | None = None
 
     def submit(self, job: FinishJob) -> None:
         """Queue a series."""
         self._jobs.put(job)
 
+    def cancel(self, job: FinishJob) -> None:
+        """End the process at work on a job, which is out of date; what is told of it from now on means nothing."""
+        self._cancelled = job
+        if self._process is not None:
+            self._process.kill()
+
     def stop(self) -> None:
         """End the process at work, forget the jobs that wait; they are done again after a restart."""
         self._stopping.set()
         self._jobs.put(None)
-        process = self._process
-        if process is not None:
-            process.kill()
+        if self._process is not None:
+            self._process.kill()
 
     def run(self) -> None:
         """Work until stopped."""
         while (job := self._jobs.get()) is not None and not self._stopping.is_set():
-            self._tell(FinishStarted(series=job.series, tilts=len(job.tilts)))
+            self._tell(job, FinishStarted(series=job.series, tilts=len(job.tilts)))
             try:
                 outcome = self._finish(job)
             except Exception as error:  # whatever it is, the lane goes on with the next series
-                outcome = FinishFailed(series=job.series, reason=f"cannot start: {error}", final=False)
+                blocked = isinstance(error, OutputError | OSError)
+                reason = f"cannot start: {error}"
+                outcome = FinishFailed(series=job.series, reason=reason, final=False, blocked=blocked)
             if not self._stopping.is_set():
-                self._tell(outcome)
+                self._tell(job, outcome)
 
     def _finish(self, job: FinishJob) -> Event:
         folder = Path(job.folder)
@@ -79,7 +88,7 @@ class FinishingLane(threading.Thread):
             errors="replace",
             start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
         ) as self._process:
-            if self._stopping.is_set():  # `stop` came before there was a process to end
+            if self._stopping.is_set() or self._cancelled is job:  # asked before there was a process to end
                 self._process.kill()
             _lower_priority(self._process.pid, nice)
             return self._listen(job, self._process)
@@ -96,7 +105,7 @@ class FinishingLane(threading.Thread):
             if event is None:  # a library that prints
                 last_words.append(line.rstrip())
             elif isinstance(event, FinishStep):
-                self._tell(event)
+                self._tell(job, event)
             else:
                 outcome = event
         code = process.wait()

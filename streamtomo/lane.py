@@ -1,38 +1,37 @@
 """The live lane: one tilt at a time from file to volume.
 
 A shell: it knows the order of the stages, and none of their maths. What it keeps of a series (binned images, aligner,
-volume) is a cache of what the journal says: after a restart, or for a late tilt of a series that was let go, it is made
-again from the files.
+volume) is a cache of what the journal says. It goes to disk when memory is short, while there is nothing to do, and at
+the end, and comes back when a tilt of the series does; where that is not possible it is made again from the files.
+Either way it is what it would be in a run without end: all of it follows from the tilts placed, in their order.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from streamtomo import geometry
-from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
-from streamtomo.correct.prepare import live_binning, prepare
+from streamtomo.correct.prepare import prepare
 from streamtomo.errors import BadImage, InputError, StreamtomoError
-from streamtomo.judge.policy import Accepted, combine, judge_intensity, judge_placement, judge_series
-from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.judge.policy import combine, judge_intensity, judge_placement, judge_series
+from streamtomo.livecache import LiveCache
+from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
+from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import Correction, Placement, Tilt, Verdict
 from streamtomo.publish.pictures import thumbnail
-from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.series import MAX_ATTEMPTS
 from streamtomo.watch.images import read_image
 
-VOLUME_BYTES_PER_VOXEL = 8
-"""Two buffers of float32."""
-DEPTH_OF_FIELD = 0.3
-"""Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
+SAVED_EVERY = 8
+"""Tilts after which a series is written to disk even while there is no idle moment."""
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -46,7 +45,23 @@ class Job(Struct, frozen=True, kw_only=True):
     axis_deg: float
     pixel_size_A: float | None
     placed: tuple[tuple[Tilt, TiltPlaced], ...]
-    """Tilts of the series that went through the lane before, bad ones included."""
+    """Tilts that went through the lane before, in the order in which they did; bad ones too, but not excluded ones."""
+    settings: Settings = Settings()
+    """Those of its series."""
+
+    def accepted(self) -> list[AcceptedTilt]:
+        """Those that are in the volume."""
+        return [
+            AcceptedTilt(at_angle(tilt, placed.angle_deg), placed.placement, placed.correction)
+            for tilt, placed in self.placed
+            if placed.in_volume and placed.placement is not None
+        ]
+
+
+class Over(Struct, frozen=True):
+    """No more tilts of a series are expected."""
+
+    series: str
 
 
 class StageClock:
@@ -69,85 +84,15 @@ class StageClock:
         return {**self.ms, "wait": round(self.ms["wait"], 2), "total": round(self.ms["wait"] + spent, 2)}
 
 
-class LiveSeries:
-    """One series in the live lane: its aligner, its volume, and what was accepted so far."""
-
-    def __init__(self, job: Job, settings: Settings) -> None:
-        raw = next((tilt for tilt, placed in job.placed if placed.in_volume), job.tilt).image
-        self.axis_deg = job.axis_deg
-        self.binning = live_binning(raw.nx, raw.ny, settings.live.size_px)
-        self.field_px = (raw.nx, raw.ny)
-        self.pixel_size_A = job.pixel_size_A
-        self.settings = settings
-        self.aligner = LiveAligner(settings.align, job.axis_deg, self.binning)
-        self.images: dict[int, NDArray[np.float32]] = {}
-        self.views: dict[int, tuple[float, Placement]] = {}
-        self.accepted: dict[int, Accepted] = {}
-        self.verdicts: dict[int, Verdict] = {}
-        self.judged: SeriesJudged | None = None
-        self.touched_s = time.monotonic()
-        self._volume: LiveVolume | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held by the volume and the kept images."""
-        return (self._volume.nbytes if self._volume else 0) + sum(image.nbytes for image in self.images.values())
-
-    @property
-    def nbytes_with_volume(self) -> int:
-        """Memory held once the volume is there."""
-        return self.nbytes if self._volume else self.nbytes + VOLUME_BYTES_PER_VOXEL * math.prod(self.volume_shape())
-
-    def volume_shape(self) -> tuple[int, int, int]:
-        """`(nz, ny, nx)` of the live volume, in binned pixels."""
-        ny, nx = geometry.aligned_shape(self.field_px[::-1], self.axis_deg, self.binning)
-        depth = DEPTH_OF_FIELD * max(ny, nx)
-        thickness_nm = self.settings.specimen.thickness_nm
-        if thickness_nm and self.pixel_size_A:
-            depth = thickness_nm * 10 / (self.pixel_size_A * self.binning)
-        return max(8, round(depth / 2) * 2), ny, nx
-
-    def volume(self) -> LiveVolume:
-        """The live volume; made from the kept images if it had been let go."""
-        if self._volume is None:
-            volume = LiveVolume(self.volume_shape())
-            for index in self.views:
-                self._add(volume, index)
-            self._volume = volume
-        return self._volume
-
-    def let_go(self) -> None:
-        """Free the volume's memory."""
-        self._volume = None
-
-    def accept(self, tilt: Tilt, image: NDArray[np.float32], placement: Placement, correction: Correction) -> None:
-        """Take a placed tilt into the aligner's references (not yet into the volume)."""
-        angle = tilt.image.angle_deg
-        self.images[tilt.index] = image
-        self.views[tilt.index] = (angle, placement)
-        self.accepted[tilt.index] = Accepted(angle_deg=angle, correction=correction, placement=placement)
-        self.aligner.accept(tilt.index, angle, image, placement)
-
-    def add(self, index: int) -> None:
-        """Add an accepted tilt to the volume, if there is a volume (else it will be in it when it is made)."""
-        if self._volume is None:
-            self.volume()
-        else:
-            self._add(self._volume, index)
-
-    def _add(self, volume: LiveVolume, index: int) -> None:
-        angle, placement = self.views[index]
-        transform = geometry.raw_to_aligned(self.axis_deg, (placement.shift_x, placement.shift_y))
-        volume.add(self.images[index], angle, geometry.rescale(transform, self.binning))
-
-
 class Lane:
     """All series in the live lane, within a memory budget."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, out: Path | None = None) -> None:
+        """What does not fit in memory goes to `out`; without it, it is let go."""
         self.settings = settings
         self._series: dict[str, LiveSeries] = {}
         self._dirty: set[str] = set()
+        self._cache = LiveCache(out) if out else None
 
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
@@ -155,45 +100,72 @@ class Lane:
             return self._process(job)
         except StreamtomoError as error:
             return [self._failed(job, str(error))]
-        except Exception as error:  # a fault of ours must not stop the lane
+        except Exception as error:  # a fault of ours must not stop the lane, nor stay in what is kept
+            self.forget(job.tilt.image.series)
             return [self._failed(job, f"internal error: {type(error).__name__}: {error}")]
 
     def refine_when_idle(self, interrupted: Callable[[], bool]) -> list[Event]:
-        """Rebuild the volume that changed last, unless `interrupted`; the pictures of the result."""
-        if not self._dirty:
+        """Rebuild the volume that changed last, unless `interrupted`; the pictures of the result. Else write to disk.
+
+        One thing at a time: it is called again and again while no tilt waits.
+        """
+        unsaved = [name for name, live in self._series.items() if live.unsaved]
+        if not self._dirty and not unsaved:
             return []
-        name = max(self._dirty, key=lambda one: self._series[one].touched_s)
+        name = max(self._dirty or unsaved, key=lambda one: self._series[one].touched_s)
         try:
+            if not self._dirty:
+                self._save(name, with_volume=False)
+                return []
+            self._series[name].follow(interrupted)
             if not self._series[name].volume().rebuild(interrupted):
                 return []
             self._dirty.discard(name)
             return self._pictures(name)
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
-            text = f"{name}: the live volume could not be rebuilt ({type(error).__name__}: {error})"
+            text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"
             return [Warned(code="volume.failed", text=text, series=name)]
 
     def forget(self, name: str) -> None:
-        """Let go of everything kept of a series."""
+        """Let go of everything that memory holds of a series."""
         self._series.pop(name, None)
         self._dirty.discard(name)
+
+    def finished(self, name: str) -> None:
+        """No more tilts are expected: let go of the series, on disk as well."""
+        self.forget(name)
+        if self._cache:
+            self._cache.forget(name)
+
+    def start(self, unfinished: Collection[str]) -> None:
+        """Remove what an earlier run left on disk of other series than these."""
+        if self._cache:
+            self._cache.sweep(unfinished)
+
+    def close(self) -> None:
+        """Write everything to disk, the series touched last first: a restart takes it up from there."""
+        for name in sorted(self._series, key=lambda one: -self._series[one].touched_s):
+            self._save(name, with_volume=True)
 
     def _process(self, job: Job) -> list[Event]:
         clock = StageClock(job.settled_s)
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw = self._read(tilt, live.field_px)
+            raw = self._read(tilt, live)
         with clock("correct"):
-            image, correction = self._prepare(tilt, raw, live.binning)
+            image, correction = self._prepare(tilt, raw, live)
         with clock("align"):
             placement, verdict = self._place(live, tilt, image, correction)
         accepted = placement is not None and verdict.state != "bad"
         with clock("reconstruct"):
             if placement is not None and accepted:
-                live.accept(tilt, image, placement, correction)
-                live.add(tilt.index)
+                live.accept(AcceptedTilt(tilt, placement, correction), image)
+                live.volume()
                 self._dirty.add(tilt.image.series)
+                if live.unsaved >= SAVED_EVERY:
+                    self._save(tilt.image.series, with_volume=False)
         with clock("show"):
             pictures = self._pictures(tilt.image.series) if accepted else []
         placed = TiltPlaced(
@@ -206,17 +178,24 @@ class Lane:
             in_volume=accepted,
             stage_ms=clock.total(),
         )
-        return [placed, *self._judge_series(live, placed), *pictures]
+        return [placed, *self._axis_news(live, placed), *self._judge_series(live, placed), *pictures]
+
+    def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
+        axis_deg = live.axis_news()
+        if axis_deg is None:
+            return []
+        axis_deg = round(axis_deg, 2)
+        return [AxisMeasured(series=placed.series, axis_deg=axis_deg, nominal_deg=live.axis_deg, tilts=len(live.views))]
 
     def _place(
         self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction
     ) -> tuple[Placement | None, Verdict]:
         angle = tilt.image.angle_deg
-        intensity = judge_intensity(angle, correction, list(live.accepted.values()), self.settings.judge)
+        intensity = judge_intensity(angle, correction, list(live.accepted.values()), live.settings.judge)
         if intensity.state == "bad":
             return None, intensity
         placement = live.aligner.place(tilt.index, angle, image)
-        return placement, combine(intensity, judge_placement(placement, live.field_px, self.settings.judge))
+        return placement, combine(intensity, judge_placement(placement, live.field_px, live.settings.judge))
 
     def _judge_series(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         live.verdicts[placed.index] = placed.verdict
@@ -230,61 +209,70 @@ class Lane:
         name = job.tilt.image.series
         live = self._series.get(name)
         if live is not None and (live.axis_deg != job.axis_deg or not live.views):
-            live = None  # better metadata came: start again from the files; or there was nothing yet
-        if live is None:
-            live = self._restored(job)
+            self.forget(name)  # better metadata came: start again from the files; or there was nothing yet
+            live = None
+        elif live is not None and set(live.views) - {tilt.index for tilt, _ in job.placed}:
+            self.forget(name)  # a tilt was left out since: as if it had never been
+            live = None
+        fresh = live is None
+        live = live or _empty(job)
+        self._make_room(name, live.nbytes_with(len(job.placed) + 1))
+        if fresh:
+            self._restore(live, job)
+            self._series[name] = live
         live.touched_s = time.monotonic()
-        self._make_room(live)
         return live
 
-    def _restored(self, job: Job) -> LiveSeries:
-        """A series as the records say it was, made from the files; tilts whose files are gone are left out."""
-        live = LiveSeries(job, self.settings)
-        for tilt, placed in job.placed:
-            live.verdicts[tilt.index] = placed.verdict
-            if placed.placement is None or not placed.in_volume:
-                continue
+    def _restore(self, live: LiveSeries, job: Job) -> None:
+        """Make a series what the records say it was, from disk and then the files; tilts that are gone are left out."""
+        accepted = job.accepted()
+        if self._cache and accepted:
+            snapshot = self._cache.load(job.tilt.image.series, live.about(), [one.key() for one in accepted])
+            if snapshot is not None:
+                live.recall(snapshot, accepted)
+        for tilt, placement, correction in accepted[len(live.views) :]:
             try:
-                image, _ = self._prepare(tilt, self._read(tilt, live.field_px), live.binning)
+                image, _ = self._prepare(tilt, self._read(tilt, live), live)
             except StreamtomoError:
                 continue
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
-            live.accept(tilt, image, placed.placement, placed.correction)
+            live.accept(AcceptedTilt(tilt, placement, correction), image)
+        live.verdicts = {tilt.index: placed.verdict for tilt, placed in job.placed}
         if live.verdicts:
             live.judged = _judgement(job.tilt.image.series, live)
-        self._series[job.tilt.image.series] = live
-        return live
 
-    def _make_room(self, keep: LiveSeries) -> None:
-        """Let volumes go, then whole series, the least recently touched first, until the budget holds."""
+    def _make_room(self, keep: str, needed: int) -> None:
+        """Send series to disk, the least recently touched first, until one that needs so much fits the budget."""
         budget = self.settings.live.memory_GB * 1e9
-        others = [name for name, series in self._series.items() if series is not keep]
-        others.sort(key=lambda name: self._series[name].touched_s)
-        for let_go in (self._let_volume_go, self.forget):
-            for name in others:
-                held = sum(series.nbytes for series in self._series.values() if series is not keep)
-                if held + keep.nbytes_with_volume <= budget:
-                    return
-                let_go(name)
+        others = sorted((name for name in self._series if name != keep), key=lambda one: self._series[one].touched_s)
+        for name in others:
+            if needed + sum(live.nbytes for other, live in self._series.items() if other != keep) <= budget:
+                return
+            self._save(name, with_volume=True)
+            self.forget(name)
 
-    def _let_volume_go(self, name: str) -> None:
-        self._series[name].let_go()
-        self._dirty.discard(name)
+    def _save(self, name: str, *, with_volume: bool) -> None:
+        live = self._series[name]
+        if self._cache and live.views:
+            self._cache.save(name, live.snapshot(with_volume=with_volume))
+        live.unsaved = 0
 
-    def _read(self, tilt: Tilt, field_px: tuple[int, int]) -> NDArray[np.generic]:
+    def _read(self, tilt: Tilt, live: LiveSeries) -> NDArray[np.generic]:
         """Pixels of a tilt; raises InputError if it has none, or other ones than its series."""
         image = tilt.image
         try:
-            raw = read_image(image.path, image.section, flip_tiff=self.settings.acquisition.flip_tiff_rows)
+            raw = read_image(image.path, image.section, flip_tiff=live.settings.acquisition.flip_tiff_rows)
         except OSError as error:
             raise InputError(f"{image.path}: cannot be read ({error.strerror})") from error
-        if raw.shape[::-1] != field_px:
-            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], field_px))
+        if raw.shape[::-1] != live.field_px:
+            size, usual = (f"{nx} x {ny}" for nx, ny in (raw.shape[::-1], live.field_px))
             raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
         return raw
 
-    def _prepare(self, tilt: Tilt, raw: NDArray[np.generic], binning: int) -> tuple[NDArray[np.float32], Correction]:
-        image, correction = prepare(raw, binning, self.settings.correct.outlier_sigma)
+    def _prepare(
+        self, tilt: Tilt, raw: NDArray[np.generic], live: LiveSeries
+    ) -> tuple[NDArray[np.float32], Correction]:
+        image, correction = prepare(raw, live.binning, live.settings.correct.outlier_sigma)
         if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
             raise BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
         return image, correction
@@ -317,6 +305,11 @@ class Lane:
             attempts=attempts,
             final=attempts >= MAX_ATTEMPTS,
         )
+
+
+def _empty(job: Job) -> LiveSeries:
+    first = next((tilt for tilt, _, _ in job.accepted()), job.tilt)
+    return LiveSeries(first.image, job.axis_deg, job.pixel_size_A, job.settings)
 
 
 def _judgement(name: str, live: LiveSeries) -> SeriesJudged:

@@ -38,6 +38,14 @@ class SessionEnded(Happening, frozen=True, kw_only=True, tag="session.ended"):
     reason: str
 
 
+class FolderAdded(Happening, frozen=True, kw_only=True, tag="folder.added"):
+    """A further folder is watched from now on, or this one with other settings: they hold for series opened later."""
+
+    path: str
+    overrides: tuple[str, ...] = ()
+    """Settings that differ from the run's own, each as `table.key=value`."""
+
+
 class SeriesOpened(Happening, frozen=True, kw_only=True, tag="series.opened"):
     """A new series was seen."""
 
@@ -104,6 +112,28 @@ class TiltFailed(Happening, frozen=True, kw_only=True, tag="tilt.failed"):
     """True when it will not be tried again by itself."""
 
 
+class TiltRetried(Happening, frozen=True, kw_only=True, tag="tilt.retried"):
+    """The operator sends a failed tilt through the live lane again."""
+
+    series: str
+    index: int
+
+
+class TiltExcluded(Happening, frozen=True, kw_only=True, tag="tilt.excluded"):
+    """A tilt is in no further product of its series; nothing of it is deleted."""
+
+    series: str
+    index: int
+    reason: str
+
+
+class TiltRestored(Happening, frozen=True, kw_only=True, tag="tilt.restored"):
+    """A tilt that was excluded counts again, whatever its verdict is."""
+
+    series: str
+    index: int
+
+
 class FileRefused(Happening, frozen=True, kw_only=True, tag="file.refused"):
     """A file in the watched folder cannot be used; said once per file."""
 
@@ -120,7 +150,27 @@ class Warned(Happening, frozen=True, kw_only=True, tag="warning"):
     series: str | None = None
 
 
-SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed"]
+class AlarmRaised(Happening, frozen=True, kw_only=True, tag="alarm.raised"):
+    """Something that a person must look at now; it stands until it is cleared."""
+
+    code: str
+    """Short name of the kind of alarm, such as `tilt.late`; with `about` its key."""
+    text: str
+    about: str = ""
+    """The series or folder that it is about; empty for the whole run."""
+
+
+class AlarmCleared(Happening, frozen=True, kw_only=True, tag="alarm.cleared"):
+    """What an alarm was about is over."""
+
+    code: str
+    about: str = ""
+
+
+SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed", "too few"]
+Witness = Literal["count", "mdoc", "siblings", "silence", "operator"]
+"""Who says that a series is complete: the settings' count or angles, the mdoc's sections, the angles of the series
+before it, a long silence, the operator."""
 
 
 class SeriesJudged(Happening, frozen=True, kw_only=True, tag="series.judged"):
@@ -131,14 +181,35 @@ class SeriesJudged(Happening, frozen=True, kw_only=True, tag="series.judged"):
     reasons: tuple[str, ...] = ()
 
 
+class AxisMeasured(Happening, frozen=True, kw_only=True, tag="axis.measured"):
+    """The tilt axis of a series was measured, and is not the nominal one; it is used from now on.
+
+    An axis and its opposite cannot be told apart: of the two the one nearer to the nominal axis is told.
+    """
+
+    series: str
+    axis_deg: float
+    nominal_deg: float
+    tilts: int
+    """Views that it was measured from."""
+
+
 class SeriesCompleted(Happening, frozen=True, kw_only=True, tag="series.completed"):
     """No more tilts are expected."""
 
     series: str
-    witness: Literal["count", "silence", "operator"]
+    witness: Witness
     text: str
     """The witness in words, for people."""
     tilts: int
+
+
+class SeriesTooFew(Happening, frozen=True, kw_only=True, tag="series.too_few"):
+    """A complete series with too few usable tilts to be finished, such as one that was cancelled; no error."""
+
+    series: str
+    usable: int
+    needed: int
 
 
 class SeriesReopened(Happening, frozen=True, kw_only=True, tag="series.reopened"):
@@ -180,6 +251,8 @@ class FinishFailed(Happening, frozen=True, kw_only=True, tag="finish.failed"):
     series: str
     reason: str
     final: bool
+    blocked: bool = False
+    """Whether the output folder could not be written: it is tried again until it can, and does not count."""
 
 
 class Heartbeat(Happening, frozen=True, kw_only=True, tag="heartbeat"):
@@ -211,16 +284,24 @@ class Picture(Happening, frozen=True, kw_only=True, tag="picture"):
 Event = (
     SessionStarted
     | SessionEnded
+    | FolderAdded
     | SeriesOpened
     | SeriesDescribed
     | TiltReceived
     | TiltUpdated
     | TiltPlaced
     | TiltFailed
+    | TiltRetried
+    | TiltExcluded
+    | TiltRestored
     | FileRefused
     | Warned
+    | AlarmRaised
+    | AlarmCleared
     | SeriesJudged
+    | AxisMeasured
     | SeriesCompleted
+    | SeriesTooFew
     | SeriesReopened
     | FinishStarted
     | FinishStep
@@ -249,17 +330,49 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=False):
     event: Event
 
 
-class CloseSeries(Struct, frozen=True, kw_only=True, tag="close", tag_field="command", forbid_unknown_fields=True):
-    """The operator says that a series is complete."""
+class _Order(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
+    """Base of the commands: closed to unknown fields."""
+
+
+class CloseSeries(_Order, frozen=True, kw_only=True, tag="close"):
+    """A series is complete."""
 
     series: str
 
 
-class StopRun(Struct, frozen=True, kw_only=True, tag="stop", tag_field="command", forbid_unknown_fields=True):
-    """The operator ends the run."""
+class RetrySeries(_Order, frozen=True, kw_only=True, tag="retry"):
+    """What failed in a series is tried again: its tilts, and its finishing."""
+
+    series: str
 
 
-Command = CloseSeries | StopRun
+class ExcludeTilts(_Order, frozen=True, kw_only=True, tag="exclude"):
+    """Tilts are left out of a series; a finished one is finished again."""
+
+    series: str
+    tilts: tuple[int, ...]
+    reason: str = ""
+
+
+class RestoreTilts(_Order, frozen=True, kw_only=True, tag="restore"):
+    """Tilts that were excluded, or judged bad, count again; a finished series is finished again."""
+
+    series: str
+    tilts: tuple[int, ...]
+
+
+class WatchFolder(_Order, frozen=True, kw_only=True, tag="watch"):
+    """A further folder is watched, or one that is watched already gets other settings for its next series."""
+
+    path: str
+    overrides: tuple[str, ...] = ()
+
+
+class StopRun(_Order, frozen=True, kw_only=True, tag="stop"):
+    """The run ends."""
+
+
+Command = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts | WatchFolder | StopRun
 
 
 class Answer(Struct, frozen=True, kw_only=True):

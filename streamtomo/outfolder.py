@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import shutil
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from streamtomo.errors import OutputError, SettingsError
 
-LOW_DISK_GB = 5.0
-ENOUGH_DISK_GB = 6.0
-"""Free space above which the next shortage is worth a new warning."""
 
-
-def lock_out(watched: Path, out: Path) -> IO[str]:
+def lock_out(watched: Sequence[Path], out: Path) -> IO[str]:
     """Make and lock the output folder; the lock ends with the process, however it ends.
 
-    Raises SettingsError if the two folders cannot go together, OutputError if `out` cannot be written or is in use.
+    Raises SettingsError if the folders cannot go together, OutputError if `out` cannot be written or is in use.
     """
-    if not watched.is_dir():
-        raise SettingsError(f"{watched}: is no folder; give the folder that the microscope writes to")
-    for path in (watched, out):
-        if readable(str(path)) != str(path):
-            raise SettingsError(f"{readable(str(path))}: its name is not UTF-8; rename the folder")
-    if out.resolve().is_relative_to(watched.resolve()):
-        raise SettingsError(f"{out}: lies in the watched folder, where nothing is ever written; choose another")
+    if readable(str(out)) != str(out):
+        raise _not_utf8(out)
+    for path in watched:
+        check_folder(path, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / ".lock").open("w")
@@ -35,7 +33,7 @@ def lock_out(watched: Path, out: Path) -> IO[str]:
             f"{out}: cannot be written ({error.strerror}); choose another --out or mend the permissions"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except BlockingIOError:
         lock.close()
         raise OutputError(f"{out}: another run writes there; stop it or choose another --out") from None
@@ -45,28 +43,58 @@ def lock_out(watched: Path, out: Path) -> IO[str]:
     return lock
 
 
+def _lock(file: IO[str]) -> None:
+    """Lock a file; a viewer that just looks whether it is locked holds it for an instant."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    time.sleep(0.2)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def check_folder(watched: Path, out: Path) -> None:
+    """Raises SettingsError for a folder that cannot be watched, or into which results would be written."""
+    if readable(str(watched)) != str(watched):
+        raise _not_utf8(watched)
+    if not watched.is_dir():
+        raise SettingsError(f"{watched}: is no folder; give the folder that the microscope writes to")
+    if out.resolve().is_relative_to(watched.resolve()):
+        raise SettingsError(f"{out}: lies in the watched folder, where nothing is ever written; choose another")
+
+
+def _not_utf8(path: Path) -> SettingsError:
+    return SettingsError(f"{readable(str(path))}: its name is not UTF-8; rename the folder")
+
+
 def readable(text: str) -> str:
     """A name with bytes that are no UTF-8 shown as `\\xe9`."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-class Disk:
-    """Free space where the results go."""
+def free_GB(out: Path) -> float | None:
+    """Free space where the results go; None where it cannot be told, as on a network drive out of reach."""
+    try:
+        return round(shutil.disk_usage(out).free / 1e9, 2)
+    except OSError:
+        return None
 
-    def __init__(self, out: Path) -> None:
-        self._out, self._low = out, False
 
-    def look(self) -> tuple[float | None, str | None]:
-        """Free GB, None where it cannot be told; and a warning at the beginning of each shortage."""
-        try:
-            free_GB = shutil.disk_usage(self._out).free / 1e9
-        except OSError:  # a network drive out of reach: whoever writes there will say so
-            return None, None
-        warning = None
-        if free_GB < LOW_DISK_GB and not self._low:
-            warning = f"{self._out}: less than {LOW_DISK_GB:.0f} GB are free; make room before outputs fail"
-        self._low = free_GB < (ENOUGH_DISK_GB if self._low else LOW_DISK_GB)
-        return round(free_GB, 1), warning
+def share(out: Path, umask: str | None, group: str | None) -> None:
+    """Let the results belong to a group, and leave some permissions away; it holds for everything made from now on.
+
+    Raises SettingsError for a group that there is not, or that the user does not belong to.
+    """
+    if umask is not None:
+        os.umask(int(umask, 8))
+    if group is None:
+        return
+    try:
+        os.chown(out, -1, grp.getgrnam(group).gr_gid)
+        out.chmod(out.stat().st_mode | stat.S_ISGID)  # what is made in it inherits the group
+    except KeyError:
+        raise SettingsError(f"run.group = {group!r}: this machine has no such group") from None
+    except OSError as error:
+        raise SettingsError(f"run.group = {group!r}: {out} cannot be given to it ({error.strerror})") from None
 
 
 def memory_GB() -> float | None:

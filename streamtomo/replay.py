@@ -115,7 +115,7 @@ class StackPlayer:
 
     def play(self, image: RawImage) -> None:
         """Write the next section."""
-        pixels = read_image(image.path, image.section)
+        pixels = read_image(image.path, image.section, frames=image.frames)
         if self._writer is None:
             self._writer = open_writer(
                 "serialem-stack",

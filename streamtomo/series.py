@@ -3,15 +3,18 @@
 Its methods answer with commands and never change the state by themselves: every change is an event (`Say`), applied
 at once through `apply`. So a restart that applies the journal's events stands where the crash left it.
 
-    collecting ──(count, silence, operator)──> complete ──> finishing ──> finished
-        ^                                          |            |             |
-        └────────────── a late tilt ───────────────┴────────────┴─────────────┘
+    collecting ──(a witness)──> complete ──> finishing ──> finished
+        ^                        |  |            |             |
+        └────── a late tilt ─────┴──│────────────┴─────────────┘
+                                    └──> too few
 
-A finishing that fails is `complete` again, until it is `failed` for good.
+A complete series is finished as soon as no tilt of it waits for the live lane. A finishing that fails is `complete`
+again, until it is `failed` for good.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Literal
@@ -20,6 +23,7 @@ from msgspec import Struct
 
 from streamtomo.config import Settings
 from streamtomo.messages import (
+    AxisMeasured,
     Event,
     FinishDone,
     FinishFailed,
@@ -30,15 +34,28 @@ from streamtomo.messages import (
     SeriesOpened,
     SeriesReopened,
     SeriesState,
+    SeriesTooFew,
+    TiltExcluded,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
+    TiltRestored,
+    TiltRetried,
     TiltUpdated,
+    Witness,
 )
 from streamtomo.model import RawImage, Tilt
 
 MAX_ATTEMPTS = 4
 """How often a tilt that fails is tried before it is given up."""
+RETAKE_DEG = 0.1
+"""Two exposures one after the other whose angles differ by less are one target taken twice."""
+ANGLE_TOLERANCE_DEG = 0.6
+"""A planned angle counts as taken within this: stages do not go where they are sent."""
+SIBLING_INTERVALS = 2.5
+"""A series with all the angles of the one before it is complete after a silence of so many of its intervals."""
+LONGEST_PAUSE_S = 300.0
+"""Between attempts to finish a series while the output folder cannot be written."""
 
 
 class Say(Struct, frozen=True):
@@ -72,6 +89,17 @@ class TiltState(Struct):
     attempts: int = 0
     retry_at: float | None = None
     """When a failed tilt is tried again; None: not by itself."""
+    excluded: str | None = None
+    """Why it is left out, whatever it is like."""
+    wanted: bool = False
+    """The operator wants it, whatever its verdict is."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the final alignment takes it: placed, and neither excluded nor judged bad."""
+        if self.placed is None or self.placed.placement is None or self.excluded is not None:
+            return False
+        return self.wanted or self.placed.verdict.state != "bad"
 
 
 class Series:
@@ -83,14 +111,21 @@ class Series:
         self.tilts: dict[int, TiltState] = {}
         self.state: SeriesState = "collecting"
         self.planned: int | None = settings.acquisition.planned_tilts
+        self.like: tuple[float, ...] = ()
+        """Tilt angles of the last complete series from the same folder: probably the plan of this one, too."""
         self.opened: SeriesOpened | None = None
         self.axis_deg: float | None = settings.acquisition.tilt_axis_deg
+        self.measured_axis_deg: float | None = None
         self.pixel_size_A: float | None = settings.acquisition.pixel_size_A
         self.judged: SeriesJudged | None = None
         self.finish_attempts = 0
         self.finished: FinishDone | None = None
+        self._blocked = 0
+        self._finish_at: float | None = None
         self._index_of: dict[tuple[str, int], int] = {}
+        self._placed: dict[int, None] = {}
         self._last_activity: float | None = None
+        self._finish_asked = False
 
     # -- what happened -------------------------------------------------------------------------------------------
 
@@ -106,7 +141,8 @@ class Series:
             events.append(SeriesReopened(series=self.name, reason=f"a tilt at {image.angle_deg:.1f}° came late"))
         tilt = Tilt(index=len(self.tilts), image=image)
         events.append(TiltReceived(series=self.name, tilt=tilt, live=live))
-        return [*self._say(events, now), Process(self.name, tilt.index)]
+        commands = self._say(events, now)
+        return [*commands, *self._say(self._retakes(tilt.index), now), Process(self.name, tilt.index)]
 
     def described(self, event: SeriesDescribed, now: float) -> list[Command]:
         """Metadata told something about the series."""
@@ -117,7 +153,7 @@ class Series:
         )
         return self._say([event], now) if news else []
 
-    def processed(self, event: TiltPlaced | TiltFailed | SeriesJudged, now: float) -> list[Command]:
+    def processed(self, event: TiltPlaced | TiltFailed | SeriesJudged | AxisMeasured, now: float) -> list[Command]:
         """The live lane is done with a tilt."""
         return [*self._say([event], now), *self.tick(now)]
 
@@ -125,17 +161,39 @@ class Series:
         """The finishing lane has news."""
         if self.state == "collecting":  # re-opened meanwhile: whatever was finished is out of date
             return []
-        commands = self._say([event], now)
-        if isinstance(event, FinishFailed) and not event.final:
-            commands.append(Finish(self.name))
-        return commands
+        if isinstance(event, FinishFailed):
+            self._finish_asked = False
+        return [*self._say([event], now), *self._finish_if_due(now)]
 
     def close(self, now: float, witness: Literal["operator", "silence"], text: str) -> list[Command]:
-        """Somebody says that no more tilts will come."""
-        return self._complete(witness, text, now) if self.state == "collecting" and self.tilts else []
+        """Somebody says that no more tilts will come; it is finished when those that are here are placed."""
+        if self.state != "collecting" or not self.tilts:
+            return []
+        return [*self._complete(witness, text, now), *self._finish_if_due(now)]
+
+    def retry(self, now: float) -> list[Command]:
+        """What failed is tried again: tilts, and the finishing."""
+        failed = [index for index, state in self.tilts.items() if state.status == "failed"]
+        commands = self._say([TiltRetried(series=self.name, index=index) for index in failed], now)
+        commands += [Process(self.name, index) for index in failed]
+        if self.state == "failed" or (failed and self.state != "collecting"):
+            commands += self._again("tried again by the operator", now)
+        return commands
+
+    def exclude(self, indices: Iterable[int], reason: str, now: float) -> list[Command]:
+        """These tilts are left out from now on; those that are already, or that there are not, change nothing."""
+        found = [i for i in indices if i in self.tilts and self.tilts[i].excluded is None]
+        commands = self._say([TiltExcluded(series=self.name, index=i, reason=reason) for i in found], now)
+        return commands + self._changed(found, now)
+
+    def restore(self, indices: Iterable[int], now: float) -> list[Command]:
+        """These tilts count again, also where they were judged bad."""
+        found = [i for i in indices if i in self.tilts and not self.tilts[i].usable]
+        commands = self._say([TiltRestored(series=self.name, index=i) for i in found], now)
+        return commands + self._changed(found, now)
 
     def tick(self, now: float) -> list[Command]:
-        """Time has passed: try failed tilts again, and see whether the series is complete."""
+        """Time has passed: try failed tilts again, see whether the series is complete, and finish it."""
         commands: list[Command] = []
         for state in self.tilts.values():
             if state.retry_at is not None and state.retry_at <= now:
@@ -143,26 +201,42 @@ class Series:
                 commands.append(Process(self.name, state.tilt.index))
         if self.state == "collecting" and self.tilts and not self.busy:
             commands += self._completion(now)
-        return commands
+        return commands + self._finish_if_due(now)
 
     def resume(self) -> list[Command]:
         """What is still to be done after a restart."""
+        self._finish_at = None
         waiting: list[Command] = [
             Process(self.name, state.tilt.index) for state in self.tilts.values() if state.status == "waiting"
         ]
-        due = self.state in ("complete", "finishing")
-        return [*waiting, Finish(self.name)] if due else waiting
+        if self.state == "finishing":  # by a process that is no more
+            self.state = "complete"
+        return waiting
 
     # -- what is known -------------------------------------------------------------------------------------------
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be done, unless a late tilt comes."""
+        return self.state in ("finished", "failed", "too few")
 
     @property
     def busy(self) -> bool:
         """Whether a tilt waits for the live lane, now or after a failure."""
         return any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
 
+    def placed(self) -> list[tuple[Tilt, TiltPlaced]]:
+        """Tilts that went through the live lane, in the order in which they did: on it the placements depend."""
+        states = (self.tilts[index] for index in self._placed)
+        return [(state.tilt, state.placed) for state in states if state.placed and state.excluded is None]
+
     def usable(self) -> list[TiltState]:
         """Tilts that the final alignment takes: placed, and not judged bad."""
-        return [s for s in self.tilts.values() if s.placed and s.placed.placement and s.placed.verdict.state != "bad"]
+        return [state for state in self.tilts.values() if state.usable]
+
+    def kept(self) -> list[TiltState]:
+        """Tilts that are not excluded."""
+        return [state for state in self.tilts.values() if state.excluded is None]
 
     def interval_s(self) -> float | None:
         """Median time between tilts of this series; None before the third tilt."""
@@ -175,11 +249,15 @@ class Series:
         watch = self.settings.watch
         return max(watch.silence_min_s, watch.silence_factor * (self.interval_s() or 0.0))
 
+    def silent_s(self, now: float) -> float:
+        """Seconds since the last tilt came."""
+        return max(0.0, now - (self._last_activity or now))
+
     def waiting_for(self, now: float) -> str:
         """What the series needs next, in words."""
         if self.busy:
             return f"{self.name}: {sum(s.status == 'waiting' for s in self.tilts.values())} tilts in the live lane"
-        left = self.silence_limit_s() - (now - (self._last_activity or now))
+        left = self.silence_limit_s() - self.silent_s(now)
         count = f"tilt {len(self.tilts) + 1}" + (f" of {self.planned}" if self.planned else "")
         return f"{self.name}: {count}, or {max(0.0, left):.0f} s more of silence"
 
@@ -200,24 +278,41 @@ class Series:
             case TiltPlaced():
                 state = self.tilts[event.index]
                 state.status, state.placed, state.retry_at = "placed", event, None
+                self._placed[event.index] = None
             case TiltFailed():
                 self._fail(event, time)
+            case TiltRetried():
+                state = self.tilts[event.index]
+                state.status, state.attempts, state.retry_at = "waiting", 0, None
+            case TiltExcluded():
+                self.tilts[event.index].excluded, self.tilts[event.index].wanted = event.reason, False
+            case TiltRestored():
+                self.tilts[event.index].excluded, self.tilts[event.index].wanted = None, True
             case SeriesJudged():
                 self.judged = event
+            case AxisMeasured():
+                self.measured_axis_deg = event.axis_deg
             case _:
-                self._apply_phase(event)
+                self._apply_phase(event, time)
 
-    def _apply_phase(self, event: Event) -> None:
+    def _apply_phase(self, event: Event, time: float) -> None:
         match event:
             case SeriesCompleted():
-                self.state = "complete"
+                self.state, self.finish_attempts, self._finish_asked = "complete", 0, False
+            case SeriesTooFew():
+                self.state = "too few"
             case SeriesReopened():
                 self.state, self.finish_attempts = "collecting", 0
+                self._blocked, self._finish_at = 0, None
             case FinishStarted():
                 self.state = "finishing"
                 self.finish_attempts += 1
             case FinishDone():
                 self.state, self.finished = "finished", event
+            case FinishFailed(blocked=True):
+                self.state, self.finish_attempts = "complete", self.finish_attempts - 1
+                self._blocked += 1
+                self._finish_at = time + min(LONGEST_PAUSE_S, 2.0**self._blocked)
             case FinishFailed():
                 self.state = "failed" if event.final else "complete"
             case _:
@@ -267,24 +362,58 @@ class Series:
             return []
         return self._say([TiltUpdated(series=self.name, tilt=Tilt(index=index, image=image))], now)
 
+    def _retakes(self, index: int) -> list[Event]:
+        """The earlier of two exposures of one target is left out: of one angle, with no other taken between them."""
+        order = sorted(self.kept(), key=lambda state: (self._stamp(state) or 0.0, state.tilt.index))
+        at = next(i for i, state in enumerate(order) if state.tilt.index == index)
+        events: list[Event] = []
+        for before, after in pairwise(order[max(0, at - 1) : at + 2]):
+            if abs(before.tilt.image.angle_deg - after.tilt.image.angle_deg) < RETAKE_DEG:
+                reason = f"taken again as tilt {after.tilt.index}"
+                events.append(TiltExcluded(series=self.name, index=before.tilt.index, reason=reason))
+        return events
+
     def _completion(self, now: float) -> list[Command]:
-        count = len(self.tilts)
+        count, acquisition = len(self.kept()), self.settings.acquisition
         if self.planned and count >= self.planned:
-            return self._complete("count", f"{count} of {self.planned} planned tilts are here", now)
-        silence = now - (self._last_activity or now)
+            witness: Witness = "count" if acquisition.planned_tilts else "mdoc"
+            return self._complete(witness, f"{count} of {self.planned} planned tilts are here", now)
+        silence, interval = self.silent_s(now), self.interval_s()
+        usual = f", usual interval {interval:.0f} s" if interval else ""
         if silence > self.silence_limit_s():
-            interval = self.interval_s()
-            usual = f", usual interval {interval:.0f} s" if interval else ""
             return self._complete("silence", f"no new tilt for {silence:.0f} s{usual}", now)
+        if interval and silence > SIBLING_INTERVALS * interval and self._has_all(self.like):
+            return self._complete("siblings", f"all {len(self.like)} angles of the series before{usual}", now)
         return []
 
-    def _complete(self, witness: Literal["count", "silence", "operator"], text: str, now: float) -> list[Command]:
-        events: list[Event] = [SeriesCompleted(series=self.name, witness=witness, text=text, tilts=len(self.tilts))]
+    def _has_all(self, planned: tuple[float, ...]) -> bool:
+        """Whether every one of these angles was taken, if there are any."""
+        angles = [state.tilt.image.angle_deg for state in self.kept()]
+        missing = (angle for angle in planned if all(abs(angle - one) > ANGLE_TOLERANCE_DEG for one in angles))
+        return bool(planned) and next(missing, None) is None
+
+    def _complete(self, witness: Witness, text: str, now: float) -> list[Command]:
+        return self._say([SeriesCompleted(series=self.name, witness=witness, text=text, tilts=len(self.kept()))], now)
+
+    def _changed(self, indices: Sequence[int], now: float) -> list[Command]:
+        """Which tilts count was changed by hand: what was made of them is out of date."""
+        if not indices or self.state == "collecting":
+            return []
+        return self._again("the choice of tilts was changed", now)
+
+    def _again(self, text: str, now: float) -> list[Command]:
+        return [*self._complete("operator", text, now), *self._finish_if_due(now)]
+
+    def _finish_if_due(self, now: float) -> list[Command]:
+        """Finish a complete series, once, when none of its tilts waits any more."""
+        waits = self._finish_at is not None and now < self._finish_at
+        if self.state != "complete" or self.busy or self._finish_asked or waits:
+            return []
         usable, least = len(self.usable()), self.settings.watch.min_tilts
-        if usable >= least:
-            return [*self._say(events, now), Finish(self.name)]
-        reason = f"{usable} usable tilts, at least {least} are needed (watch.min_tilts)"
-        return self._say([*events, FinishFailed(series=self.name, reason=reason, final=True)], now)
+        if usable < least:
+            return self._say([SeriesTooFew(series=self.name, usable=usable, needed=least)], now)
+        self._finish_asked = True
+        return [Finish(self.name)]
 
     def _stamp(self, state: TiltState) -> float | None:
         image = state.tilt.image

@@ -12,7 +12,7 @@ import msgspec
 
 from streamtomo import messages
 from streamtomo.errors import OutputError
-from streamtomo.messages import Envelope, Event, FileRefused, Warned
+from streamtomo.messages import AlarmCleared, AlarmRaised, Envelope, Event, FileRefused, Warned
 from streamtomo.publish import journal as journals
 from streamtomo.publish.bus import Publisher
 from streamtomo.publish.state import SessionState
@@ -32,7 +32,8 @@ class Teller:
         self._state, self._lock = SessionState(), threading.Lock()
         self._seq = 0
         self._unwritten: list[Envelope] = []
-        self._unwritable = False
+        self.unwritable = False
+        """Whether the journal cannot be written: then nothing new is begun that would have to be in it."""
         self._told: set[FileRefused | Warned] = set()
 
     def open(self) -> Iterator[Envelope]:
@@ -69,15 +70,15 @@ class Teller:
         envelope = Envelope(
             version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
         )
-        trouble = self._keep(envelope)
+        change = self._keep(envelope)
         with self._lock:
             self._state.apply(envelope)
         if self._publisher is not None:
             self._publisher.publish(envelope)
         for listener in self._listeners:
             listener(envelope)
-        if trouble is not None:
-            self.say(Warned(code="journal.unwritable", text=trouble))
+        if change is not None:
+            self.say(change)
 
     def once(self, event: FileRefused | Warned) -> None:
         """Say it, unless it was said before in this or an earlier run with the same output folder."""
@@ -85,20 +86,20 @@ class Teller:
             self._told.add(event)
             self.say(event)
 
-    def _keep(self, envelope: Envelope) -> str | None:
+    def _keep(self, envelope: Envelope) -> AlarmRaised | AlarmCleared | None:
         """Write to the journal; while that fails (disk full), keep what is unwritten and try again with every event.
 
-        The reason, when it begins to fail.
+        The alarm when it begins to fail, and its end.
         """
         if not isinstance(envelope.event, messages.WIRE_ONLY):
             self._unwritten.append(envelope)
-        before, self._unwritable = self._unwritable, False
+        before, self.unwritable = self.unwritable, False
         assert self._journal is not None, "open() comes first"
         try:
             while self._unwritten:
                 self._journal.append(self._unwritten[0])
                 self._unwritten.pop(0)
         except OutputError as error:
-            self._unwritable = True
-            return None if before else str(error)
-        return None
+            self.unwritable = True
+            return None if before else AlarmRaised(code="journal.unwritable", text=str(error))
+        return AlarmCleared(code="journal.unwritable") if before else None

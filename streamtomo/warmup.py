@@ -14,17 +14,20 @@ def warm_live(settings: Settings) -> None:
     from streamtomo.align import warmup as align
     from streamtomo.correct import warmup as correct
     from streamtomo.reconstruct import warmup as reconstruct
+    from streamtomo.watch import warmup as watch
 
     jit.use_threads(settings.run.threads)
-    for stage in (correct, align, reconstruct):
+    for stage in (watch, correct, align, reconstruct):
         stage.warmup()
 
 
 def warm_all(say: Callable[[str], None]) -> None:
     """Compile all kernels and keep them on disk (`streamtomo warmup`)."""
     from streamtomo.align import warmup_final
+    from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
 
     start = time.perf_counter()
     warm_live(Settings())
     warmup_final.warmup()
+    reconstruct_final()
     say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")

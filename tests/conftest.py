@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytest_plugins = ["runs"]
+
 
 @pytest.fixture(autouse=True)
 def _no_leftover_threads():

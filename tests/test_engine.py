@@ -1,4 +1,4 @@
-"""The engine's shell: telling through a full disk, resume, commands at the end, odd names, the output folder's lock."""
+"""The engine's shell: resume, commands at the end, odd names, the output folder's lock, the terminal."""
 
 import os
 import signal
@@ -6,97 +6,29 @@ import subprocess
 import sys
 import threading
 
-import mrcfile
-import msgspec
-import numpy as np
 import pytest
+from runs import QuickFinisher, QuickLane, done, placed, run, run_until_idle, settings, told
 
 from streamtomo import console, messages, outfolder
-from streamtomo.config import Publish, Settings, Watch
+from streamtomo.config import Publish, Settings
 from streamtomo.engine import Engine
 from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
-from streamtomo.finish.recipe import FinishJob
-from streamtomo.finishing import FinishingLane
 from streamtomo.messages import (
+    AlarmRaised,
     CloseSeries,
     FileRefused,
     FinishDone,
     FinishFailed,
     FinishStarted,
-    FinishStep,
-    Heartbeat,
     SeriesDescribed,
     SessionStarted,
     StopRun,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
-    Warned,
 )
-from streamtomo.model import Alignment, Correction, Placement, Tomogram, Verdict
 from streamtomo.publish import journal
 from streamtomo.publish.bus import Subscriber, send_command
-from streamtomo.publish.state import SessionState
-from streamtomo.telling import Teller
-
-
-def settings(port=5900, min_tilts=5):
-    watch = Watch(settle_s=0.05, relist_s=0.05, min_tilts=min_tilts)
-    return Settings(publish=Publish(port=port), watch=watch)
-
-
-def warned(code):
-    return Warned(code=code, text="x")
-
-
-class FullDisk:
-    """A journal that fails while `full`."""
-
-    def __init__(self):
-        self.full, self.kept = True, []
-
-    def append(self, envelope):
-        if self.full:
-            raise OutputError("no space left")
-        self.kept.append(envelope)
-
-    def close(self):
-        pass
-
-
-def test_what_cannot_be_written_is_kept_and_written_when_there_is_room(tmp_path):
-    heard = []
-    teller = Teller(tmp_path, [heard.append])
-    list(teller.open())
-    teller.close()
-    teller._journal = disk = FullDisk()
-    teller.say(warned("a"))
-    teller.say(warned("b"))
-    assert [one.event.code for one in heard] == ["a", "journal.unwritable", "b"], "said once, and everything is heard"
-    disk.full = False
-    teller.say(Heartbeat(backlog=0))
-    assert [one.event.code for one in disk.kept] == ["a", "journal.unwritable", "b"]
-    assert [one.seq for one in heard] == [1, 2, 3, 4]
-
-
-def test_a_warning_is_said_once_even_after_a_restart(tmp_path):
-    for _ in range(2):
-        teller = Teller(tmp_path, [])
-        list(teller.open())
-        teller.once(warned("axis.unknown"))
-        teller.once(warned("axis.unknown"))
-        teller.close()
-    assert [one.event.code for one in journal.read(tmp_path / "journal.jsonl")] == ["axis.unknown"]
-
-
-def run(engine):
-    """A run in a thread of its own, begun."""
-    begun = threading.Event()
-    engine.listeners.append(lambda one: begun.set() if isinstance(one.event, SessionStarted) else None)
-    thread = threading.Thread(target=engine.run)
-    thread.start()
-    assert begun.wait(20)
-    return thread
 
 
 def test_a_run_answers_stops_and_tells_that_it_is_ending(tmp_path):
@@ -136,104 +68,13 @@ def test_results_of_another_folder_are_not_mixed_in(tmp_path):
 
 def test_the_folder_is_locked_and_named_when_it_cannot_be(tmp_path):
     (tmp_path / "scope").mkdir()
-    with outfolder.lock_out(tmp_path / "scope", tmp_path / "out"), pytest.raises(OutputError, match="another run"):
-        outfolder.lock_out(tmp_path / "scope", tmp_path / "out")
-    outfolder.lock_out(tmp_path / "scope", tmp_path / "out").close()
+    with outfolder.lock_out((tmp_path / "scope",), tmp_path / "out"), pytest.raises(OutputError, match="another run"):
+        outfolder.lock_out((tmp_path / "scope",), tmp_path / "out")
+    outfolder.lock_out((tmp_path / "scope",), tmp_path / "out").close()
     with pytest.raises(SettingsError, match="is no folder"):
-        outfolder.lock_out(tmp_path / "nowhere", tmp_path / "out")
+        outfolder.lock_out((tmp_path / "nowhere",), tmp_path / "out")
     with pytest.raises(SettingsError, match="lies in the watched folder"):
-        outfolder.lock_out(tmp_path / "scope", tmp_path / "scope" / "out")
-
-
-def test_every_shortage_of_disk_is_said_once(tmp_path, monkeypatch):
-    free = iter([20.0, 4.0, 3.0, 5.5, 20.0, 4.0])
-    usage = lambda _: msgspec.defstruct("Usage", [("free", float)])(free=next(free) * 1e9)  # noqa: E731
-    monkeypatch.setattr("streamtomo.outfolder.shutil.disk_usage", usage)
-    disk = outfolder.Disk(tmp_path)
-    assert [disk.look()[1] is not None for _ in range(6)] == [False, True, False, False, False, True]
-
-
-# -- whole runs with a quick lane ------------------------------------------------------------------------------------
-
-
-def placed(job):
-    return TiltPlaced(
-        series=job.tilt.image.series,
-        index=job.tilt.index,
-        angle_deg=job.tilt.image.angle_deg,
-        correction=Correction(repaired=0, binning=1, mean=10.0, sd=1.0),
-        placement=Placement(shift_x=0.0, shift_y=0.0, score=10.0, ambiguity=0.1),
-        verdict=Verdict(state="good"),
-        in_volume=True,
-    )
-
-
-class QuickLane:
-    """Places every tilt without looking at it."""
-
-    def __init__(self, settings):
-        self.settings = settings
-
-    def process(self, job):
-        return [placed(job)]
-
-    def refine_when_idle(self, interrupted):
-        return []
-
-
-class QuickFinisher(threading.Thread):
-    """Finishes every series without doing anything."""
-
-    def __init__(self, tell):
-        super().__init__()
-        self.tell = tell
-
-    def submit(self, job):
-        self.tell(FinishStarted(series=job.series, tilts=len(job.tilts)))
-        self.tell(done(job.series))
-
-    def stop(self):
-        pass
-
-    def run(self):
-        pass
-
-
-def done(series):
-    return FinishDone(
-        series=series,
-        seconds=1.0,
-        alignment=Alignment(method="coarse", axis_deg=0.0, views=()),
-        tomogram=Tomogram(path="/out/x", nx=1, ny=1, nz=1, binning=1, pixel_size_A=None, mean=0.0, sd=1.0),
-        files=(),
-    )
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr("streamtomo.warmup.warm_live", lambda settings: None)
-    monkeypatch.setattr("streamtomo.engine.Lane", QuickLane)
-    monkeypatch.setattr("streamtomo.engine.FinishingLane", QuickFinisher)
-
-
-@pytest.fixture
-def scope(tmp_path):
-    """A watched folder with a series of six tilts."""
-    folder = tmp_path / "scope"
-    folder.mkdir()
-    for n in range(6):
-        mrcfile.write(folder / f"TS_{n:03d}_{3.0 * n:.1f}.mrc", np.full((32, 32), n, np.int16))
-    return folder
-
-
-def run_until_idle(scope, out, **options):
-    engine = Engine(scope, out, settings(**options), exit_when_idle_s=0.3)
-    engine.run()
-    return engine
-
-
-def told(out, kind):
-    return [one.event for one in journal.read(out / "journal.jsonl") if isinstance(one.event, kind)]
+        outfolder.lock_out((tmp_path / "scope",), tmp_path / "scope" / "out")
 
 
 def test_a_series_is_placed_closed_and_finished_and_a_second_run_has_nothing_to_do(quick, scope, tmp_path):
@@ -301,16 +142,16 @@ def test_a_tilt_that_fails_is_tried_again_and_its_reason_goes_to_the_finishing(q
             return [TiltFailed(series="TS", index=2, reason="torn film", attempts=4, final=True)]
 
     jobs = []
-    monkeypatch.setattr("streamtomo.engine.Lane", Stumbling)
-    monkeypatch.setattr(QuickFinisher, "submit", lambda self, job: (jobs.append(job), self.tell(done(job.series))))
+    monkeypatch.setattr("streamtomo.lanes.Lane", Stumbling)
+    monkeypatch.setattr(QuickFinisher, "submit", lambda self, job: (jobs.append(job), self.tell(job, done(job.series))))
     run_until_idle(scope, tmp_path / "out")
     assert [one.failure for one in jobs[0].tilts] == [None, None, "torn film", None, None, None]
 
 
 def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, tmp_path, monkeypatch):
     def fail(self, job):
-        self.tell(FinishStarted(series=job.series, tilts=6))
-        self.tell(FinishFailed(series=job.series, reason="killed", final=False))
+        self.tell(job, FinishStarted(series=job.series, tilts=6))
+        self.tell(job, FinishFailed(series=job.series, reason="killed", final=False))
 
     monkeypatch.setattr(QuickFinisher, "submit", fail)
     engine = run_until_idle(scope, tmp_path / "out")
@@ -318,8 +159,51 @@ def test_a_finishing_that_fails_is_tried_again_until_it_is_final(quick, scope, t
     assert [one.final for one in told(tmp_path / "out", FinishFailed)] == [False, True]
 
 
+def test_a_finishing_without_room_goes_on_when_there_is_some(quick, scope, tmp_path, monkeypatch):
+    def blocked_twice(self, job):
+        self.tell(job, FinishStarted(series=job.series, tilts=6))
+        self.count = getattr(self, "count", 0) + 1
+        room = self.count > 2
+        self.tell(
+            job, done(job.series) if room else FinishFailed(series=job.series, reason="full", final=False, blocked=True)
+        )
+
+    monkeypatch.setattr(QuickFinisher, "submit", blocked_twice)
+    monkeypatch.setattr("streamtomo.series.LONGEST_PAUSE_S", 0.5)
+    engine = run_until_idle(scope, tmp_path / "out")
+    assert engine.series["TS"].state == "finished"
+    assert [one.final for one in told(tmp_path / "out", FinishFailed)] == [False, False]
+
+
+def test_while_the_journal_cannot_be_written_the_lane_waits_and_the_intake_goes_on(quick, scope, tmp_path, monkeypatch):
+    seen = []
+    append = journal.Journal.append
+
+    def full(self, *envelopes):
+        if (
+            any(isinstance(one.event, TiltReceived) and one.event.tilt.index == 2 for one in envelopes)
+            and len(seen) < 3
+        ):
+            seen.append([index for index, state in engine.series["TS"].tilts.items() if state.placed])
+            raise OutputError("no space left")
+        append(self, *envelopes)
+
+    monkeypatch.setattr(journal.Journal, "append", full)
+    monkeypatch.setattr("streamtomo.engine.HEARTBEAT_S", 0.05)
+    heard = []
+    engine = Engine(
+        scope, tmp_path / "out", settings(), exit_when_idle_s=0.3, listeners=[lambda e: heard.append(e.event)]
+    )
+    engine.run()
+    assert len(seen) == 3
+    assert all(placed == seen[0] for placed in seen), "nothing is placed meanwhile"
+    assert "journal.unwritable" in [event.code for event in heard if isinstance(event, AlarmRaised)]
+    assert engine.series["TS"].state == "finished"
+    assert [one.index for one in told(tmp_path / "out", TiltPlaced)] == list(range(6))
+
+
 def test_a_thread_that_fails_ends_the_run_aloud(quick, scope, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamtomo.engine.Lane", lambda settings: 1 / 0)
+    monkeypatch.setattr("streamtomo.lanes.Lane", lambda *_: 1 / 0)
     with pytest.raises(
         StreamtomoError, match=r"thread 'live': ZeroDivisionError: .*; the same command takes the run up"
     ):
@@ -348,7 +232,7 @@ def test_a_series_known_from_metadata_only_keeps_no_run_alive(quick, tmp_path, m
         while not stop.wait(0.05):
             yield None
 
-    monkeypatch.setattr("streamtomo.engine.watch", watch)
+    monkeypatch.setattr("streamtomo.folders.watch", watch)
     (tmp_path / "scope").mkdir()
     engine = run_until_idle(tmp_path / "scope", tmp_path / "out")
     assert engine.series["TS"].planned == 41
@@ -359,7 +243,7 @@ def test_a_disk_out_of_reach_is_no_reason_to_end(tmp_path, monkeypatch):
         raise OSError("stale file handle")
 
     monkeypatch.setattr("streamtomo.outfolder.shutil.disk_usage", unreachable)
-    assert outfolder.Disk(tmp_path).look() == (None, None)
+    assert outfolder.free_GB(tmp_path) is None
 
 
 def test_a_run_that_cannot_start_leaves_the_folder_free(tmp_path):
@@ -377,47 +261,26 @@ def test_a_run_that_cannot_start_leaves_the_folder_free(tmp_path):
     assert not (out / "endpoint.json").exists()
 
 
-def test_the_state_lacks_nothing_when_the_journal_fails(tmp_path):
-    """The warning about the journal comes after the event that could not be written, not in its place."""
-    teller = Teller(tmp_path, [])
-    teller._journal = FullDisk()
-    for n in range(3):
-        teller.say(TiltFailed(series="TS", index=n, reason="x"))
-    state = msgspec.json.decode(teller.state(), type=SessionState)
-    assert list(state.series["TS"].tilts) == [0, 1, 2]
-    assert (state.seq, state.missed) == (4, 0)
-
-
-def test_every_outage_of_the_journal_is_said_once(tmp_path):
-    heard = []
-    teller = Teller(tmp_path, [heard.append])
-    teller._journal = disk = FullDisk()
-    for full in (True, True, False, True, True):
-        disk.full = full
-        teller.say(warned("a"))
-    assert [one.event.code for one in heard] == ["a", "journal.unwritable", "a", "a", "a", "journal.unwritable", "a"]
-
-
 # -- the terminal ----------------------------------------------------------------------------------------------------
 
 
 def test_the_last_words_name_what_failed_and_why(quick, scope, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    code = console.run_here(scope, tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.3, plain=True)
+    code = console.run_here((scope,), tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.3, plain=True)
     text = capsys.readouterr().out
-    assert code == 1
-    assert "TS: 6 tilts, failed: 6 usable tilts, at least 9 are needed" in text
+    assert code == 0, "a cancelled series is no error"
+    assert "TS: 6 tilts, too few: 6 usable tilts, 9 are needed" in text
     assert (tmp_path / "out" / "streamtomo.log").read_text() in text
 
 
 def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path):
     """As in `streamtomo run ... | head -1`."""
     code = (
-        "import sys, streamtomo.engine, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import test_engine as t\n"
+        "import sys, streamtomo.lanes, streamtomo.warmup; sys.path.insert(0, sys.argv[1]); import runs as t\n"
         "streamtomo.warmup.warm_live = lambda settings: None\n"
-        "streamtomo.engine.Lane, streamtomo.engine.FinishingLane = t.QuickLane, t.QuickFinisher\n"
+        "streamtomo.lanes.Lane, streamtomo.lanes.FinishingLane = t.QuickLane, t.QuickFinisher\n"
         "from pathlib import Path; from streamtomo.console import run_here\n"
-        "sys.exit(run_here(Path(sys.argv[2]), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.3, plain=True))\n"
+        "sys.exit(run_here((Path(sys.argv[2]),), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.3, plain=True))\n"
     )
     here, out = os.path.dirname(__file__), tmp_path / "out"
     read, write = os.pipe()
@@ -427,95 +290,3 @@ def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path
     os.close(write)
     assert (run.returncode, run.stderr) == (0, "")
     assert "ended: nothing new" in (out / "streamtomo.log").read_text()
-
-
-# -- the finishing lane ----------------------------------------------------------------------------------------------
-
-
-def job(folder):
-    return FinishJob(series="TS", folder=str(folder), settings=Settings(), axis_deg=0.0, pixel_size_A=None, tilts=())
-
-
-def finish(program, *jobs):
-    """What a lane with this program tells about the jobs; each outcome is waited for."""
-    heard, outcome = [], threading.Semaphore(0)
-
-    def tell(event):
-        heard.append(event)
-        if isinstance(event, FinishDone | FinishFailed):
-            outcome.release()
-
-    lane = FinishingLane(tell, (sys.executable, "-c", program))
-    lane.start()
-    for one in jobs:
-        lane.submit(one)
-        assert outcome.acquire(timeout=60)
-    lane.stop()
-    lane.join(20)
-    assert not lane.is_alive()
-    return heard
-
-
-def printing(*events, then=""):
-    lines = [msgspec.json.encode(event).decode() for event in events]
-    return f"import sys\nfor line in {lines!r}: print(line)\n{then}"
-
-
-def test_a_job_is_written_down_and_its_steps_and_result_are_told(tmp_path):
-    step = FinishStep(series="TS", step="align", fraction=0.5)
-    heard = finish(printing(step, done("TS")), job(tmp_path / "TS"))
-    assert heard == [FinishStarted(series="TS", tilts=0), step, done("TS")]
-    assert msgspec.json.decode((tmp_path / "TS" / "TS_job.json").read_bytes(), type=FinishJob) == job(tmp_path / "TS")
-
-
-@pytest.mark.parametrize("noise", ["'hello'", '\'{"kind":"picture"}\'', "'[' * 50000", "'\\0'"])
-def test_a_library_that_prints_does_no_harm(tmp_path, noise):
-    heard = finish(f"print({noise})\n" + printing(done("TS")), job(tmp_path))
-    assert heard[-1] == done("TS")
-
-
-def test_bytes_that_are_no_text_do_no_harm(tmp_path):
-    noise = "import sys; sys.stdout.buffer.write(b'\\xff\\n'); sys.stderr.buffer.write(b'\\xff\\n')\n"
-    assert finish(noise + printing(done("TS")), job(tmp_path))[-1] == done("TS")
-
-
-def test_a_process_that_dies_is_a_failure_with_its_last_words(tmp_path):
-    failed = finish("import sys; print('no room', file=sys.stderr); sys.exit(7)", job(tmp_path))[-1]
-    assert failed.reason == "the finishing process ended with status 7: no room"
-    assert not failed.final
-    assert "status -9: no message" in finish("import os; os.kill(os.getpid(), 9)", job(tmp_path))[-1].reason
-
-
-def test_a_job_that_cannot_even_start_does_not_end_the_lane(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    heard = finish(printing(done("TS")), job(tmp_path / "file"), job(tmp_path))
-    assert "cannot start" in heard[1].reason
-    assert heard[-1] == done("TS")
-
-    def full(*_):
-        raise OutputError("no space left")
-
-    with monkeypatch.context() as disk:
-        disk.setattr("streamtomo.finishing.write_text", full)
-        assert finish("", job(tmp_path))[-1].reason == "cannot start: no space left"
-
-
-def test_a_stop_ends_the_process_at_work_without_a_word(tmp_path):
-    heard, begun = [], threading.Event()
-
-    def tell(event):
-        heard.append(event)
-        if isinstance(event, FinishStep):
-            begun.set()
-
-    step = FinishStep(series="TS", step="align", fraction=0.5)
-    program = printing(step, then="sys.stdout.flush(); import time; time.sleep(600)")
-    lane = FinishingLane(tell, (sys.executable, "-c", program))
-    lane.start()
-    for _ in range(2):
-        lane.submit(job(tmp_path))
-    assert begun.wait(60)
-    lane.stop()
-    lane.join(20)
-    assert not lane.is_alive()
-    assert heard == [FinishStarted(series="TS", tilts=0), step]

@@ -1,5 +1,8 @@
 """What we write is what others read: mrcfile and etomofiles are the oracles."""
 
+import errno
+import os
+
 import mrcfile
 import numpy as np
 import pytest
@@ -72,3 +75,51 @@ def test_missing_rows_are_found(tmp_path):
     for suffix in (".prexg", ".xf"):
         imod.write_transforms(tmp_path / f"a{suffix}", [geometry.IDENTITY])
     assert imod.check_rows(tmp_path, "a", 2) == ["a.prexg: 1 rows for 2 views", "a.xf: 1 rows for 2 views"]
+
+
+def test_a_volume_takes_its_room_before_it_is_filled(tmp_path, monkeypatch):
+    """On a disk that fills up a memory map would kill the process instead of raising an error."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        pytest.raises(OutputError, match="No space left on device"),
+        mrc.new_mrc(tmp_path / "v.mrc", (2, 8, 8), "int16", pixel_size_A=1.0, kind="volume", label="x"),
+    ):
+        pytest.fail("nothing is to be written")
+
+
+@pytest.mark.parametrize(("dtype", "values"), [("int16", (0, 900)), ("float32", (3e4, 2.0))])
+def test_a_volume_written_in_blocks_is_the_volume(tmp_path, dtype, values):
+    volume = np.random.default_rng(4).normal(*values, (6, 11, 9)).astype(dtype)
+    path = tmp_path / "a_rec.mrc"
+    with mrc.new_blocks(path, volume.shape, dtype, pixel_size_A=7.5, kind="volume", label="made by a test") as blocks:
+        buffer = np.empty((6, 4, 9), dtype)
+        for y0 in (8, 0, 4):
+            rows = min(4, 11 - y0)
+            buffer[:, :rows] = volume[:, y0 : y0 + rows]
+            blocks.write(y0, buffer[:, :rows])
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as file:
+        assert (file.data == volume).all()
+        assert file.voxel_size.x == pytest.approx(7.5)
+        assert float(file.header.dmin) == pytest.approx(float(volume.min()))
+        assert float(file.header.dmax) == pytest.approx(float(volume.max()))
+        assert float(file.header.dmean) == pytest.approx(float(volume.mean(dtype=np.float64)), rel=1e-6)
+        assert float(file.header.rms) == pytest.approx(float(volume.std(dtype=np.float64)), rel=1e-4)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    path = tmp_path / "a_rec.mrc"
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        mrc.new_blocks(path, (3, 4, 5), "int16", pixel_size_A=1.0, kind="volume", label="x") as blocks,
+    ):
+        blocks.write(0, np.zeros((3, 4, 5), np.int16))
+    assert list(tmp_path.iterdir()) == []

@@ -27,8 +27,10 @@ from streamtomo.messages import (
     StopRun,
     Warned,
 )
-from streamtomo.publish import bus
-from streamtomo.publish.bus import Publisher, Subscriber, command_socket, find_endpoint, is_loopback, send_command
+from streamtomo.outfolder import lock_out
+from streamtomo.publish import bus, endpoints
+from streamtomo.publish.bus import Publisher, Subscriber, send_command
+from streamtomo.publish.endpoints import command_socket, find_endpoint, is_loopback
 from streamtomo.publish.state import SessionState
 
 DEEP = b'{"x":' + b"[" * 50_000
@@ -341,7 +343,7 @@ def test_malformed_commands_are_answered_and_change_nothing(fleet, session):
 
 def test_any_request_gets_a_snapshot_and_rubbish_does_no_harm(fleet, session):
     session.say(opened("TS"))
-    address = bus.snapshot_endpoint(session.endpoint)
+    address = endpoints.snapshot_endpoint(session.endpoint)
     asker = fleet.socket(zmq.DEALER, address)
     for rubbish in RUBBISH:
         asker.send_multipart([b"", rubbish])
@@ -355,7 +357,7 @@ def test_any_request_gets_a_snapshot_and_rubbish_does_no_harm(fleet, session):
 
 
 def test_the_snapshot_socket_takes_no_commands(fleet, session):
-    asker = fleet.socket(zmq.DEALER, bus.snapshot_endpoint(session.endpoint))
+    asker = fleet.socket(zmq.DEALER, endpoints.snapshot_endpoint(session.endpoint))
     asker.send_multipart([b"", b'{"command":"stop"}'])
     assert asker.poll(10_000)
     assert session.commands == []
@@ -390,7 +392,7 @@ def _answer_once(router):
 
 def test_nothing_received_is_unpickled(fleet, session, tmp_path):
     bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
-    for address in (f"ipc://{command_socket(session.out)}", bus.snapshot_endpoint(session.endpoint)):
+    for address in (f"ipc://{command_socket(session.out)}", endpoints.snapshot_endpoint(session.endpoint)):
         asker = fleet.socket(zmq.DEALER, address)
         asker.send_multipart([b"", bomb])
         assert asker.poll(10_000)
@@ -440,7 +442,7 @@ def test_a_path_too_long_for_a_socket_is_no_obstacle(fleet, tmp_path):
     out.mkdir()
     session = Session(out, free_port())
     fleet.opened.append(session.publisher)
-    assert len(os.fsencode(command_socket(out))) <= bus.LONGEST_SOCKET_PATH
+    assert len(os.fsencode(command_socket(out))) <= endpoints.LONGEST_SOCKET_PATH
     assert command_socket(out) != command_socket(tmp_path / ("x" * 121))
     assert send_command(out, StopRun()).ok
 
@@ -602,12 +604,18 @@ def test_an_endpoint_is_found_from_what_a_person_types(typed, found):
 def test_an_endpoint_is_found_from_the_folder_of_results(tmp_path):
     with pytest.raises(BusError, match="no run is active there"):
         find_endpoint(str(tmp_path))
-    (tmp_path / "endpoint.json").write_text('{"endpoint": "tcp://127.0.0.1:5572"}')
-    assert find_endpoint(str(tmp_path)) == "tcp://127.0.0.1:5572"
-    for bad in ("", "{}", "[]", '{"endpoint": 3}'):
-        (tmp_path / "endpoint.json").write_text(bad)
-        with pytest.raises(BusError, match=r"endpoint\.json: cannot be read"):
-            find_endpoint(str(tmp_path))
+    (tmp_path / "scope").mkdir()
+    with lock_out((tmp_path / "scope",), tmp_path / "out"):
+        told = tmp_path / "out" / "endpoint.json"
+        told.write_text('{"endpoint": "tcp://127.0.0.1:5572"}')
+        assert find_endpoint(str(tmp_path / "out")) == "tcp://127.0.0.1:5572"
+        for bad in ("", "{}", "[]", '{"endpoint": 3}'):
+            told.write_text(bad)
+            with pytest.raises(BusError, match=r"endpoint\.json: cannot be read"):
+                find_endpoint(str(tmp_path / "out"))
+    told.write_text('{"endpoint": "tcp://127.0.0.1:5572"}')
+    with pytest.raises(BusError, match="no run is active there"):  # one that was killed
+        find_endpoint(str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("typed", ["nonsense", "nonsense:", "scope:http"])
@@ -620,4 +628,4 @@ def test_an_endpoint_that_cannot_be_is_named_and_leaves_nothing_open():
     with pytest.raises(BusError, match=r"is no endpoint .* write tcp://HOST:PORT"):
         Subscriber("tcp://nonsense")
     with pytest.raises(BusError, match="has no port"):
-        bus.snapshot_endpoint("tcp://scope")
+        endpoints.snapshot_endpoint("tcp://scope")

@@ -180,6 +180,13 @@ def test_every_line_is_synced(book, monkeypatch):
     assert len(synced) == 2, "those that come together cost one"
 
 
+def test_that_a_new_journal_is_there_is_on_disk_before_it_is_used(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    Journal(path).close()
+    assert synced == [str(path.parent)]
+
+
 def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match="cannot be opened"):
         Journal(tmp_path)

@@ -8,12 +8,16 @@ import pytest
 from streamtomo import messages
 from streamtomo.messages import (
     VERSION,
+    AlarmCleared,
+    AlarmRaised,
+    AxisMeasured,
     Envelope,
     FileRefused,
     FinishDone,
     FinishFailed,
     FinishStarted,
     FinishStep,
+    FolderAdded,
     Heartbeat,
     Picture,
     SeriesCompleted,
@@ -21,11 +25,15 @@ from streamtomo.messages import (
     SeriesJudged,
     SeriesOpened,
     SeriesReopened,
+    SeriesTooFew,
     SessionEnded,
     SessionStarted,
+    TiltExcluded,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
+    TiltRestored,
+    TiltRetried,
     TiltUpdated,
     Warned,
 )
@@ -256,6 +264,14 @@ def test_every_kind_of_event_is_taken_in(story):
         failed(1),
         FileRefused(path="p", reason="r"),
         Warned(code="c", text="t"),
+        AxisMeasured(series="TS", axis_deg=1.0, nominal_deg=9.0, tilts=9),
+        AlarmRaised(code="c", text="t"),
+        AlarmCleared(code="c"),
+        FolderAdded(path="/more"),
+        TiltRetried(series="TS", index=1),
+        TiltExcluded(series="TS", index=1, reason="r"),
+        TiltRestored(series="TS", index=1),
+        SeriesTooFew(series="TS", usable=1, needed=5),
         SeriesJudged(series="TS", state="watch"),
         completed(),
         SeriesReopened(series="TS", reason="r"),
@@ -270,3 +286,27 @@ def test_every_kind_of_event_is_taken_in(story):
     assert {type(one) for one in examples} == set(typing.get_args(messages.Event))
     story.tell(*examples)
     assert story.state.seq == len(examples)
+
+
+def test_alarms_stand_until_they_are_cleared_or_the_program_starts_anew(story):
+    story.tell(started(), AlarmRaised(code="tilt.late", text="a", about="/one"), AlarmRaised(code="behind", text="b"))
+    story.tell(AlarmRaised(code="tilt.late", text="again", about="/one"))
+    assert [alarm.text for alarm in story.state.alarms] == ["b", "again"]
+    story.tell(AlarmCleared(code="behind"))
+    assert [alarm.code for alarm in story.state.alarms] == ["tilt.late"]
+    story.tell(started())
+    assert story.state.alarms == []
+
+
+def test_a_tilt_left_out_is_marked_so_and_counts_again(story):
+    story.tell(opened(), received(0), placed(0), TiltExcluded(series="TS", index=0, reason="ice"))
+    row = story.state.series["TS"].tilts[0]
+    assert (row.letter, row.excluded) == ("X", "ice")
+    story.tell(TiltRestored(series="TS", index=0))
+    assert story.state.series["TS"].tilts[0].letter == "G"
+
+
+def test_a_series_with_too_few_tilts_is_no_failure(story):
+    story.tell(opened(), completed(), SeriesTooFew(series="TS", usable=2, needed=5))
+    row = story.state.series["TS"]
+    assert (row.state, row.failure) == ("too few", "2 usable tilts, 5 are needed (watch.min_tilts)")

@@ -6,13 +6,22 @@ import numpy as np
 import pytest
 
 from streamtomo import geometry
-from streamtomo.reconstruct.backproject import backproject
+from streamtomo.reconstruct import backproject as kernels
+from streamtomo.reconstruct.filters import Filtering, filter_rows, radial_filter, row_filter
 from streamtomo.reconstruct.live import LiveVolume
+from streamtomo.reconstruct.rays import single_axis
 from streamtomo.reconstruct.wbp import reconstruct
-from streamtomo.reconstruct.weights import angular_weights, filter_rows, radial_filter
+from streamtomo.reconstruct.weights import angular_weights
 
+RADIAL = Filtering(0.35, 0.05)
 RNG = np.random.default_rng(5)
 TILTS = [float(t) for t in range(-60, 61, 3)]
+
+
+def backproject(views, tilts, volume, add=True, exact=True):
+    """Views of equal weight, added to the volume."""
+    gains = np.ones(len(views), np.float32)
+    kernels.backproject(views, single_axis(tilts), gains, volume, add=add, exact=exact)
 
 
 def blob(shape, x, y, width=1.5):
@@ -130,8 +139,8 @@ def test_an_interrupted_rebuild_changes_nothing():
 def test_slabs_are_the_whole():
     stack = RNG.normal(100, 5, (11, 30, 40)).astype(np.float32)
     tilts = np.linspace(-50, 50, 11)
-    whole = np.concatenate([slab for _, slab in reconstruct(stack, tilts, 12, cutoff=0.35, falloff=0.05)])
-    pieces = reconstruct(stack, tilts, 12, cutoff=0.35, falloff=0.05, rows_per_slab=7)
+    whole = np.concatenate([slab for _, slab in reconstruct(stack, tilts, 12, filtering=RADIAL, exact=True)])
+    pieces = reconstruct(stack, tilts, 12, filtering=RADIAL, rows_per_slab=7, exact=True)
     parts = np.concatenate([slab for _, slab in pieces])
     assert whole.shape == (30, 12, 40)
     assert parts == pytest.approx(whole, abs=1e-5)
@@ -143,7 +152,7 @@ def test_density_does_not_depend_on_the_number_of_views():
     for step in (2.0, 4.0):
         tilts = np.arange(-60.0, 61.0, step)
         stack = np.stack([blob((9, 80), 0.0, 0.0, 3.0) for _ in tilts])
-        slabs = [slab for _, slab in reconstruct(stack, tilts, 21, cutoff=0.35, falloff=0.05)]
+        slabs = [slab for _, slab in reconstruct(stack, tilts, 21, filtering=RADIAL)]
         heights.append(np.concatenate(slabs).max())
     assert heights[1] == pytest.approx(heights[0], rel=0.03)
 
@@ -160,7 +169,7 @@ def test_views_stand_for_their_sectors():
 
 
 def test_the_filter_rises_and_falls():
-    response = radial_filter(1000, 0.35, 0.05)
+    response = radial_filter(1000, RADIAL)
     assert response[100] == pytest.approx(0.1)
     assert response[350] == pytest.approx(0.35)
     assert response[400] == pytest.approx(0.35 * np.exp(-1), rel=1e-4)
@@ -169,5 +178,5 @@ def test_the_filter_rises_and_falls():
 
 def test_rows_with_a_slope_do_not_ring_at_their_ends():
     rows = np.linspace(0, 100, 256, dtype=np.float32)[None]
-    filtered = filter_rows(rows, 0.35, 0.05)
+    filtered = filter_rows(rows, row_filter(256, RADIAL))
     assert np.abs(filtered[0, 20:-20]).max() < 0.5

@@ -11,9 +11,13 @@ from streamtomo.messages import (
     SeriesDescribed,
     SeriesOpened,
     SeriesReopened,
+    SeriesTooFew,
+    TiltExcluded,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
+    TiltRestored,
+    TiltRetried,
     TiltUpdated,
 )
 from streamtomo.model import Alignment, Correction, Placement, RawImage, Tomogram, Verdict
@@ -26,8 +30,7 @@ def image(n, **more):
         path=f"/data/TS_{n:03d}.mrc",
         nx=64,
         ny=64,
-        angle_deg=3.0 * n,
-        **{"acquired_s": 1000.0 + 10 * n, **more},
+        **{"angle_deg": 3.0 * n, "acquired_s": 1000.0 + 10 * n, **more},
     )
 
 
@@ -139,9 +142,12 @@ def test_a_late_tilt_reopens_it_and_it_is_finished_again():
 def test_too_few_tilts_are_a_state_of_their_own():
     series = collected(3)
     commands = series.close(1100.0, "operator", "closed by hand")
-    assert said(commands) == [SeriesCompleted, FinishFailed]
-    assert series.state == "failed"
-    assert "3 usable tilts" in commands[1].event.reason
+    assert said(commands) == [SeriesCompleted, SeriesTooFew]
+    assert (series.state, commands[1].event.usable) == ("too few", 3)
+    for n in range(3, 6):
+        series.image(image(n), 1200.0 + n)
+        series.processed(placed(n), 1200.0 + n)
+    assert series.close(1300.0, "operator", "again")[-1] == Finish("TS"), "more tilts came: no error, no end"
 
 
 def test_bad_tilts_do_not_count_as_usable():
@@ -196,6 +202,141 @@ def test_a_replayed_journal_stands_where_the_crash_left_it(crash_after):
     todo = again.resume()
     waiting = [n for n, state in again.tilts.items() if state.status == "waiting"]
     assert [command.index for command in todo if isinstance(command, Process)] == waiting
-    assert (Finish("TS") in todo) == (again.state in ("complete", "finishing"))
+    assert (Finish("TS") in again.tick(1100.0)) == (again.state == "complete")
     for n in range(6):
         assert again.image(image(n), 2000.0) == [] or n >= len(again.tilts) - 1
+
+
+def test_a_series_closed_while_tilts_wait_is_finished_with_them():
+    series = collected(6)
+    series.image(image(6), 1060.0)
+    commands = series.close(1061.0, "operator", "by hand")
+    assert said(commands) == [SeriesCompleted]
+    assert Finish("TS") not in commands
+    assert series.processed(placed(6), 1062.0)[-1] == Finish("TS")
+    assert series.tick(1063.0) == [], "once"
+
+
+def test_a_target_taken_twice_counts_once_and_the_newest_wins():
+    series = collected(6)
+    commands = series.image(image(6, angle_deg=15.04), 1060.0)
+    assert said(commands) == [TiltReceived, TiltExcluded]
+    assert (commands[1].event.index, commands[1].event.reason) == (5, "taken again as tilt 6")
+    series.processed(placed(6), 1061.0)
+    assert [state.tilt.index for state in series.usable()] == [0, 1, 2, 3, 4, 6]
+
+
+def test_a_retake_that_is_found_late_is_the_earlier_one():
+    series = collected(6)
+    commands = series.image(image(6, angle_deg=15.0, acquired_s=1045.0), 1060.0)
+    assert commands[1].event.index == 6, "by the microscope's clock it came before tilt 5"
+
+
+def test_an_angle_that_comes_back_later_is_no_retake():
+    series = collected(6)
+    assert said(series.image(image(6, angle_deg=0.0), 1060.0)) == [TiltReceived]
+    assert len(series.kept()) == 7
+
+
+def test_planned_tilts_are_counted_without_retakes():
+    series = collected(5, Settings(acquisition=Acquisition(planned_tilts=6)))
+    series.image(image(5, angle_deg=12.0), 1050.0)
+    assert said(series.processed(placed(5), 1051.0)) == [TiltPlaced]
+    series.image(image(6), 1060.0)
+    assert SeriesCompleted in said(series.processed(placed(6), 1061.0))
+
+
+def test_the_angles_of_the_series_before_are_a_witness_after_a_short_silence():
+    series = collected(6, Settings(watch=Watch(silence_min_s=600.0)))
+    series.like = tuple(3.0 * n + 0.2 for n in range(6))
+    assert series.tick(1050.0 + 24.0) == []
+    commands = series.tick(1050.0 + 26.0)
+    assert commands[0].event.witness == "siblings"
+    short = collected(5, Settings(watch=Watch(silence_min_s=600.0)))
+    short.like = series.like
+    assert short.tick(1040.0 + 100.0) == [], "one angle is missing"
+
+
+def test_the_count_of_the_metadata_is_another_witness_than_that_of_the_settings():
+    series = collected(6)
+    series.described(SeriesDescribed(series="TS", source="TS.mdoc", planned_tilts=6), 1070.0)
+    assert series.tick(1071.0)[0].event.witness == "mdoc"
+
+
+def finished(count=6):
+    series = collected(count)
+    series.close(1100.0, "operator", "by hand")
+    series.finishing(FinishStarted(series="TS", tilts=count), 1101.0)
+    series.finishing(done(), 1102.0)
+    return series
+
+
+def test_tilts_are_left_out_and_put_back_by_hand_and_the_series_is_finished_again():
+    series = finished(7)
+    commands = series.exclude([2, 99], "ice", 1200.0)
+    assert said(commands) == [TiltExcluded, SeriesCompleted]
+    assert commands[-1] == Finish("TS")
+    assert len(series.usable()) == 6
+    assert series.exclude([2], "ice", 1201.0) == []
+    assert said(series.restore([2], 1202.0)) == [TiltRestored, SeriesCompleted]
+    assert len(series.usable()) == 7
+
+
+def test_a_tilt_judged_bad_counts_again_when_the_operator_wants_it():
+    series = collected(6)
+    series.processed(placed(0, "bad"), 1060.0)
+    assert said(series.restore([0], 1061.0)) == [TiltRestored]
+    assert len(series.usable()) == 6
+
+
+def test_what_failed_is_tried_again_on_command():
+    series = collected(6)
+    series.image(image(6), 1060.0)
+    series.processed(TiltFailed(series="TS", index=6, reason="locked", attempts=4, final=True), 1061.0)
+    series.close(1065.0, "operator", "by hand")
+    series.finishing(FinishFailed(series="TS", reason="killed", final=True), 1066.0)
+    commands = series.retry(1070.0)
+    assert said(commands) == [TiltRetried, SeriesCompleted]
+    assert Process("TS", 6) in commands
+    assert Finish("TS") not in commands
+    assert series.processed(placed(6), 1071.0)[-1] == Finish("TS")
+
+
+def test_while_the_output_folder_cannot_be_written_the_finishing_waits_and_gives_nothing_up():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    pauses, now = [], 2000.0
+    for _ in range(12):
+        series.finishing(FinishStarted(series="TS", tilts=6), now)
+        blocked = FinishFailed(series="TS", reason="no space left", final=False, blocked=True)
+        assert [type(c) for c in series.finishing(blocked, now)] == [Say]
+        assert series.state == "complete"
+        begun = now
+        while Finish("TS") not in series.tick(now):
+            now += 1.0
+        pauses.append(now - begun)
+        assert series.tick(now + 1000) == [], "once"
+    assert pauses[:4] == [2.0, 4.0, 8.0, 16.0]
+    assert max(pauses) == 300.0
+    series.finishing(FinishStarted(series="TS", tilts=6), now)
+    series.finishing(FinishFailed(series="TS", reason="fault", final=False), now)
+    assert series.finish_attempts == 1, "what was blocked does not count"
+
+
+def test_after_a_restart_a_blocked_finishing_is_tried_at_once_and_once():
+    series = collected()
+    series.close(2000.0, "operator", "x")
+    series.finishing(FinishStarted(series="TS", tilts=6), 2000.0)
+    series.finishing(FinishFailed(series="TS", reason="no space left", final=False, blocked=True), 2000.0)
+    series.resume()
+    assert series.tick(2000.1) == [Finish("TS")]
+    assert series.tick(9000.0) == []
+
+
+def test_tilts_are_told_in_the_order_in_which_they_were_placed():
+    series = Series("TS", Settings())
+    for n in range(3):
+        series.image(image(n), 1000.0 + n)
+    for n in (0, 2, 1):
+        series.processed(placed(n), 1010.0 + n)
+    assert [tilt.index for tilt, _ in series.placed()] == [0, 2, 1]

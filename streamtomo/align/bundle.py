@@ -29,6 +29,8 @@ POINT_PRIOR_PX = np.array([1e4, 1e4, 1e3])
 HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
 HUBER_LIMIT, TUKEY_LIMIT = 1.5, 4.685
 """Where the weights begin to fall, and where Tukey's end, in standard deviations of one coordinate."""
+RESTLESS = 0.02
+"""Change of a weight that makes another round worth while."""
 SHRINKAGE = 8.0
 """Number of positions in a view at which its own scale counts as much as that of the views around it."""
 SCALE_REACH, SCALE_CEILING = 3, 2.0
@@ -288,15 +290,12 @@ def _reweighted(problem: _Problem, state: State, weights: Array, warm: bool) -> 
         for _ in range(HUBER_ROUNDS):
             state = _minimise(problem, state, _precision(problem, weights, scale), steps=2)
             length, scale = _lengths(problem, state)
-            weights = np.minimum(1.0, HUBER_LIMIT / np.maximum(length / scale[problem.tracks.view], 1e-9))
+            weights = huber(length / scale[problem.tracks.view])
     for _ in range(TUKEY_ROUNDS):
         state = _minimise(problem, state, _precision(problem, weights, scale), steps=4)
         length, scale = _lengths(problem, state)
-        share = length / (TUKEY_LIMIT * scale[problem.tracks.view])
-        new = np.where(share < 1, (1 - share**2) ** 2, 0.0)
-        rest = np.abs(new - weights).max(initial=0.0)
-        weights = new
-        if rest < 0.02:
+        before, weights = weights, tukey(length / scale[problem.tracks.view])
+        if at_rest(before, weights):
             break
     state = _minimise(problem, state, _precision(problem, weights, scale), steps=4)
     return state, weights, scale
@@ -310,10 +309,26 @@ def _lengths(problem: _Problem, state: State) -> tuple[Array, Array]:
     """Lengths of the residuals as if all had weight 1, `(n,)`, and the scale a view `(views,)`."""
     residual = residuals_of(problem.tracks, _poses(problem, state.q), state.points)
     length = np.sqrt((residual**2).sum(1) * problem.tracks.weight)
-    return length, _scales(length, problem.tracks.view, len(problem.start.mag), problem.floor_px)
+    return length, view_scales(length, problem.tracks.view, len(problem.start.mag), problem.floor_px)
 
 
-def _scales(length: Array, view: Index, n: int, floor_px: float) -> Array:
+def huber(length: Array) -> Array:
+    """Weights of residuals with these lengths, in standard deviations of one coordinate (Huber 1964)."""
+    return np.minimum(1.0, HUBER_LIMIT / np.maximum(length, 1e-9))
+
+
+def tukey(length: Array) -> Array:
+    """Weights that end: Tukey's biweight (Beaton and Tukey 1974)."""
+    share = length / TUKEY_LIMIT
+    return np.where(share < 1, (1 - share**2) ** 2, 0.0)
+
+
+def at_rest(before: Array, weights: Array) -> bool:
+    """Whether one more round would change nothing that matters."""
+    return float(np.abs(weights - before).max(initial=0.0)) < RESTLESS
+
+
+def view_scales(length: Array, view: Index, n: int, floor_px: float) -> Array:
     """A view's scale: from its own median residual, drawn towards that of the views around it.
 
     Where few positions are left, half of them outliers, only the views around tell what is normal: hence the ceiling.

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
-from streamtomo.align.patch_tracks import PatchTracks
+from streamtomo.align.patch_tracks import Memory, PatchTracks
 from streamtomo.align.shade import unshaded
 from streamtomo.config import Align
+from streamtomo.geometry import wrap_angle
 from streamtomo.model import Placement
 from streamtomo.resample import warp
 
@@ -48,6 +49,12 @@ SMEAR = 0.25
 """Cycles over which the features of that depth may spread at the upper edge of the band."""
 LEAST_SCORE = 6.0
 """A peak lower than this is no start for following patches."""
+AXIS_LOOKS = frozenset({9, 14, 21, 32, 48, 72, 108, 162, 243})
+"""Numbers of views at which the tilt axis is measured."""
+WORSE = 1.05
+"""What an axis leaves must be so much more than what the measured one does for that to take its place."""
+LEAST_TURN_DEG = 1.0
+"""Half a degree is the error of a measured axis, early in a series."""
 PATCH_BAND = Band(0.01, 0.15)
 LOWEST_BAND = Band(low=0.01, high=0.02)
 """The band of the repeated correlation never shrinks below this."""
@@ -58,6 +65,8 @@ class _View(NamedTuple):
     image: Image
     shift: geometry.Array
     """Shift of the specimen, live pixels `(x, y)`."""
+    unshaded: bool
+    """Whether the image is another one than was given."""
 
 
 class _Found(NamedTuple):
@@ -76,7 +85,6 @@ class LiveAligner:
 
     def __init__(self, settings: Align, axis_deg: float, binning: int) -> None:
         self.settings = settings
-        self.axis_deg = axis_deg
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
@@ -111,14 +119,49 @@ class LiveAligner:
             step_y=float(step[1]),
         )
 
+    @property
+    def axis_deg(self) -> float:
+        """The tilt axis by which views are placed: the nominal one, until a clearly better one was measured."""
+        return self._patches.axis_deg
+
+    def shift_of(self, index: int) -> tuple[float, float]:
+        """Where the specimen lies in an accepted tilt by all that is known now, raw pixels."""
+        x, y = self.binning * self._views[index].shift
+        return float(x), float(y)
+
     def accept(self, index: int, angle_deg: float, image: Image, placement: Placement) -> None:
         """Take a placed tilt as a reference for those to come; the image is kept."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
-        image = self._unshaded(image)
-        self._views[index] = _View(_stretchable(angle_deg), image, shift)
+        given, image = image, self._unshaded(image)
+        self._views[index] = _View(_stretchable(angle_deg), image, shift, unshaded=image is not given)
         self._patches.accept(index, _stretchable(angle_deg), image, shift)
         for other, moved in self._patches.shifts.items():
             self._views[other] = self._views[other]._replace(shift=moved)
+        if len(self._views) in AXIS_LOOKS:
+            self._look_at_axis()
+
+    def _look_at_axis(self) -> None:
+        found = self._patches.measured_axis()
+        if found is None or found.nominal_px < WORSE * found.left_px:
+            return
+        if abs(wrap_angle(found.deg - self.axis_deg)) >= LEAST_TURN_DEG:
+            self._patches.turn(found.deg)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by images beyond those given to `accept`: those with a shadow are kept without it."""
+        return sum(view.image.nbytes for view in self._views.values() if view.unshaded)
+
+    def memory(self) -> Memory:
+        """What is to be kept, beside the images, for `recall`."""
+        return self._patches.memory()
+
+    def recall(self, memory: Memory, views: dict[int, tuple[float, Image]]) -> None:
+        """Stand where another one stood; `views` are angle (degrees) and image of each tilt that it accepted."""
+        seen = {index: (_stretchable(angle), self._unshaded(image)) for index, (angle, image) in views.items()}
+        self._patches.recall(memory, seen)
+        for index, shift in self._patches.shifts.items():
+            self._views[index] = _View(*seen[index], shift, unshaded=seen[index][1] is not views[index][1])
 
     def forget(self, index: int) -> None:
         """Drop a tilt from the references."""

@@ -12,14 +12,16 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align import bundle, patches
-from streamtomo.align.basis import Freedoms
+from streamtomo.align.axis import Axis, find_axis
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.patches import Finder, Frame, Sight
+from streamtomo.align.shifts import solve_shifts
 from streamtomo.align.tracks import without_short
 
 Image = NDArray[np.float32]
@@ -48,11 +50,24 @@ class _Measured(NamedTuple):
     """Of all views, the new one included, by all that was measured."""
 
 
+class Memory(Struct, frozen=True):
+    """All that was measured in a series, but for its images; views and points in the order in which they came."""
+
+    axis_deg: float
+
+    shifts: dict[int, tuple[float, float]]
+    """Where the specimen lies in each view."""
+    sights: dict[int, list[tuple[int, float, float]]]
+    """For each view the points seen in it: number, x, y."""
+    points: int
+    """Numbers given to points so far."""
+
+
 class PatchTracks:
     """The patches of one series; lengths are pixels of the images given."""
 
     def __init__(self, axis_deg: float, band: Band) -> None:
-        self._axis_deg = axis_deg
+        self.axis_deg = axis_deg
         self._band = band
         self.shifts: dict[int, Array] = {}
         """Where the specimen lies in each accepted view, by all that is known now."""
@@ -69,7 +84,7 @@ class PatchTracks:
         If nothing is found about there, it is looked for where the specimen lay in the nearest view.
         """
         self._pending.pop(index, None)
-        frame = patches.frame_of(image, tilt_deg, self._axis_deg)
+        frame = patches.frame_of(image, tilt_deg, self.axis_deg)
         starts = [shift, *(self.shifts[view] for view in self._nearest(index, tilt_deg)[:1])]
         placed = (self._placed(index, frame, start) for start in starts)
         return next((found for found in placed if found is not None), shift)
@@ -92,7 +107,7 @@ class PatchTracks:
         """Take a placed view in: what was measured in it counts from now on, and bare places get new patches."""
         self._finder = self._finder or Finder(patches.size_for(image.shape), self._band)
         measured = self._pending.pop(index, None)
-        self._frames[index] = patches.frame_of(image, tilt_deg, self._axis_deg)
+        self._frames[index] = patches.frame_of(image, tilt_deg, self.axis_deg)
         self._sights[index] = {}
         if measured is not None and np.allclose(measured.shifts[index], shift, atol=1e-6):
             self._sights[index] = dict(zip(measured.points.tolist(), measured.xy, strict=True))
@@ -106,6 +121,40 @@ class PatchTracks:
         for of_views in (self._frames, self.shifts, self._sights):
             of_views.pop(index, None)
         self._pending.clear()
+
+    def measured_axis(self) -> Axis | None:
+        """The tilt axis, by all that was measured; None where that does not tell."""
+        tracks, views = self.tracks(TELLING_VIEWS), list(self._frames)
+        number = np.zeros(max(views, default=0) + 1, np.int64)
+        number[views] = np.arange(len(views))
+        start = self._poses(list(views), 0.0, np.zeros(2))
+        tracks = tracks._replace(view=number[tracks.view])
+        return find_axis(tracks, start.tilt_deg, self.axis_deg, start.shift, POSITION_PX)
+
+    def turn(self, axis_deg: float) -> None:
+        """Go on with another tilt axis."""
+        self.axis_deg = axis_deg
+        self._frames = {view: frame._replace(axis_deg=axis_deg) for view, frame in self._frames.items()}
+        self._pending.clear()
+
+    def memory(self) -> Memory:
+        """What is to be kept for `recall`."""
+        shifts = {view: (float(self.shifts[view][0]), float(self.shifts[view][1])) for view in self._frames}
+        sights = {
+            view: [(int(point), float(xy[0]), float(xy[1])) for point, xy in self._sights[view].items()]
+            for view in self._frames
+        }
+        return Memory(self.axis_deg, shifts, sights, self._points)
+
+    def recall(self, memory: Memory, views: dict[int, tuple[float, Image]]) -> None:
+        """Stand where another one stood; `views` are tilt angle and image of each view of the memory."""
+        self._points, self.axis_deg = memory.points, memory.axis_deg
+        for view, shift in memory.shifts.items():
+            tilt_deg, image = views[view]
+            self._finder = self._finder or Finder(patches.size_for(image.shape), self._band)
+            self._frames[view] = patches.frame_of(image, tilt_deg, self.axis_deg)
+            self._sights[view] = {point: np.array([x, y]) for point, x, y in memory.sights[view]}
+            self.shifts[view] = np.array(shift)
 
     def tracks(self, least_views: int) -> Tracks:
         """All positions of patches seen in enough views, relative to each image's centre."""
@@ -179,7 +228,7 @@ class PatchTracks:
         tilts = [tilt_deg if v is None else self._frames[v].tilt_deg for v in views]
         shifts = [shift if v is None else self.shifts[v] for v in views]
         n = len(views)
-        return Poses(np.array(tilts), np.full(n, self._axis_deg), np.ones(n), np.array(shifts).reshape(n, 2))
+        return Poses(np.array(tilts), np.full(n, self.axis_deg), np.ones(n), np.array(shifts).reshape(n, 2))
 
     def _solved(
         self, index: int, frame: Frame, points: NDArray[np.int64], xy: Array, shift: Array
@@ -198,9 +247,9 @@ class PatchTracks:
             np.array([place for _, _, place in rows]),
         )
         start = self._poses([*views, None], frame.tilt_deg, shift)
-        solution = bundle.solve(tracks, start, Freedoms(axis="fixed"), floor_px=POSITION_PX)
+        solution = solve_shifts(tracks, start.tilt_deg, self.axis_deg, start.shift, POSITION_PX)
         others = np.arange(len(start.mag)) < len(views)
-        poses, _ = bundle.in_frame_of(solution.poses, start.shift, others, flat=1.0)
+        poses, _ = bundle.in_frame_of(start._replace(shift=solution.shift), start.shift, others, flat=1.0)
         weights = {row[1]: float(w) for row, w in zip(rows, solution.weights, strict=True) if row[0] == len(views)}
         return weights, dict(zip([*views, index], poses.shift, strict=True))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
 from streamtomo.geometry import Array
 
@@ -26,6 +27,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(

@@ -2,19 +2,105 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
+from streamtomo.jit import parallel_kernel, prange
 
 Kind = Literal["stack", "volume"]
+
+
+class Statistics(NamedTuple):
+    """What a header says of the values."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    total: float = 0.0
+    squares: float = 0.0
+    """Sum of the squared distances from `about`."""
+    number: int = 0
+    about: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean value; 0 of nothing."""
+        return self.total / self.number if self.number else 0.0
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation; 0 of nothing."""
+        if not self.number:
+            return 0.0
+        return math.sqrt(max(0.0, self.squares / self.number - (self.mean - self.about) ** 2))
+
+    def plus(self, values: NDArray[Any]) -> Statistics:
+        """With these values `(n, ny, nx)` as well, int16 or float32; rows must be contiguous."""
+        about = self.about if self.number else float(values[0, 0, 0])
+        rows = _statistics(values, np.float64(about))
+        return Statistics(
+            low=min(self.low, float(rows[0].min())),
+            high=max(self.high, float(rows[1].max())),
+            total=self.total + float(rows[2].sum()),
+            squares=self.squares + float(rows[3].sum()),
+            number=self.number + values.size,
+            about=about,
+        )
+
+
+@parallel_kernel
+def _statistics(values: Any, about: Any) -> Any:
+    """For each section of `(n, ny, nx)`: lowest, highest, sum, squared distances from `about`; `(4, n)`."""
+    rows = np.empty((4, values.shape[0]), np.float64)
+    for n in prange(values.shape[0]):
+        low, high = values[n, 0, 0], values[n, 0, 0]
+        total, squares = 0.0, 0.0
+        for y in range(values.shape[1]):
+            row = values[n, y]
+            for x in range(row.shape[0]):
+                low, high = min(low, row[x]), max(high, row[x])
+                value = np.float64(row[x])
+                total += value
+                squares += (value - about) * (value - about)
+        rows[0, n], rows[1, n], rows[2, n], rows[3, n] = low, high, total, squares
+    return rows
+
+
+class Blocks:
+    """A file `(nz, ny, nx)` that is written block by block, from one buffer, and not through the memory's pages.
+
+    A page that is new to a process costs more than what is written to it; and a disk that is full is an error here,
+    not a signal that ends the process.
+    """
+
+    def __init__(self, file: int, offset: int, shape: tuple[int, int, int], dtype: str) -> None:
+        self._file, self._offset, self._shape = file, offset, shape
+        self._dtype = np.dtype(dtype)
+        self.statistics = Statistics()
+
+    def write(self, y0: int, block: NDArray[Any]) -> None:
+        """Rows `y0` and on of all sections, `(nz, rows, nx)`, each section's rows contiguous."""
+        _, ny, nx = self._shape
+        if block.dtype != self._dtype:
+            raise ValueError(f"a block is {block.dtype}, the file {self._dtype}")
+        self.statistics = self.statistics.plus(block)
+        for z, rows in enumerate(block):
+            self._put(rows, self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
+
+    def _put(self, rows: NDArray[Any], at: int) -> None:
+        left = memoryview(rows.data).cast("B")
+        while left:
+            written = os.pwrite(self._file, left, at)
+            left, at = left[written:], at + written
 
 
 @contextmanager
@@ -25,7 +111,32 @@ def new_mrc(
 
     `dtype` is "int16" (mode 1) or "float32" (mode 2). Raises OutputError if the folder cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    with _new(path, shape, dtype, pixel_size_A, kind, label) as mrc:
+        yield mrc.data
+        _describe(mrc, Statistics().plus(np.asarray(mrc.data)))
+
+
+@contextmanager
+def new_blocks(
+    path: Path, shape: tuple[int, int, int], dtype: str, *, pixel_size_A: float | None, kind: Kind, label: str
+) -> Iterator[Blocks]:
+    """The same, to be written block by block."""
+    with _new(path, shape, dtype, pixel_size_A, kind, label) as mrc, _part(path).open("r+b", buffering=0) as file:
+        blocks = Blocks(file.fileno(), 1024 + int(mrc.header.nsymbt), shape, dtype)
+        yield blocks
+        _describe(mrc, blocks.statistics)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def _new(
+    path: Path, shape: tuple[int, int, int], dtype: str, pixel_size_A: float | None, kind: Kind, label: str
+) -> Iterator[Any]:
+    """A file of the size that it will have, open under its temporary name; on leaving it becomes `path`."""
+    part = _part(path)
     mode = {"int16": 1, "float32": 2}[dtype]
     try:
         with mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True) as mrc:
@@ -33,13 +144,14 @@ def new_mrc(
                 mrc.set_image_stack()
             else:
                 mrc.set_volume()
-            yield mrc.data
-            mrc.update_header_stats()
+            _reserve(part)
             mrc.add_label(label)
             mrc.voxel_size = pixel_size_A or 1.0
+            yield mrc
             mrc.flush()
         _sync(part)
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(
@@ -48,6 +160,17 @@ def new_mrc(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file on disk at once: a memory map on a disk that fills up would kill the process."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+
+
+def _describe(mrc: Any, values: Statistics) -> None:
+    header = mrc.header
+    header.dmin, header.dmax, header.dmean, header.rms = values.low, values.high, values.mean, values.sd
 
 
 def _sync(path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 
 SMALL_SIDE_PX = 192
@@ -81,7 +82,7 @@ def _agreement(small: NDArray[np.float32], tilts_deg: Sequence[float]) -> NDArra
 def _middle(small: NDArray[np.float32], tilts_deg: Sequence[float]) -> NDArray[np.float32]:
     """The middle of a cube over the small views, `(ny, nz, nx)`, each plane's mean removed, strong values cut."""
     nz = max(small.shape[1:]) // 2 * 2
-    slabs = reconstruct(np.ascontiguousarray(small), tilts_deg, nz, cutoff=0.25, falloff=0.1)
+    slabs = reconstruct(np.ascontiguousarray(small), tilts_deg, nz, filtering=Filtering(0.25, 0.1))
     volume = np.concatenate([slab for _, slab in slabs])
     ny, _, nx = volume.shape
     middle = volume[ny // 8 : ny - ny // 8, :, nx // 5 : nx - nx // 5]

@@ -20,21 +20,22 @@ from numpy.typing import NDArray
 from streamtomo import __version__, geometry
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
-from streamtomo.errors import AlignmentError, InputError, OutputError
+from streamtomo.errors import AlignmentError, InputError, OutputError, StreamtomoError
 from streamtomo.export import fiducials, imod, mrc
 from streamtomo.finish.depth import deep_enough, default_depth, find_depth
 from streamtomo.finish.refine import Beads, Refined, RefineView, refine
+from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
 from streamtomo.messages import Event, FinishDone, FinishStep
 from streamtomo.model import Alignment, LeftOut, Placement, Tilt, Tomogram, Verdict
 from streamtomo.publish.pictures import to_grey, write_png
-from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.resample import warp
 from streamtomo.watch.images import read_image
 
 LONGEST_SIDE_PX = 1500
 """The final binning is the smallest that brings the longer side of the image to this."""
-INT16_SD = 1000.0
-"""Standard deviation of the central voxels of an int16 tomogram: 32 sd of room above and below."""
+
+LEAST_VIEWS = 4
+"""Fewer views are not parted into halves."""
 
 Say = Callable[[Event], None]
 
@@ -91,12 +92,12 @@ def run(job: FinishJob, say: Say) -> FinishDone:
     stack = aligned_stack(views, alignment, binning)
     write_stack(job, folder, stack, binning)
     step("reconstruct", 0.65)
-    tomogram, sections = write_tomogram(job, folder, stack, alignment, binning, step)
+    tomogram, sections, more = write_tomograms(job, folder, stack, alignment, binning, step)
     step("pictures", 0.95)
     pictures = write_pictures(job, folder, sections, stack)
     check(job, folder, stack.shape, tomogram)
     suffixes = (".rawtlt", ".prexg", ".xf", ".tlt", "_ali.mrc", "_rec.mrc", "_views.json", "_summary.json")
-    files = tuple(str(folder / f"{job.series}{suffix}") for suffix in (*suffixes, *told)) + pictures
+    files = tuple(str(folder / f"{job.series}{suffix}") for suffix in (*suffixes, *told, *more)) + pictures
     done = FinishDone(
         series=job.series,
         seconds=round(time.monotonic() - start, 2),
@@ -272,10 +273,10 @@ def write_stack(job: FinishJob, folder: Path, stack: NDArray[np.float32], binnin
     """`NAME_ali.mrc`, float32."""
     path = folder / f"{job.series}_ali.mrc"
     label = f"streamtomo {__version__}: aligned stack, binned by {binning}"
-    with mrc.new_mrc(
+    with mrc.new_blocks(
         path, stack.shape, "float32", pixel_size_A=_voxel_A(job, binning), kind="stack", label=label
-    ) as data:
-        data[:] = stack
+    ) as file:
+        file.write(0, stack)
 
 
 def depth(job: FinishJob, stack: NDArray[np.float32], alignment: Alignment, binning: int) -> int:
@@ -288,71 +289,36 @@ def depth(job: FinishJob, stack: NDArray[np.float32], alignment: Alignment, binn
     return max(found or default_depth(stack.shape[1:]), deep_enough(reach, stack.shape[1:]))
 
 
-def write_tomogram(
+def write_tomograms(
     job: FinishJob,
     folder: Path,
     stack: NDArray[np.float32],
     alignment: Alignment,
     binning: int,
     step: Callable[[str, float], None],
-) -> tuple[Tomogram, dict[str, NDArray[np.float32]]]:
-    """`NAME_rec.mrc`, `(nz, ny, nx)` with z up, and three thin central slabs of it as float32 pictures."""
+) -> tuple[Tomogram, dict[str, NDArray[np.float32]], tuple[str, ...]]:
+    """`NAME_rec.mrc`, where asked for those of even and odd views, too; pictures of the first, and all suffixes."""
     angles = [view.tilt_deg for view in alignment.views]
-    ny, nx = stack.shape[1:]
+    final = job.settings.final
     nz = depth(job, stack, alignment, binning)
-    final = job.settings.final
-    scale, offset = _scaling(stack, angles, nz, job)
+    source = Source(logarithm(stack) if final.log else stack, angles, nz, binning, _voxel_A(job, binning))
+    halves = (
+        {"_even_rec.mrc": source.half(0), "_odd_rec.mrc": source.half(1)}
+        if final.halves and len(stack) >= LEAST_VIEWS
+        else {}
+    )
+    share = 0.3 / (1 + len(halves) / 2)
     path = folder / f"{job.series}_rec.mrc"
-    label = f"streamtomo {__version__}: WBP, value = density * {scale:.6g} + {-offset * scale:.6g}"
-    total, squares = 0.0, 0.0
-    with mrc.new_mrc(
-        path, (nz, ny, nx), final.volume_type, pixel_size_A=_voxel_A(job, binning), kind="volume", label=label
-    ) as data:
-        slabs = reconstruct(stack, angles, nz, cutoff=final.radial_cutoff, falloff=final.radial_falloff)
-        for y0, slab in slabs:
-            values = (slab - offset) * scale
-            if final.volume_type == "int16":
-                values = np.clip(np.rint(values), -32768, 32767)
-            total += float(values.sum(dtype=np.float64))
-            squares += float((values * values).sum(dtype=np.float64))
-            data[:, y0 : y0 + len(slab)] = values.transpose(1, 0, 2)
-            step("reconstruct", 0.65 + 0.3 * (y0 + len(slab)) / ny)
-        sections = {
-            "xy": data[_middle(nz, ny)].mean(axis=0, dtype=np.float32),
-            "xz": data[:, _middle(ny, ny)].mean(axis=1, dtype=np.float32),
-            "yz": data[:, :, _middle(nx, ny)].mean(axis=2, dtype=np.float32),
-        }
-    mean = total / (nx * ny * nz)
-    tomogram = Tomogram(
-        path=str(path),
-        nx=nx,
-        ny=ny,
-        nz=nz,
-        binning=binning,
-        pixel_size_A=_voxel_A(job, binning),
-        mean=round(mean, 4),
-        sd=round(max(0.0, squares / (nx * ny * nz) - mean * mean) ** 0.5, 4),
-    )
-    return tomogram, sections
-
-
-def _middle(n: int, side: int) -> slice:
-    """The planes in the middle of `n` that a picture shows the mean of: a hundredth of the field's side."""
-    half = max(0, min(n, side // 100) // 2)
-    return slice(n // 2 - half, n // 2 + half + 1)
-
-
-def _scaling(stack: NDArray[np.float32], angles: Sequence[float], nz: int, job: FinishJob) -> tuple[float, float]:
-    """`(scale, offset)` of the voxels: none for float32; for int16 from slices in the middle of the volume."""
-    final = job.settings.final
-    if final.volume_type == "float32":
-        return 1.0, 0.0
-    middle = stack.shape[1] // 2
-    rows = np.ascontiguousarray(stack[:, max(0, middle - 2) : middle + 2])
-    sample = np.concatenate(
-        [s for _, s in reconstruct(rows, angles, nz, cutoff=final.radial_cutoff, falloff=final.radial_falloff)]
-    )
-    return INT16_SD / (float(sample.std()) or 1.0), float(sample.mean())
+    tomogram, sections = write_tomogram(path, source, final, lambda done: step("reconstruct", 0.65 + share * done))
+    for suffix in ("_even_rec.mrc", "_odd_rec.mrc"):
+        path = folder / f"{job.series}{suffix}"
+        if suffix in halves:
+            write_tomogram(
+                path, halves[suffix], final, lambda done: step("reconstruct", 0.95 - 0.3 * share * (1 - done))
+            )
+        else:
+            path.unlink(missing_ok=True)
+    return tomogram, sections, tuple(halves)
 
 
 def write_pictures(
@@ -369,7 +335,7 @@ def write_pictures(
 
 
 def check(job: FinishJob, folder: Path, stack_shape: tuple[int, ...], tomogram: Tomogram) -> None:
-    """Look at our own products as a reader would; raises OutputError if one is not sound."""
+    """Look at our own products as a reader would; raises StreamtomoError if one is not sound."""
     n, ny, nx = stack_shape
     faults = [
         *imod.check_rows(folder, job.series, n),
@@ -377,7 +343,7 @@ def check(job: FinishJob, folder: Path, stack_shape: tuple[int, ...], tomogram: 
         *mrc.check_mrc(Path(tomogram.path), (tomogram.nz, tomogram.ny, tomogram.nx)),
     ]
     if faults:
-        raise OutputError(f"{job.series}: the results are not sound: {'; '.join(faults)}")
+        raise StreamtomoError(f"{job.series}: the results are not sound: {'; '.join(faults)}")
 
 
 def write_summary(job: FinishJob, folder: Path, done: FinishDone) -> None:

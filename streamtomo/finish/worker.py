@@ -1,10 +1,13 @@
 """The finishing process: reads a job, runs the recipe, and tells its parent in JSON lines on standard output.
 
-It ends at once when the parent is gone (its standard input closes): an orphan would write beside the next run.
+It ends at once when the parent is gone (its standard input closes): an orphan would write beside the next run. That
+one waits until it is the only one at work in the folder, and removes what was left half written there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
 import threading
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamtomo.errors import StreamtomoError
+from streamtomo.errors import OutputError, StreamtomoError
 from streamtomo.messages import Event, FinishFailed
 
 
@@ -24,12 +27,26 @@ def main(job_file: str) -> int:
 
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=recipe.FinishJob)
     jit.use_threads(job.settings.run.threads)
+    be_alone(Path(job.folder), job.series)
     try:
         _tell(recipe.run(job, _tell))
     except StreamtomoError as error:
-        _tell(FinishFailed(series=job.series, reason=str(error), final=False))
+        blocked = isinstance(error, OutputError)
+        _tell(FinishFailed(series=job.series, reason=str(error), final=False, blocked=blocked))
         return 1
     return 0
+
+
+def be_alone(folder: Path, series: str) -> None:
+    """Wait for the orphan of a run that was killed, if it still works in the folder, and remove what it left.
+
+    The lock ends with this process. Where the file system has no locks, only the removal is done.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):
+        for part in list(folder.glob(f"{series}*.part")):
+            part.unlink()
 
 
 def _tell(event: Event) -> None:

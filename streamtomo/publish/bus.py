@@ -11,11 +11,8 @@ or unpickled; what is no valid message is counted and dropped.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import ipaddress
 import os
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,15 +26,13 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from streamtomo.errors import BusError
 from streamtomo.messages import Answer, Command, Envelope
+from streamtomo.publish.endpoints import command_socket, is_loopback, reachable, snapshot_endpoint, tcp
 from streamtomo.publish.state import SessionState
 
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 PORTS_TRIED = 20
 LARGEST_REQUEST = 64 * 1024
 HIGH_WATER = 2000
 """Messages kept for a slow subscriber; what is beyond is lost to it, and it sees the gap."""
-LONGEST_SOCKET_PATH = 100
-"""The system allows 107 bytes."""
 
 _ENCODER = msgspec.json.Encoder()
 _ENVELOPES = msgspec.json.Decoder(Envelope)
@@ -125,15 +120,15 @@ class Publisher:
                 if curve_keys is not None:
                     _serve_curve(one, curve_keys)
             try:
-                pub.bind(_tcp(bind, candidate))
-                router.bind(_tcp(bind, candidate + 1))
+                pub.bind(tcp(bind, candidate))
+                router.bind(tcp(bind, candidate + 1))
             except zmq.ZMQError as error:
                 pub.close(linger=0)
                 router.close(linger=0)
                 if error.errno != zmq.EADDRINUSE:
-                    raise BusError(f"{_tcp(bind, candidate)}: cannot be bound ({error.strerror})") from error
+                    raise BusError(f"{tcp(bind, candidate)}: cannot be bound ({error.strerror})") from error
             else:
-                return pub, router, _tcp(bind, candidate)
+                return pub, router, tcp(reachable(bind), candidate)
         raise BusError(f"publish.port: {PORTS_TRIED} pairs of ports from {port} are all in use; choose another")
 
     def _bind_commands(self) -> zmq.Socket[bytes]:
@@ -301,65 +296,11 @@ def send_command(out: Path, command: Command, timeout: float = 6.0) -> Answer:
         context.destroy(linger=0)
 
 
-def command_socket(out: Path) -> Path:
-    """Socket file of the run that writes to `out`; beside it, or, where that path is too long for a socket, in /tmp."""
-    path = out.absolute() / ".command"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"streamtomo-{os.getuid()}-{name}"
-
-
 def topic(envelope: Envelope) -> bytes:
     """`kind/series/`, or `kind/` for events that belong to no series."""
     kind = envelope.event.__struct_config__.tag
     series = getattr(envelope.event, "series", None)
     return f"{kind}/{series}/".encode() if series else f"{kind}/".encode()
-
-
-def find_endpoint(where: str | None) -> str:
-    """Endpoint of a run from what a person types: nothing, a port, `host:port`, `tcp://host:port`, an output folder."""
-    if not where:
-        return DEFAULT_ENDPOINT
-    if where.startswith("tcp://"):
-        return where
-    if Path(where).is_dir():
-        return _endpoint_of(Path(where))
-    if where.isdecimal():
-        return f"tcp://127.0.0.1:{where}"
-    if where.rpartition(":")[2].isdecimal() and ":" in where:
-        return f"tcp://{where}"
-    raise BusError(f"{where}: is no endpoint; give an output folder, a port, or tcp://HOST:PORT")
-
-
-def _endpoint_of(out: Path) -> str:
-    try:
-        content = msgspec.json.decode((out / "endpoint.json").read_bytes(), type=dict[str, str])
-        return content["endpoint"]
-    except FileNotFoundError:
-        raise BusError(f"{out}: no run is active there") from None
-    except (OSError, KeyError, msgspec.DecodeError) as error:
-        raise BusError(f"{out}/endpoint.json: cannot be read ({error})") from None
-
-
-def snapshot_endpoint(endpoint: str) -> str:
-    """The snapshot socket beside an event stream."""
-    head, _, port = endpoint.rpartition(":")
-    if not port.isdecimal():
-        raise BusError(f"{endpoint}: has no port; write tcp://HOST:PORT")
-    return f"{head}:{int(port) + 1}"
-
-
-def is_loopback(bind: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    try:
-        return ipaddress.ip_address(bind.strip("[]")).is_loopback
-    except ValueError:
-        return bind == "localhost"
-
-
-def _tcp(bind: str, port: int) -> str:
-    return f"tcp://{bind}:{port}"
 
 
 def _guard(socket: zmq.Socket[bytes]) -> None:

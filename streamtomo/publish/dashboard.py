@@ -22,9 +22,15 @@ from streamtomo.publish.state import SeriesRow, SessionState, TiltRow
 REFRESH_S = 0.25
 LATE_S = 4.0
 """A heartbeat older than this is shown as trouble."""
-STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", ".": "dim"}
+STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", "X": "magenta", ".": "dim"}
 RED = frozenset("BF")
-STATE_STYLES = {"collecting": "cyan", "finishing": "magenta", "finished": "green", "failed": "bold red"}
+STATE_STYLES = {
+    "collecting": "cyan",
+    "finishing": "magenta",
+    "finished": "green",
+    "failed": "bold red",
+    "too few": "yellow",
+}
 JUDGED_STYLES = {"good": "green", "watch": "yellow", "reject": "bold red"}
 LONGEST_NAME = 20
 """Cells for the name of a series; what is longer is cut."""
@@ -55,6 +61,8 @@ def render(state: SessionState, width: int, height: int, now: float) -> Renderab
 def _header(state: SessionState, width: int, now: float) -> RenderableType:
     started, beat = state.started, state.heartbeat
     watched = started.watched if started else "?"
+    if len(state.folders) > 1:
+        watched += f" and {len(state.folders) - 1} more"
     left = Text.assemble(("streamtomo ", "bold"), (_short(watched, max(10, width - 48)), "cyan"))
     right = Text(f"{printable(_health(state, now))}  {datetime.fromtimestamp(now):%H:%M:%S}")
     right.stylize(_health_style(state, now))
@@ -109,7 +117,7 @@ def _count(row: SeriesRow) -> str:
 def _wedge(row: SeriesRow, cells: int) -> Text:
     """Which angles are there: a cell for each few degrees, the worst verdict in it."""
     marks = [" "] * cells
-    order = " .GDBF"
+    order = " X.GDBF"
     for tilt in row.tilts.values():
         cell = round((tilt.angle_deg / WEDGE_DEG + 1) / 2 * (cells - 1))
         cell = min(cells - 1, max(0, cell))
@@ -131,6 +139,7 @@ def _phase(row: SeriesRow) -> Text:
         "finishing": f"finishing: {row.step} {_bar(row.fraction)} {100 * row.fraction:.0f} %",
         "finished": f"finished in {row.done.seconds:.0f} s" if row.done else "finished",
         "failed": f"failed: {row.failure}",
+        "too few": f"too few: {row.failure}",
         "complete": f"complete: {row.closed_by}",
     }.get(row.state, row.state)
     return Text(printable(words), style=STATE_STYLES.get(row.state, ""))
@@ -167,6 +176,8 @@ def _facts(row: SeriesRow, width: int, now: float) -> Text:
         parts.append(f"{row.pixel_size_A:g} Å")
     if row.tilt_axis_deg is not None:
         parts.append(f"axis {row.tilt_axis_deg:.1f}°")
+    if row.measured_axis is not None:
+        parts.append(f"AXIS MEASURED {row.measured_axis.axis_deg:.1f}°")
     if row.interval_s and row.state == "collecting":
         parts.append(f"every {row.interval_s:.1f} s")
     if row.touched_s and row.state == "collecting":
@@ -191,7 +202,9 @@ def _tilt_table(row: SeriesRow, width: int, lines: int) -> Table:
 
 def _reason(tilt: TiltRow) -> str:
     """The tilt's letter, and the words that go with it."""
-    if tilt.failure:
+    if tilt.excluded:
+        words = tilt.excluded
+    elif tilt.failure:
         words = tilt.failure
     elif tilt.placed is None:
         return "in the queue"
@@ -259,10 +272,10 @@ def _alarms(state: SessionState, width: int, limit: int) -> list[Text]:
 
 def _troubles(state: SessionState) -> list[str]:
     """What is red, with the reason: series that something happened to last first."""
-    lines: list[str] = []
+    lines = [f"ALARM {alarm.text}" for alarm in state.alarms]
     for row in _newest(state):
         name = _short(row.name, LONGEST_NAME, keep="left")
-        if row.failure:
+        if row.failure and row.state != "too few":
             lines.append(f"{name} {'failed' if row.state == 'failed' else 'to be tried again'}: {row.failure}")
         if row.judged is not None and row.judged.state == "reject":
             lines.append(f"{name} reject: {'; '.join(row.judged.reasons)}")

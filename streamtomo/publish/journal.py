@@ -14,6 +14,7 @@ from typing import BinaryIO, get_args
 
 import msgspec
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError, StreamtomoError
 from streamtomo.messages import VERSION, WIRE_ONLY, Envelope, Event
 
@@ -42,11 +43,12 @@ class Journal:
     """Appends envelopes to a file; each is on disk when `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending. Raises OutputError if that cannot be."""
+        """Open for appending; that the file is there is on disk, too. Raises OutputError if that cannot be."""
         self.path = path
         try:
             _cut_torn_tail(path)
             self._file: BinaryIO = path.open("ab", buffering=0)
+            sync_folder(path.parent)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be opened ({error.strerror}); mend the permissions or choose another --out"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from streamtomo.messages import (
+    AlarmCleared,
+    AlarmRaised,
+    AxisMeasured,
     Envelope,
     Event,
     FileRefused,
@@ -12,15 +15,20 @@ from streamtomo.messages import (
     FinishFailed,
     FinishStarted,
     FinishStep,
+    FolderAdded,
     SeriesCompleted,
     SeriesDescribed,
     SeriesJudged,
     SeriesOpened,
     SeriesReopened,
+    SeriesTooFew,
     SessionEnded,
     SessionStarted,
+    TiltExcluded,
     TiltFailed,
     TiltPlaced,
+    TiltRestored,
+    TiltRetried,
     Warned,
 )
 
@@ -43,6 +51,13 @@ def _words(event: Event) -> str | None:
             return f"{verb} {event.watched}, results in {event.out} (streamtomo {event.program}, process {event.pid})"
         case SessionEnded():
             return f"ended: {event.reason}"
+        case FolderAdded():
+            settings = f" with {', '.join(event.overrides)}" if event.overrides else ""
+            return f"watching {event.path}{settings}"
+        case AlarmRaised():
+            return f"ALARM {event.code}: {event.text}"
+        case AlarmCleared():
+            return f"alarm over: {event.code} {event.about}".rstrip()
         case FileRefused():
             return f"REFUSED {event.path}: {event.reason}"
         case Warned():
@@ -75,8 +90,21 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  metadata{_described(event)}"
         case SeriesJudged():
             return f"{event.series}  series {event.state}: {'; '.join(event.reasons) or 'nothing wrong any more'}"
+        case AxisMeasured():
+            return (
+                f"{event.series}  tilt axis {event.axis_deg:.1f}° measured from {event.tilts} tilts, "
+                f"nominal {event.nominal_deg:.1f}°: the measured one is used"
+            )
         case SeriesCompleted():
             return f"{event.series}  complete ({event.witness}): {event.text}"
+        case SeriesTooFew():
+            return f"{event.series}  too few tilts: {event.usable} usable, {event.needed} needed; nothing is made of it"
+        case TiltRetried():
+            return f"{event.series}  tilt {event.index} is tried again"
+        case TiltExcluded():
+            return f"{event.series}  tilt {event.index} left out: {event.reason}"
+        case TiltRestored():
+            return f"{event.series}  tilt {event.index} counts again"
         case SeriesReopened():
             return f"{event.series}  open again: {event.reason}"
         case FinishStarted():

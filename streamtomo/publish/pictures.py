@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
 
 CONTRAST = (0.5, 99.5)
@@ -57,6 +58,7 @@ def write_png(path: Path, grey: NDArray[np.uint8]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(

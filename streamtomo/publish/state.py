@@ -8,6 +8,9 @@ from statistics import median
 from msgspec import Struct, field
 
 from streamtomo.messages import (
+    AlarmCleared,
+    AlarmRaised,
+    AxisMeasured,
     Envelope,
     Event,
     FileRefused,
@@ -15,6 +18,7 @@ from streamtomo.messages import (
     FinishFailed,
     FinishStarted,
     FinishStep,
+    FolderAdded,
     Heartbeat,
     Picture,
     SeriesCompleted,
@@ -23,11 +27,15 @@ from streamtomo.messages import (
     SeriesOpened,
     SeriesReopened,
     SeriesState,
+    SeriesTooFew,
     SessionEnded,
     SessionStarted,
+    TiltExcluded,
     TiltFailed,
     TiltPlaced,
     TiltReceived,
+    TiltRestored,
+    TiltRetried,
     TiltUpdated,
     Warned,
 )
@@ -44,10 +52,14 @@ class TiltRow(Struct, kw_only=True):
     received_s: float
     placed: TiltPlaced | None = None
     failure: str | None = None
+    excluded: str | None = None
+    """Why it is left out."""
 
     @property
     def letter(self) -> str:
-        """G good, D doubtful, B bad, F failed, "." not yet processed."""
+        """X excluded, G good, D doubtful, B bad, F failed, "." not yet processed."""
+        if self.excluded:
+            return "X"
         if self.failure:
             return "F"
         return self.placed.verdict.state[0].upper() if self.placed else "."
@@ -62,6 +74,7 @@ class SeriesRow(Struct, kw_only=True):
     ny: int = 0
     pixel_size_A: float | None = None
     tilt_axis_deg: float | None = None
+    measured_axis: AxisMeasured | None = None
     planned: int | None = None
     state: SeriesState = "collecting"
     closed_by: str = ""
@@ -104,6 +117,10 @@ class SessionState(Struct, kw_only=True):
     heartbeat: Heartbeat | None = None
     heartbeat_s: float = 0.0
     series: dict[str, SeriesRow] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    """Watched folders, the first one first."""
+    alarms: list[AlarmRaised] = field(default_factory=list)
+    """Those that stand."""
     warnings: list[Warned] = field(default_factory=list)
     refused: list[FileRefused] = field(default_factory=list)
 
@@ -118,11 +135,18 @@ class SessionState(Struct, kw_only=True):
         event = envelope.event
         match event:
             case SessionStarted():
-                self.started, self.ended = event, None
+                self.started, self.ended, self.alarms = event, None, []
+                self._add_folder(event.watched)
+            case FolderAdded():
+                self._add_folder(event.path)
             case SessionEnded():
                 self.ended = event
             case Heartbeat():
                 self.heartbeat, self.heartbeat_s = event, envelope.time_s
+            case AlarmRaised():
+                self.alarms = [*self._alarms_but(event), event]
+            case AlarmCleared():
+                self.alarms = self._alarms_but(event)
             case Warned():
                 self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
             case FileRefused():
@@ -131,6 +155,13 @@ class SessionState(Struct, kw_only=True):
                 row = self.series.setdefault(event.series, SeriesRow(name=event.series))
                 row.touched_s = envelope.time_s
                 _apply(row, event, envelope.time_s)
+
+    def _add_folder(self, path: str) -> None:
+        if path not in self.folders:
+            self.folders.append(path)
+
+    def _alarms_but(self, event: AlarmRaised | AlarmCleared) -> list[AlarmRaised]:
+        return [one for one in self.alarms if (one.code, one.about) != (event.code, event.about)]
 
     @property
     def active(self) -> SeriesRow | None:
@@ -153,8 +184,16 @@ def _apply(row: SeriesRow, event: Event, time_s: float) -> None:
             tilt.placed, tilt.failure = event, None
         case TiltFailed():
             _tilt(row, event.index, 0.0, time_s).failure = event.reason
+        case TiltRetried():
+            _tilt(row, event.index, 0.0, time_s).failure = None
+        case TiltExcluded():
+            _tilt(row, event.index, 0.0, time_s).excluded = event.reason
+        case TiltRestored():
+            _tilt(row, event.index, 0.0, time_s).excluded = None
         case SeriesJudged():
             row.judged = event
+        case AxisMeasured():
+            row.measured_axis = event
         case Picture():
             row.pictures[event.plane] = event
         case _:
@@ -178,7 +217,10 @@ def _describe(row: SeriesRow, event: SeriesOpened | SeriesDescribed) -> None:
 def _apply_phase(row: SeriesRow, event: Event) -> None:
     match event:
         case SeriesCompleted():
-            row.state, row.closed_by = "complete", event.text
+            row.state, row.closed_by, row.failure = "complete", event.text, None
+        case SeriesTooFew():
+            row.state = "too few"
+            row.failure = f"{event.usable} usable tilts, {event.needed} are needed (watch.min_tilts)"
         case SeriesReopened():
             row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
             row.failure = None

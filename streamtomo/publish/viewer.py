@@ -13,8 +13,9 @@ from rich.rule import Rule
 from rich.text import Text
 
 from streamtomo.errors import BusError
-from streamtomo.publish.bus import Subscriber, find_endpoint
+from streamtomo.publish.bus import Subscriber
 from streamtomo.publish.dashboard import REFRESH_S, render
+from streamtomo.publish.endpoints import find_endpoint
 from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, SessionState
 

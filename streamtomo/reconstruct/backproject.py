@@ -1,109 +1,210 @@
 """Back-projection as shift-and-add: no gather, only loads that follow each other.
 
-Along a line of constant z the position in a view at tilt t moves by cos t for each voxel. So each filtered row is
-first sampled anew at steps of cos t: then a step along the line is a step in the row, and back-projecting is adding the
-row to the line from an offset `X + Z tan t` on. `PHASES` versions of the row, each a fraction of a step further, take
-the place of interpolation at that moment; the one good interpolation (Lanczos-3) is made when a row is sampled, once
-for all lines.
-
-Source of the geometry: `geometry.project`; xt = cos t (X + Z tan t).
+Along a line of constant y and z the position in an upright view moves by one step for each voxel. So each row is first
+sampled anew at those steps (`stretch`), in `PHASES` versions a fraction of a step apart, and back-projecting is adding
+the right version to the line from the right sample on: one load and one addition. Sums are made in int16 where that
+loses nothing (`counts`), else in float32; a line stays in the first-level cache until all views are in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo import geometry
 from streamtomo.jit import kernel, parallel_kernel, prange
+from streamtomo.reconstruct.rays import PHASES, Rays, Tables, tables
+from streamtomo.reconstruct.stretch import LANCZOS, stretch, stretch_int16
 
-PHASES = 4
-LOBES = 3
-FRACTIONS = 256
-"""The interpolation's weights are tabulated at this many fractions of a pixel."""
-FINE = 24
-ONE = 1 << FINE
-HALF = 1 << (FINE - 9)
-"""Half a step of the table, in parts of a pixel."""
-EDGE = LOBES
-"""Pixels repeated at both ends of a row, for the interpolation there."""
-PAD = 2
-"""Samples of a stretched row beyond what the outermost voxels need."""
-TILE = 512
-"""Voxels of a line that are worked on at a time: with 8 rows they stay in the first-level cache."""
+Image = NDArray[np.float32]
 
-
-def _lanczos_table() -> NDArray[np.float32]:
-    """Weights `(FRACTIONS + 1, 2 * LOBES)` of the samples round a position, by its fraction; rows sum to 1."""
-    fraction = np.arange(FRACTIONS + 1)[:, None] / FRACTIONS
-    distance = fraction - np.arange(1 - LOBES, LOBES + 1)[None, :]
-    weights = np.sinc(distance) * np.sinc(distance / LOBES)
-    return np.ascontiguousarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+TILE = 1024
+"""Voxels of a line that are worked on at a time."""
+SD_COUNTS = 64.0
+"""The standard deviation of the views' noise in int16 sums: rounding is then 0.45 % of it."""
+MEDIAN_TO_SD = 1.4826
+"""Standard deviation over the median distance from 0, of Gaussian noise."""
+SAMPLED = 5
+"""Every so many pixels of some rows are enough for the median."""
+MOST_CLIPPED = 1e-5
+"""Sums are int16 only while a smaller share of the samples is beyond what can be added up without overflow."""
+LEAN_SLICES = 8
+"""Where rays lean along y, a box is worked on in layers so thin that a ray crosses no more slices than this."""
 
 
-LANCZOS = _lanczos_table()
+class Scratch:
+    """Memory that is used again: a fresh page costs more than what is written to it."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """An array of whatever was there before; the next call takes it back."""
+        return self.arrays(shape, dtype=dtype)[0]
+
+    def arrays(self, *shapes: tuple[int, ...], dtype: type[np.generic]) -> list[NDArray[Any]]:
+        """Arrays side by side, of whatever was there before; the next call takes them back."""
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape in shapes]
+        if sum(sizes) > self._bytes.size:
+            self._bytes = np.empty(sum(sizes), np.uint8)
+        ends = np.cumsum(sizes)
+        return [
+            self._bytes[end - size : end].view(dtype).reshape(shape)
+            for size, end, shape in zip(sizes, ends, shapes, strict=True)
+        ]
 
 
-def row_length(nx: int, nz: int, tan: float) -> int:
-    """Samples of a stretched row that serves `nx` x `nz` voxels."""
-    return nx + int(np.ceil((nz - 1) * abs(tan))) + 2 * PAD + 2
+class Scaled(NamedTuple):
+    """Where sums go: `value = sum * scale + offset`, multiplied by `gain[z, x]` first where there is one."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    gain: Image | None = None
+
+    def divided(self, counts: float) -> Scaled:
+        """For sums that are `counts` times too large."""
+        return self._replace(scale=self.scale / counts)
+
+    def layer(self, z: slice) -> Scaled:
+        """For these heights only."""
+        return self if self.gain is None else self._replace(gain=self.gain[z])
 
 
-def backproject(views: NDArray[np.float32], tilts_deg: Sequence[float], volume: NDArray[np.float32]) -> None:
-    """Add filtered, weighted views `(n, ny, nx)` to `volume` `(ny, nz, nx)`, both float32 and contiguous.
+PLAIN = Scaled()
 
-    Views are aligned (tilt axis along y, through the middle of x); what they do not cover is zero.
+
+def backproject(
+    images: Image,
+    rays: Rays,
+    gains: NDArray[np.float32],
+    out: NDArray[Any],
+    *,
+    add: bool = False,
+    scaled: Scaled = PLAIN,
+    exact: bool = False,
+    scratch: Scratch | None = None,
+) -> None:
+    """Back-project filtered upright images into a box of voxels centred where the rays were made for.
+
+    `images` `(n, rows, mx)` float32 as `rays.upright` makes them, or aligned views `(n, ny, mx)` where rays are level;
+    view i counts `gains[i]` times. `out` `(ny, nz, nx)`, float32 or int16, contiguous or a turned view of a contiguous
+    `(nz, ny, nx)`; overwritten, or with `add` (float32) added to. Beyond an image there is zero. `exact` keeps to
+    float32 sums; `scratch` keeps the stretched rows' memory from call to call.
     """
-    terms = geometry.tilt_terms(np.asarray(tilts_deg, np.float64))
-    _, nz, nx = volume.shape
-    starts = np.empty(len(views), np.float64)
-    offsets = np.empty((len(views), nz), np.int64)
-    heights = np.arange(nz) - geometry.centre(nz)
-    for n, tan in enumerate(terms.tan):
-        starts[n] = geometry.centre(nx) + geometry.centre(nz) * abs(tan) + PAD
-        offsets[n] = np.rint(PHASES * (starts[n] - geometry.centre(nx) + heights * tan))
-    length = max(row_length(nx, nz, tan) for tan in terms.tan)
-    cosines = np.ascontiguousarray(terms.cos, np.float64)
-    _backproject(views, cosines, starts, offsets, np.int64(length), LANCZOS, volume)
+    scratch = scratch or Scratch()
+    _, nz, nx = out.shape
+    counts = 0.0 if exact else int16_counts(images, gains)
+    for layer in _layers(rays, nz):
+        table = tables(rays, nz, nx, images.shape[2], layer)
+        _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled.layer(layer), scratch)
+
+
+def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
+    """Counts per unit of density for int16 sums; 0 where float32 is needed: strong gold, very many views.
+
+    What is to be SD_COUNTS is the noise between strong features, so that these do not make its rounding coarse.
+    """
+    limit = sum_limit(len(images))
+    sample = np.abs(images[:, :: max(1, images.shape[1] // 8), ::SAMPLED] * gains[:, None, None])
+    noise = MEDIAN_TO_SD * float(np.median(sample))
+    if not 0.0 < noise < np.inf or limit < SD_COUNTS:
+        return 0.0
+    counts = SD_COUNTS / noise
+    clipped = _beyond(images, gains, np.float32(limit / counts)).sum()
+    return counts if clipped < MOST_CLIPPED * images.size else 0.0
+
+
+def sum_limit(views: int) -> int:
+    """The largest value of which `views` can be added up in int16."""
+    return 32767 // views
+
+
+def _layers(rays: Rays, nz: int) -> list[slice]:
+    """Ranges of z that are worked on at a time: all of it where rays are level."""
+    if rays.level:
+        return [slice(0, nz)]
+    thick = max(1, int(LEAN_SLICES / np.abs(rays.lean_y).max()))
+    return [slice(z, min(nz, z + thick)) for z in range(0, nz, thick)]
+
+
+def _backproject_layer(
+    images: Image,
+    gains: NDArray[np.float32],
+    table: Tables,
+    counts: float,
+    out: NDArray[Any],
+    add: bool,
+    scaled: Scaled,
+    scratch: Scratch,
+) -> None:
+    lowest, highest = int(table.rows.min()), int(table.rows.max())
+    images = images[:, lowest : highest + table.rows_per_slice * (out.shape[0] - 1) + 1]
+    stretched = _stretched(images, gains, table, counts, scratch)
+    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out, add)
+
+
+def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any], add: bool = False) -> None:
+    """Sum stretched rows `(n, rows, PHASES, length)` into voxels `out` `(ny, nz, nx)`, as in `backproject`."""
+    flat, strides = _flat(out)
+    gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
+    where = np.int64(table.rows_per_slice), table.columns, table.rows
+    values = np.float32(scaled.scale), np.float32(scaled.offset), gain
+    if out.dtype == np.int16:
+        _sum_int16(stretched, *where, *values, strides, out.shape, flat)
+    else:
+        _sum(stretched, *where, *values, add, strides, out.shape, flat)
+
+
+def _stretched(
+    images: Image, gains: NDArray[np.float32], table: Tables, counts: float, scratch: Scratch
+) -> NDArray[Any]:
+    """Stretched rows `(n, rows, PHASES, length)`: int16 with `counts` per unit, or float32 for 0 counts."""
+    shape = (*images.shape[:2], PHASES, table.length)
+    if not counts:
+        exact = scratch.array(shape, np.float32)
+        stretch(images, table.first, table.step, gains, LANCZOS, exact)
+        return exact
+    rounded = scratch.array(shape, np.int16)
+    limit = np.float32(sum_limit(len(images)))
+    stretch_int16(images, table.first, table.step, gains * np.float32(counts), LANCZOS, limit, rounded)
+    return rounded
+
+
+def _flat(out: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, int]]:
+    """All memory of `out` `(ny, nz, nx)` as one row from its first voxel on, and the strides of y and z in voxels."""
+    strides = (out.strides[0] // out.itemsize, out.strides[1] // out.itemsize)
+    if out.strides[2] != out.itemsize or min(strides) < out.shape[2]:
+        raise ValueError("lines of voxels along x must be contiguous")
+    length = (out.shape[0] - 1) * strides[0] + (out.shape[1] - 1) * strides[1] + out.shape[2]
+    return np.lib.stride_tricks.as_strided(out, (length,), (out.itemsize,)), strides
+
+
+@parallel_kernel
+def _beyond(images: Any, gains: Any, limit: Any) -> Any:
+    """How many of `gains * images` are beyond `limit`, for each row of y."""
+    beyond = np.zeros(images.shape[1], np.int64)
+    for y in prange(images.shape[1]):
+        for i in range(images.shape[0]):
+            row, gain = images[i, y], gains[i]
+            count = np.int32(0)
+            for x in range(row.shape[0]):
+                count += np.int32(not abs(gain * row[x]) <= limit)
+            beyond[y] += count
+    return beyond
 
 
 @kernel
-def _stretch(row: Any, cosine: Any, start: Any, table: Any, stretched: Any) -> None:
-    """Sample a padded row `(nx + 2 * EDGE,)` at steps of `cosine`, into `stretched` `(PHASES, length)`; zero beyond it.
-
-    Sample `k` of phase `p` lies at `(k + p / PHASES - start) * cosine` from the row's centre. Positions are counted in
-    fixed point, `2^FINE` parts of a pixel, so that the loop has neither branches nor conversions.
-    """
-    nx = row.shape[0] - 2 * EDGE
-    step = np.int64(np.rint(cosine * ONE))
-    for phase in range(stretched.shape[0]):
-        out = stretched[phase]
-        origin = (phase / stretched.shape[0] - start) * cosine + (nx - 1) / 2 + EDGE
-        first = np.int64(np.rint(origin * ONE))
-        low = max(0, min(out.shape[0], -((first - EDGE * ONE) // step)))
-        high = max(low, min(out.shape[0], ((nx - 1 + EDGE) * ONE - first) // step + 1))
-        out[:low] = np.float32(0.0)
-        out[high:] = np.float32(0.0)
-        for k in range(low, high):
-            at = first + k * step
-            i = at >> FINE
-            w = ((at & (ONE - 1)) + HALF) >> (FINE - 8)
-            out[k] = (
-                table[w, 0] * row[i - 2]
-                + table[w, 1] * row[i - 1]
-                + table[w, 2] * row[i]
-                + table[w, 3] * row[i + 1]
-                + table[w, 4] * row[i + 2]
-                + table[w, 5] * row[i + 3]
-            )
+def _part(rows: Any, column: Any, x0: Any, x1: Any) -> Any:
+    """Samples of a stretched row `(PHASES, length)` that fall on voxels `x0` to `x1` of a line."""
+    start = column // PHASES
+    return rows[column % PHASES, start + x0 : start + x1]
 
 
 @kernel
 def _add_eight(line: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> None:
-    """Add eight rows to a line, all float32 of one length."""
+    """Add eight rows to a line, all of one type and length."""
     for x in range(line.shape[0]):
         line[x] += ((a[x] + b[x]) + (c[x] + d[x])) + ((e[x] + f[x]) + (g[x] + h[x]))
 
@@ -114,40 +215,98 @@ def _add_one(line: Any, a: Any) -> None:
         line[x] += a[x]
 
 
+@kernel
+def _sum_line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, line: Any) -> None:
+    """The sum over views of voxels `x0` to `x1` of a line; `c`, `r` `(n,)`: columns and rows of the views."""
+    n = rows.shape[0]
+    line[:] = 0
+    for i in range(0, n - 7, 8):
+        _add_eight(
+            line,
+            _part(rows[i, r[i]], c[i], x0, x1),
+            _part(rows[i + 1, r[i + 1]], c[i + 1], x0, x1),
+            _part(rows[i + 2, r[i + 2]], c[i + 2], x0, x1),
+            _part(rows[i + 3, r[i + 3]], c[i + 3], x0, x1),
+            _part(rows[i + 4, r[i + 4]], c[i + 4], x0, x1),
+            _part(rows[i + 5, r[i + 5]], c[i + 5], x0, x1),
+            _part(rows[i + 6, r[i + 6]], c[i + 6], x0, x1),
+            _part(rows[i + 7, r[i + 7]], c[i + 7], x0, x1),
+        )
+    for i in range(n - n % 8, n):
+        _add_one(line, _part(rows[i, r[i]], c[i], x0, x1))
+
+
+@kernel
+def _line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, sums: Any) -> Any:
+    """The same in `sums`; of a single view its own samples, untouched."""
+    if rows.shape[0] == 1:
+        return _part(rows[0, r[0]], c[0], x0, x1)
+    _sum_line(rows, c, r, x0, x1, sums[: x1 - x0])
+    return sums[: x1 - x0]
+
+
+@kernel
+def _weigh(line: Any, gain: Any, out: Any) -> None:
+    for x in range(line.shape[0]):
+        out[x] = line[x] * gain[x]
+
+
+@kernel
+def _store(line: Any, scale: Any, offset: Any, add: Any, out: Any) -> None:
+    """A line of sums into float32 voxels."""
+    if add:
+        for x in range(line.shape[0]):
+            out[x] += line[x] * scale
+    else:
+        for x in range(line.shape[0]):
+            out[x] = line[x] * scale + offset
+
+
+@kernel
+def _store_int16(line: Any, scale: Any, offset: Any, out: Any) -> None:
+    """A line of sums into int16 voxels, rounded, never beyond their range."""
+    low, high = np.float32(-32768), np.float32(32767)
+    for x in range(line.shape[0]):
+        out[x] = np.int16(np.rint(min(max(line[x] * scale + offset, low), high)))
+
+
 @parallel_kernel
-def _backproject(views: Any, cosines: Any, starts: Any, offsets: Any, length: Any, table: Any, volume: Any) -> None:
-    """`volume` `(ny, nz, nx)` += views `(n, ny, nx)`; one y at a time, so that a slice stays in the cache."""
-    ny, nz, nx = volume.shape
-    n = views.shape[0]
+def _sum(
+    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, add: Any, strides: Any,
+    shape: Any, flat: Any,
+) -> None:  # fmt: skip
+    """Stretched `rows` `(n, rows, PHASES, length)` summed into the float32 voxels `flat` of `shape` `(ny, nz, nx)`."""
+    ny, nz, nx = shape
     for y in prange(ny):
-        rows = np.empty((n, PHASES, length), np.float32)
-        padded = np.empty(views.shape[2] + 2 * EDGE, np.float32)
-        for i in range(n):
-            padded[EDGE:-EDGE] = views[i, y]
-            padded[:EDGE] = views[i, y, 0]
-            padded[-EDGE:] = views[i, y, -1]
-            _stretch(padded, cosines[i], starts[i], table, rows[i])
+        sums, weighed = np.empty(min(nx, TILE), rows.dtype), np.empty(min(nx, TILE), np.float32)
         for x0 in range(0, nx, TILE):
             x1 = min(nx, x0 + TILE)
             for z in range(nz):
-                line = volume[y, z, x0:x1]
-                i = 0
-                while i + 8 <= n:
-                    o = offsets[i : i + 8, z]
-                    q, p = o // PHASES, o % PHASES
-                    _add_eight(
-                        line,
-                        rows[i, p[0], q[0] + x0 : q[0] + x1],
-                        rows[i + 1, p[1], q[1] + x0 : q[1] + x1],
-                        rows[i + 2, p[2], q[2] + x0 : q[2] + x1],
-                        rows[i + 3, p[3], q[3] + x0 : q[3] + x1],
-                        rows[i + 4, p[4], q[4] + x0 : q[4] + x1],
-                        rows[i + 5, p[5], q[5] + x0 : q[5] + x1],
-                        rows[i + 6, p[6], q[6] + x0 : q[6] + x1],
-                        rows[i + 7, p[7], q[7] + x0 : q[7] + x1],
-                    )
-                    i += 8
-                while i < n:
-                    start = offsets[i, z] // PHASES
-                    _add_one(line, rows[i, offsets[i, z] % PHASES, start + x0 : start + x1])
-                    i += 1
+                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
+                start = y * strides[0] + z * strides[1]
+                if gain.shape[0] > 0:
+                    _weigh(line, gain[z, x0:x1], weighed)
+                    _store(weighed[: x1 - x0], scale, offset, add, flat[start + x0 : start + x1])
+                else:
+                    _store(line, scale, offset, add, flat[start + x0 : start + x1])
+
+
+@parallel_kernel
+def _sum_int16(
+    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, strides: Any,
+    shape: Any, flat: Any,
+) -> None:  # fmt: skip
+    """The same into int16 voxels."""
+    ny, nz, nx = shape
+    for y in prange(ny):
+        sums, weighed = np.empty(min(nx, TILE), rows.dtype), np.empty(min(nx, TILE), np.float32)
+        for x0 in range(0, nx, TILE):
+            x1 = min(nx, x0 + TILE)
+            for z in range(nz):
+                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
+                start = y * strides[0] + z * strides[1]
+                if gain.shape[0] > 0:
+                    _weigh(line, gain[z, x0:x1], weighed)
+                    _store_int16(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
+                else:
+                    _store_int16(line, scale, offset, flat[start + x0 : start + x1])

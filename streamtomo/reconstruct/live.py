@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.reconstruct.backproject import backproject
+from streamtomo.reconstruct.backproject import Scratch, backproject
+from streamtomo.reconstruct.filters import Filtering, filter_rows, row_filter
+from streamtomo.reconstruct.rays import single_axis
+from streamtomo.reconstruct.score import agreement, reprojection_without
 from streamtomo.reconstruct.wbp import level
-from streamtomo.reconstruct.weights import angular_weights, filter_rows
+from streamtomo.reconstruct.weights import angular_weights
 from streamtomo.resample import warp
 
 Image = NDArray[np.float32]
 
-CUTOFF = 0.25
-FALLOFF = 0.1
-"""The radial filter of the live picture, cycles per live pixel: a little smoother than the final one."""
+FILTERING = Filtering(cutoff=0.25, falloff=0.1)
+"""The radial filter of the live picture, in live pixels: a little smoother than the final one."""
 EDGE_FRACTION = 0.03
 """Images fade to their mean over this fraction of their sides."""
 BLOCK_ROWS = 32
@@ -29,17 +31,20 @@ THICK = 24
 class LiveVolume:
     """Voxels `(ny, nz, nx)` inside; `(nz, ny, nx)` in what is handed out.
 
-    After `rebuild` it is the weighted back-projection of all views added, in whatever order they came; after an
-    `add` it is that plus the new view, with the sector it would have if nothing came after it.
+    After `rebuild` it is the weighted back-projection of all views added, each where it was placed last, in whatever
+    order they came; after an `add` it is that plus the new view, with the sector it would have if nothing came after
+    it. Views are numbered in the order in which they were added.
     """
 
     def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
-        """An empty volume; its memory is touched now, so that the first view does not wait for it."""
+        """An empty volume; its pages are taken as the first view is added, on all threads."""
         nz, ny, nx = shape_zyx
         self._voxels = np.zeros((ny, nz, nx), np.float32)
         self._spare: Image | None = None
         self._views: list[Image] = []
         self._tilts: list[float] = []
+        self._filter = row_filter(nx, FILTERING)
+        self._scratch = Scratch()
 
     @property
     def nbytes(self) -> int:
@@ -53,30 +58,54 @@ class LiveVolume:
 
     def add(self, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Add a corrected image `(ny, nx)` float32; `transform` `(2, 3)` maps it to the aligned view, in its pixels."""
-        ny, _, nx = self._voxels.shape
-        mean, sd = level(image)
-        flat = (image - np.float32(mean)) * _fading(image.shape[0], image.shape[1]) * np.float32(1 / sd)
-        aligned = warp(flat, transform, (ny, nx), fill=0.0)
-        filtered = filter_rows(aligned, CUTOFF, FALLOFF)
+        filtered = filter_rows(self._aligned(image, transform), self._filter)
         self._views.append(filtered)
         self._tilts.append(tilt_deg)
-        weight = np.float32(angular_weights(self._tilts)[-1])
-        backproject(filtered[None] * weight, [tilt_deg], self._voxels)
+        gain = angular_weights(self._tilts)[-1:].astype(np.float32)
+        self._sum(filtered[None], [tilt_deg], gain, self._voxels, add=True)
+
+    def place(self, number: int, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
+        """Place a view anew, with its image as in `add`; the volume shows it there after the next `rebuild`."""
+        self._views[number] = filter_rows(self._aligned(image, transform), self._filter)
+        self._tilts[number] = tilt_deg
 
     def rebuild(self, interrupted: Callable[[], bool]) -> bool:
         """Make the volume anew from all views with the weights of now; False, and nothing changed, if interrupted."""
-        weights = angular_weights(self._tilts).astype(np.float32)[:, None, None]
+        if not self._views:
+            return True
+        gains = angular_weights(self._tilts).astype(np.float32)
         fresh = self._spare if self._spare is not None else np.empty_like(self._voxels)
         self._spare = fresh
         for y0 in range(0, len(fresh), BLOCK_ROWS):
             if interrupted():
                 return False
-            block = fresh[y0 : y0 + BLOCK_ROWS]
-            block[:] = 0.0
-            views = np.stack([view[y0 : y0 + BLOCK_ROWS] for view in self._views]) * weights
-            backproject(views, self._tilts, block)
+            rows = slice(y0, y0 + BLOCK_ROWS)
+            self._sum(np.stack([view[rows] for view in self._views]), self._tilts, gains, fresh[rows])
         self._voxels, self._spare = fresh, self._voxels
         return True
+
+    def leave_one_out(self, number: int, image: Image, transform: geometry.Array) -> float:
+        """How well a view, with its image as in `add`, agrees with the volume of all others: correlation, -1 to 1.
+
+        The volume must have been rebuilt since a view was added or placed.
+        """
+        gain = np.float32(angular_weights(self._tilts)[number])
+        rays = single_axis([self._tilts[number]])
+        expected = reprojection_without(self._voxels, self._views[number] * gain, rays, BLOCK_ROWS)
+        return agreement(self._aligned(image, transform), expected)
+
+    def _aligned(self, image: Image, transform: geometry.Array) -> Image:
+        """The aligned view in units of its own noise, its edges faded to its mean, 0."""
+        ny, _, nx = self._voxels.shape
+        mean, sd = level(image)
+        flat = (image - np.float32(mean)) * _fading(image.shape[0], image.shape[1]) * np.float32(1 / sd)
+        return warp(flat, transform, (ny, nx), fill=0.0)
+
+    def _sum(
+        self, views: Image, tilts_deg: list[float], gains: NDArray[np.float32], voxels: Image, add: bool = False
+    ) -> None:
+        # Exact, so that a rebuild changes nothing that is not better known.
+        backproject(views, single_axis(tilts_deg), gains, voxels, add=add, exact=True, scratch=self._scratch)
 
     def central_slices(self) -> tuple[Image, Image]:
         """Central sections `(xy (ny, nx), xz (nz, nx))`, each the mean of a thin slab."""
@@ -86,6 +115,19 @@ class LiveVolume:
         xy = self._voxels[:, middle_z - half : middle_z + half + 1].mean(axis=1)
         xz = self._voxels[middle_y - half : middle_y + half + 1].mean(axis=0)
         return xy, xz
+
+    def voxels(self) -> Image:
+        """All voxels `(ny, nz, nx)`, and not a copy."""
+        return self._voxels
+
+    def filtered(self, n: int) -> Image:
+        """The filtered view `(ny, nx)` that was added as number `n`, as `recall` takes it."""
+        return self._views[n]
+
+    def recall(self, voxels: Image, views: list[Image], tilts_deg: list[float]) -> None:
+        """Be the volume that held these voxels `(ny, nz, nx)` and filtered views `(ny, nx)`; the arrays are kept."""
+        self._voxels, self._spare = voxels, None
+        self._views, self._tilts = views, tilts_deg
 
     def snapshot(self) -> Image:
         """A copy of all voxels, `(nz, ny, nx)`."""

@@ -18,7 +18,7 @@ from streamtomo.errors import BadImage, NotReady
 from streamtomo.messages import Sighting
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
-from streamtomo.watch.images import ImageInfo, is_image, probe
+from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
 from streamtomo.watch.mdoc import Mdoc, parse
 from streamtomo.watch.naming import file_key, is_by_product, parse_name, stem_of
 from streamtomo.watch.settle import Due, Seen
@@ -72,12 +72,17 @@ class Catalogue:
         self._unborn: set[str] = set()
         """Stacks without an image."""
         self._keys: set[str] = set()
-        """Names of all exposures seen in a format that can be read."""
+        """Names of all exposures seen."""
+        self._sums: set[str] = set()
+        """Names of those seen in another format than EER, whose movie is not wanted then."""
+        self._spared: dict[str, str] = {}
+        """By the name of an exposure: the EER movie that its sum stands for."""
 
     def look(self, dues: Sequence[Due], now: float) -> Pass:
         """Look at files that are due, metadata first."""
-        images = [due.seen.path for due in dues if is_image(due.seen.path) and not _is_eer(due.seen.path)]
+        images = [due.seen.path for due in dues if is_image(due.seen.path)]
         self._keys |= {file_key(path) for path in images}
+        self._sums |= {file_key(path) for path in images if not is_eer(path)}
         self._singles.expect(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         again, self._again = self._again, set()
@@ -115,6 +120,9 @@ class Catalogue:
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         again = "" if isinstance(error, BadImage) else "; it is looked at again when it changes"
         self._book.refuse(path, reason + again)
+        if spared := self._spared.pop(file_key(path), None):
+            self._sums.discard(file_key(path))
+            self._again.add(spared)
         if self._is_unread(path):
             self._mdocs[path] = USELESS
             self._again |= self._deferred.pop(path, set())
@@ -158,9 +166,11 @@ class Catalogue:
         stack = next((stack for stack in stack_candidates(path, mdoc) if self._read.exists(stack)), None)
         if stack is None or self._prefers_singles(stack, mdoc):
             self._singles.describe(path, mdoc)
+            self._again |= {movie for movie in self._anonymous if self._singles.described(movie)}
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
             self._singles.leave_out(mdoc)
+            self._again |= {movie for movie in self._anonymous if self._singles.left_out(movie)}
             self._follow(stack, mdoc, due)
 
     def _follow(self, stack: str, mdoc: Mdoc, due: Due) -> None:
@@ -188,15 +198,23 @@ class Catalogue:
 
     def _look_at_image(self, due: Due, now: float) -> None:
         seen, path = due.seen, due.seen.path
-        if is_by_product(path) or (_is_eer(path) and file_key(path) in self._keys) or self._is_left_to_mdoc(due):
+        if is_by_product(path) or self._is_spared(path) or self._is_left_to_mdoc(due):
             return
         if self._singles.left_out(path):  # a frame of a stack that is followed
+            self._anonymous.pop(path, None)
             return
         info = self._probe(due)
         if info.sections > 1 and not self._singles.described(path):
             self._look_at_stack(seen, info, now)
         else:
+            self._anonymous.pop(path, None)
             self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
+
+    def _is_spared(self, path: str) -> bool:
+        """Whether this is an EER movie whose sum is there, too."""
+        if spared := is_eer(path) and file_key(path) in self._sums:
+            self._spared[file_key(path)] = path
+        return spared
 
     def _probe(self, due: Due) -> ImageInfo:
         path = due.seen.path
@@ -235,7 +253,8 @@ class Catalogue:
             self._anonymous.pop(seen.path, None)
         except NotReady as error:
             if parse_name(seen.path) is not None:  # with the name of one exposure: its frames
-                self._singles.add(seen, info, now, patient=False)
+                self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
+                return
             self._anonymous.setdefault(seen.path, now + ORPHAN_S)
             self._reasons[seen.path] = str(error)
 
@@ -253,10 +272,6 @@ class Catalogue:
 
 def _is_mdoc(path: str) -> bool:
     return path.lower().endswith(".mdoc")
-
-
-def _is_eer(path: str) -> bool:
-    return path.lower().endswith(".eer")
 
 
 def _rank(due: Due) -> int:

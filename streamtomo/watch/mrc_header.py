@@ -24,14 +24,21 @@ MAX_SIDE = 200_000
 MAX_SECTIONS = 1_000_000
 MAX_EXTENDED_BYTES = 1 << 28
 
-MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+PACKED = 101
+"""The mode of pixels of 4 bits (IMOD, SerialEM)."""
+MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", PACKED: "u1"}
 """Pixel types by MRC mode."""
-OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB", 101: "4-bit"}
+OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB"}
 
+_READABLE = "write mode 0, 1, 2, 6, 12 or 101"
 _IMOD_STAMP = 1146047817
+_IMOD_SIGNED, _IMOD_PACKED = 1, 16
+"""IMOD's flags: bytes are signed; bytes hold two pixels of 4 bits, and nx is half of the image's."""
 _AXIS = re.compile(r"Tilt axis (?:rotation )?angle\s*=\s*([-+]?\d+(?:\.\d+)?)", re.IGNORECASE)
 _SERIALEM_BYTES = {1: 2, 2: 6, 4: 4, 8: 2, 16: 2, 32: 4}
 """Bytes that each bit of `nreal` adds to a section's record in SerialEM's extended header; the angle comes first."""
+_SAME_DEG = 0.05
+"""A stage that stands still reads the same within this."""
 _FEI_RECORD_BYTES = 128
 _FEI_PIXEL_SIZE = 11
 """Index of the pixel size (metres) among the 32 floats of an old FEI record; the tilt angle is the first."""
@@ -43,10 +50,13 @@ class MrcHeader(Struct, frozen=True, kw_only=True):
     """What the fixed header tells."""
 
     nx: int
+    """Pixels in a row of the image, however they are packed."""
     ny: int
     sections: int
     dtype: str
     """numpy's type of a stored pixel, with byte order."""
+    packed: bool = False
+    """Two pixels of 4 bits in each byte."""
     extended_bytes: int
     pixel_size_A: float | None
     titles: tuple[str, ...]
@@ -61,7 +71,8 @@ class MrcHeader(Struct, frozen=True, kw_only=True):
     @property
     def section_bytes(self) -> int:
         """Length of one image."""
-        return self.nx * self.ny * np.dtype(self.dtype).itemsize
+        row = (self.nx + 1) // 2 if self.packed else self.nx * np.dtype(self.dtype).itemsize
+        return self.ny * row
 
 
 class Extended(NamedTuple):
@@ -87,11 +98,13 @@ def parse_header(head: bytes, name: str) -> MrcHeader:
     if order is None:
         raise BadImage(f"{name}: {_what_is_wrong(head)}")
     nx, ny, sections, mode = struct.unpack_from(order + "4i", head, 0)
+    halved = mode == 0 and bool(_imod_flags(head, order) & _IMOD_PACKED)
     return MrcHeader(
-        nx=nx,
+        nx=2 * nx if halved else nx,
         ny=ny,
         sections=sections,
-        dtype=_pixel_type(head, order, mode).str,
+        dtype="|u1" if halved else _pixel_type(head, order, mode).str,
+        packed=halved or mode == PACKED,
         extended_bytes=struct.unpack_from(order + "i", head, 92)[0],
         pixel_size_A=_pixel_size(head, order),
         titles=_titles(head, order),
@@ -146,9 +159,9 @@ def _what_is_wrong(head: bytes) -> str:
     order = ">" if head[212] == 0x11 else "<"
     nx, ny, nz, mode = struct.unpack_from(order + "4i", head, 0)
     if mode in OTHER_MODES and 0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE:
-        return f"mode {mode} ({OTHER_MODES[mode]}) is not read; write mode 0, 1, 2, 6 or 12"
+        return f"mode {mode} ({OTHER_MODES[mode]}) is not read; {_READABLE}"
     if 0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE and 0 <= nz <= MAX_SECTIONS and 0 <= mode < 200:
-        return f"mode {mode} is no known pixel type; write mode 0, 1, 2, 6 or 12"
+        return f"mode {mode} is no known pixel type; {_READABLE}"
     return f"is no MRC file (its header says {nx} x {ny} x {nz} pixels, mode {mode})"
 
 
@@ -160,11 +173,18 @@ def _pixel_type(head: bytes, order: str, mode: int) -> np.dtype[np.generic]:
 
 def _bytes_are_unsigned(head: bytes, order: str) -> bool:
     """The standard has signed bytes; IMOD says in a flag what it wrote, others betray it by their maximum."""
-    stamp, flags = struct.unpack_from(order + "2i", head, 152)
-    if stamp == _IMOD_STAMP:
-        return not flags & 1
+    if _is_imods(head, order):
+        return not _imod_flags(head, order) & _IMOD_SIGNED
     low, high = struct.unpack_from(order + "2f", head, 76)
     return bool(low >= 0 and 127 < high <= 255)
+
+
+def _is_imods(head: bytes, order: str) -> bool:
+    return bool(struct.unpack_from(order + "i", head, 152)[0] == _IMOD_STAMP)
+
+
+def _imod_flags(head: bytes, order: str) -> int:
+    return int(struct.unpack_from(order + "i", head, 156)[0]) if _is_imods(head, order) else 0
 
 
 def _pixel_size(head: bytes, order: str) -> float | None:
@@ -227,7 +247,7 @@ def _six_digits(value: float) -> float:
 
 
 def _plausible(angles: tuple[float, ...]) -> tuple[float, ...] | None:
-    """The angles, unless they cannot be a tilt series' (out of range, or many and all zero)."""
+    """The angles, unless they cannot be a tilt series' (out of range, or the same one for all: frames of a movie)."""
     if not angles or not all(math.isfinite(angle) and abs(angle) <= 90 for angle in angles):
         return None
-    return angles if len(angles) == 1 or any(angles) else None
+    return angles if len(angles) == 1 or max(angles) - min(angles) > _SAME_DEG else None

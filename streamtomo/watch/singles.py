@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from streamtomo.errors import BadImage
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
-from streamtomo.watch.images import ImageInfo
+from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import ParsedName, file_key, folder_name, parse_name, stem_of, tried
 from streamtomo.watch.settle import Seen
@@ -107,13 +106,8 @@ class Singles:
     def add(self, seen: Seen, info: ImageInfo, now: float, *, patient: bool) -> None:
         """A readable file with one exposure; a `patient` one waits a little for its mdoc before its name is believed.
 
-        Raises `BadImage` for a movie in MRC format.
+        An MRC file with more sections is a movie here.
         """
-        if info.sections > 1:
-            raise BadImage(
-                f"{seen.path}: is a movie of {info.sections} frames in MRC format, which is not read; "
-                "let the microscope write sums, or movies in TIFF format"
-            )
         if (before := self._files.get(seen.path)) and before.seen.size != seen.size and seen.path in self._book.paths:
             text = f"{seen.path}: changed after it was taken in; finish the series again to make use of it"
             self._book.warn("image.changed", text, about=seen.path, series=self._book.paths[seen.path])
@@ -153,11 +147,27 @@ class Singles:
         )
 
     def _tell(self, single: _Single) -> None:
+        if self._twin(single.seen.path):
+            self._waiting.pop(single.seen.path, None)
+            return
         described = self._sections.get(file_key(single.seen.path))
         if described is not None and (described[2].angle_deg is not None or single.name is not None):
             self._tell_by_mdoc(single, *described)
         elif single.name is not None:
             self._tell_by_name(single, single.name)
+
+    def _twin(self, path: str) -> str | None:
+        """Another file of the same exposure, its movie or its sum, that was told of: the first one counts.
+
+        They lie in one folder; an EER movie may lie in another one than its sum.
+        """
+        if path in self._book.paths:
+            return None
+        return next((other for other in self._by_key[file_key(path)] if self._is_told_as(path, other)), None)
+
+    def _is_told_as(self, path: str, other: str) -> bool:
+        near = os.path.dirname(path) == os.path.dirname(other) or is_eer(path) != is_eer(other)
+        return near and other != path and other in self._book.paths
 
     def _tell_by_mdoc(self, single: _Single, mdoc_path: str, mdoc: Mdoc, section: MdocSection) -> None:
         info, path = single.info, single.seen.path
@@ -174,6 +184,7 @@ class Singles:
             RawImage(
                 series=series,
                 path=path,
+                frames=info.sections * info.frames,
                 nx=info.nx,
                 ny=info.ny,
                 angle_deg=angle,
@@ -196,6 +207,7 @@ class Singles:
             RawImage(
                 series=series,
                 path=path,
+                frames=info.sections * info.frames,
                 nx=info.nx,
                 ny=info.ny,
                 angle_deg=name.angle_deg,

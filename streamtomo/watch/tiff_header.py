@@ -6,6 +6,7 @@ Layout: TIFF 6.0 (Adobe, 1992) and BigTIFF.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from io import FileIO
@@ -63,6 +64,8 @@ def _ends(file: FileIO, order: str, layout: _Layout) -> Iterator[int]:
         start = offset + struct.calcsize(order + layout.number)
         entry = struct.Struct(order + layout.entry)
         block = _read(file, start, tags * entry.size)
+        if tags == 0 or any(kind == 0 for _, kind, _, _ in entry.iter_unpack(block)):
+            raise ValueError("a directory holds zeros")  # a copy may have its full length before its content
         inline = struct.calcsize(layout.offset)
         yield from (_value_end(kind, count, at, inline) for _, kind, count, at in entry.iter_unpack(block))
         yield start + len(block)
@@ -79,8 +82,9 @@ def _unpack(file: FileIO, place: int, form: str) -> tuple[int, ...]:
 
 
 def _read(file: FileIO, place: int, length: int) -> bytes:
-    file.seek(place)
-    data = file.read(length) if length < 1 << 24 else b""
+    inside = place <= os.fstat(file.fileno()).st_size and length < 1 << 24  # systems refuse to seek much further
+    file.seek(place if inside else 0)
+    data = file.read(length) if inside else b""
     if len(data) != length:
         raise ValueError("the file ends before its directory")
     return data

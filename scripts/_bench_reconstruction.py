@@ -1,0 +1,126 @@
+"""Rates of back-projection, projection, SIRT, the live volume and the tomogram's file, as the engine calls them.
+
+GUPS are giga voxel updates a second: voxels x views / time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from _bench_table import row, times_ms
+
+from streamtomo import geometry
+from streamtomo.config import Final
+from streamtomo.finish.tomogram import Source, write_tomogram
+from streamtomo.reconstruct.backproject import PLAIN, Scratch, backproject, sum_stretched
+from streamtomo.reconstruct.filters import Filtering
+from streamtomo.reconstruct.live import LiveVolume
+from streamtomo.reconstruct.project import project
+from streamtomo.reconstruct.rays import PHASES, Box, single_axis, tables
+from streamtomo.reconstruct.sirt import SLAB_ROWS, iterate, solver
+from streamtomo.reconstruct.wbp import make_slab, weighted
+
+ROWS = 64
+RADIAL = Filtering(0.35, 0.05)
+
+
+def bench_reconstruction(runs: int) -> None:
+    """All tables."""
+    print("\nreconstruction, 41 views, 1024 x 300 voxels in a slice                       GUPS   minimum    median ms")
+    _kernels(runs)
+    _whole(runs)
+    print("cost against size: GUPS must not depend on it")
+    for views, nx, nz in ((11, 1024, 300), (81, 1024, 300), (41, 512, 150), (41, 2048, 300)):
+        _slab(f"  {views} views, {nx} x {nz}", views, nx, nz, runs)
+    _sirt(runs)
+    _live(runs)
+
+
+def _rate(name: str, updates: float, work: Callable[[], object], runs: int) -> None:
+    figures = times_ms(work, runs)
+    row(f"{name:42s} {updates / figures[0] / 1e6:9.1f}", figures)
+
+
+def _kernels(runs: int, views: int = 41, nx: int = 1024, nz: int = 300) -> None:
+    """Sums alone, sums with stretching, the transpose, and how near the sums are to the memory's limit."""
+    rays, scratch = single_axis(np.linspace(-60, 60, views)), Scratch()
+    table = tables(rays, nz, nx, nx)
+    updates = float(views * nx * nz * ROWS)
+    out, turned = np.empty((ROWS, nz, nx), np.float32), np.empty((nz, ROWS, nx), np.int16).transpose(1, 0, 2)
+    for dtype in (np.int16, np.float32):
+        stretched = np.zeros((views, ROWS, PHASES, table.length), dtype)
+        for voxels in (turned, out):
+            name = f"sums in {np.dtype(dtype)} to {voxels.dtype} voxels"
+            _rate(name, updates, lambda rows=stretched, to=voxels: sum_stretched(rows, table, PLAIN, to), runs)
+    images = np.random.default_rng(0).normal(size=(views, ROWS, nx)).astype(np.float32)
+    gains = np.ones(views, np.float32)
+    for exact in (False, True):
+        name = f"with stretching, in {'float32' if exact else 'int16'}"
+        _rate(name, updates, lambda e=exact: backproject(images, rays, gains, out, exact=e, scratch=scratch), runs)
+    _rate("projection", updates, lambda: project(out, rays, nx, scratch), runs)
+
+
+def _slab(name: str, views: int, nx: int, nz: int, runs: int) -> None:
+    """Filtering, stretching and sums of one slab."""
+    stack = np.random.default_rng(0).normal(100, 10, (views, ROWS, nx)).astype(np.float32)
+    taken, box, scratch = weighted(stack, np.linspace(-60, 60, views)), Box(nz, ROWS, nx), Scratch()
+    out = np.empty((nz, ROWS, nx), np.int16).transpose(1, 0, 2)
+    work = lambda: make_slab(taken, box, 0, out, filtering=RADIAL, scratch=scratch)  # noqa: E731
+    _rate(name, float(views * nx * nz * ROWS), work, runs)
+
+
+def _whole(runs: int) -> None:
+    """From the aligned stack to the synced file."""
+    stack = np.random.default_rng(0).normal(100, 10, (41, 1024, 1024)).astype(np.float32)
+    source = Source(stack, list(np.linspace(-60, 60, 41)), 300, 1, 10.0)
+    _slab("with filtering, to int16 voxels", 41, 1024, 300, runs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench_rec.mrc"
+        updates = 41 * 1024.0 * 1024 * 300
+        _rate(
+            "1024^2 x 300 to a synced int16 file", updates, lambda: write_tomogram(path, source, Final(), _quiet), runs
+        )
+
+
+def _quiet(_: float) -> None:
+    pass
+
+
+def _sirt(runs: int) -> None:
+    """Ten iterations of one slab, times the slabs of 512 rows."""
+    images = np.random.default_rng(0).normal(size=(41, SLAB_ROWS, 512)).astype(np.float32)
+    of = solver(single_axis(np.linspace(-60, 60, 41)), 150, 512, 512)
+    slabs = 512 // SLAB_ROWS
+    best, middle = times_ms(lambda: iterate(of, images, 10), runs)
+    print("SIRT")
+    updates = 2 * 10 * 41 * 512 * 512 * 150
+    row(
+        f"{'10 iterations, 41 views, 512 x 512 x 150':42s} {updates / best / slabs / 1e6:9.1f}",
+        (best * slabs, middle * slabs),
+    )
+
+
+def _live(runs: int) -> None:
+    """One view into a volume that streams through memory, and all that is done with it."""
+    image = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
+    volume, voxels = LiveVolume((300, 1024, 1024)), 1024.0 * 1024 * 300
+    print("live volume, 1024 x 1024 x 300")
+    _memory(runs)
+    _rate("one view, aligned, filtered and added", voxels, lambda: volume.add(image, 30.0, geometry.IDENTITY), runs)
+    while volume.views < 41:
+        volume.add(image, 3.0 * volume.views - 60, geometry.IDENTITY)
+    _rate("rebuilt from 41 views", 41 * voxels, lambda: volume.rebuild(lambda: False), 2)
+    row("central slices", times_ms(volume.central_slices, runs))
+    row(
+        "agreement of one view with all others", times_ms(lambda: volume.leave_one_out(20, image, geometry.IDENTITY), 2)
+    )
+
+
+def _memory(runs: int) -> None:
+    """What streaming a volume costs at the least."""
+    values = np.zeros(1024 * 1024 * 300, np.float32)
+    best, _ = times_ms(lambda: np.add(values, np.float32(1.0), out=values), runs)
+    print(f"  {'memory: read and written on one thread, GB/s':42s} {2 * values.nbytes / best / 1e6:9.1f}")

@@ -1,0 +1,198 @@
+"""From the aligned stack to the tomogram's file: slab by slab, each voxel touched once, memory used again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import __version__
+from streamtomo.config import Final
+from streamtomo.export import mrc
+from streamtomo.model import Tomogram
+from streamtomo.reconstruct import sirt, wbp
+from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch
+from streamtomo.reconstruct.filters import Filtering, filter_views, smoothing
+from streamtomo.reconstruct.rays import Box, single_axis
+
+INT16_SD = 1000.0
+"""Standard deviation of the central voxels of an int16 tomogram: 32 sd of room above and below."""
+SLAB_BYTES = 256e6
+"""A slab of voxels is made no larger than this, unless it has the least number of rows already."""
+LEAST_ROWS = 16
+SAMPLE_ROWS = 16
+"""Slices in the middle that the scale of the whole is taken from."""
+
+Image = NDArray[np.float32]
+Slabs = Callable[[int, NDArray[Any], Scaled], None]
+"""Makes slices `y0` and on: into `(rows, nz, nx)`, float32 or int16, scaled."""
+
+
+DARKEST = 0.01
+"""Counts below this part of a view's mean are taken as this, for their logarithm."""
+
+
+def logarithm(stack: Image) -> Image:
+    """The natural logarithm of views of counts `(n, ny, nx)`: density adds up along a ray, counts multiply.
+
+    A view whose mean is not positive does not hold counts, and is left as it is.
+    """
+    means = stack.mean(axis=(1, 2), dtype=np.float64, keepdims=True).astype(np.float32)
+    return np.where(means > 0, np.log(np.maximum(stack, DARKEST * np.maximum(means, 1e-30))), stack)
+
+
+class Source(NamedTuple):
+    """What a tomogram is made of."""
+
+    stack: Image
+    """`(n, ny, nx)`, aligned, in ascending tilt."""
+    tilts_deg: Sequence[float]
+    nz: int
+    binning: int
+    voxel_A: float | None
+
+    def half(self, first: int) -> Source:
+        """Every other view, from `first` on."""
+        return self._replace(stack=self.stack[first::2], tilts_deg=self.tilts_deg[first::2])
+
+
+def write_tomogram(
+    path: Path, source: Source, final: Final, progress: Callable[[float], None]
+) -> tuple[Tomogram, dict[str, Image]]:
+    """The file `(nz, ny, nx)` with z up, and three thin central slabs of it as float32 pictures.
+
+    `progress` is told what fraction is done. Raises OutputError.
+    """
+    _, ny, nx = source.stack.shape
+    slabs, rows, how = _maker(source, final)
+    rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
+    scaled = _scaling(slabs, source, final.volume_type)
+    label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
+    sections = _Sections(source.nz, ny, nx)
+    buffers = [np.empty((source.nz, min(rows, ny), nx), final.volume_type) for _ in range(2)]
+    shape, kind = (source.nz, ny, nx), final.volume_type
+    with (
+        mrc.new_blocks(path, shape, kind, pixel_size_A=source.voxel_A, kind="volume", label=label) as file,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: Future[None] | None = None
+        for turn, y0 in enumerate(range(0, ny, rows)):
+            block = buffers[turn % 2][:, : min(rows, ny - y0)]
+            slabs(y0, block.transpose(1, 0, 2), scaled)
+            sections.take(y0, block)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(file.write, y0, block)
+            progress((y0 + block.shape[1]) / ny)
+        if writing is not None:
+            writing.result()
+        values = file.statistics
+    tomogram = Tomogram(
+        path=str(path),
+        nx=nx,
+        ny=ny,
+        nz=source.nz,
+        binning=source.binning,
+        pixel_size_A=source.voxel_A,
+        mean=round(values.mean, 4),
+        sd=round(values.sd, 4),
+    )
+    return tomogram, sections.pictures
+
+
+def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
+    """What makes the slabs, how many rows are best made at a time, and what it is called."""
+    if final.method == "sirt":
+        slabs, iterations = _sirt_slabs(source, final)
+        return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
+    like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
+    return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
+
+
+def _filtering(final: Final) -> Filtering:
+    return Filtering(final.radial_cutoff, final.radial_falloff, final.roll_off, final.sirt_like)
+
+
+def _wbp_slabs(source: Source, final: Final) -> Slabs:
+    _, ny, nx = source.stack.shape
+    views, box, scratch = wbp.weighted(source.stack, source.tilts_deg), Box(source.nz, ny, nx), Scratch()
+    filtering = _filtering(final)
+    gain = wbp.coverage_gain(views, box) if final.even_coverage else None
+
+    def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
+        wbp.make_slab(views, box, y0, out, filtering=filtering, scaled=scaled._replace(gain=gain), scratch=scratch)
+
+    return make
+
+
+def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
+    """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
+    _, ny, nx = source.stack.shape
+    of = sirt.solver(single_axis(source.tilts_deg), source.nz, nx, nx)
+    smooth = smoothing(nx, _filtering(final))
+    levels = np.array([wbp.level(view) for view in source.stack], np.float32)
+
+    def rows(y0: int, count: int) -> Image:
+        return filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / levels[:, 1, None, None]
+
+    first, count = _middle_rows(ny)
+    iterations = sirt.until_plateau(sirt.iterate(of, rows(first, count), final.sirt_iterations)[1])
+
+    def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
+        voxels, _ = sirt.iterate(of, rows(y0, len(out)), iterations)
+        _store(voxels, scaled, out)
+
+    return make, iterations
+
+
+def _store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
+    values = voxels * np.float32(scaled.scale) + np.float32(scaled.offset)
+    out[:] = np.clip(np.rint(values), -32768, 32767) if out.dtype == np.int16 else values
+
+
+def _middle_rows(ny: int) -> tuple[int, int]:
+    """First and number of the rows that are sampled."""
+    count = min(ny, SAMPLE_ROWS)
+    return (ny - count) // 2, count
+
+
+def _scaling(slabs: Slabs, source: Source, volume_type: str) -> Scaled:
+    """For int16 slices in the middle get mean 0 and standard deviation INT16_SD; float32 is left as it is."""
+    if volume_type == "float32":
+        return PLAIN
+    _, ny, nx = source.stack.shape
+    first, count = _middle_rows(ny)
+    sample = np.empty((count, source.nz, nx), np.float32)
+    slabs(first, sample, PLAIN)
+    scale = INT16_SD / (float(sample.std(dtype=np.float64)) or 1.0)
+    return Scaled(scale, -float(sample.mean(dtype=np.float64)) * scale)
+
+
+class _Sections:
+    """Means of thin slabs through the middle along x, y and z, gathered while blocks are made."""
+
+    def __init__(self, nz: int, ny: int, nx: int) -> None:
+        self._x, self._y, self._z = (_middle(n, ny) for n in (nx, ny, nz))
+        self.pictures = {
+            "xy": np.empty((ny, nx), np.float32),
+            "xz": np.zeros((nz, nx), np.float32),
+            "yz": np.empty((nz, ny), np.float32),
+        }
+
+    def take(self, y0: int, block: NDArray[Any]) -> None:
+        """Rows `y0` and on, `(nz, rows, nx)`."""
+        end = y0 + block.shape[1]
+        self.pictures["xy"][y0:end] = block[self._z].mean(axis=0, dtype=np.float32)
+        self.pictures["yz"][:, y0:end] = block[:, :, self._x].mean(axis=2, dtype=np.float32)
+        inside = block[:, max(0, self._y.start - y0) : max(0, self._y.stop - y0)]
+        self.pictures["xz"] += inside.sum(axis=1, dtype=np.float32) / (self._y.stop - self._y.start)
+
+
+def _middle(n: int, side: int) -> slice:
+    """The planes in the middle of `n` that a picture shows the mean of: a hundredth of the field's side."""
+    half = max(0, min(n, side // 100) // 2)
+    return slice(n // 2 - half, min(n, n // 2 + half + 1))

@@ -1,0 +1,174 @@
+"""The two lanes as the dispatcher sees them: what waits for each, what is at work, and how the next one is chosen."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from streamtomo.config import Settings
+from streamtomo.finish.recipe import FinishJob, JobTilt
+from streamtomo.finishing import FinishingLane
+from streamtomo.lane import Job, Lane, Over
+from streamtomo.messages import Event
+from streamtomo.series import Series
+
+LOOK_S = 0.05
+"""How long the live lane waits for a tilt before it does something useful."""
+
+
+class _Waiting(Struct, frozen=True):
+    """A tilt that waits for the live lane."""
+
+    index: int
+    settled_s: float
+    live: bool
+    """Whether it came while the run watched."""
+
+
+class LiveQueue:
+    """Tilts that wait for the live lane, and the thread that takes one after the other."""
+
+    def __init__(
+        self, settings: Settings, out: Path, done: Callable[[list[Event]], None], idle: Callable[[list[Event]], None]
+    ) -> None:
+        """`done` and `idle` are called from the lane's thread: with what became of a tilt, and of idle time."""
+        self._settings, self._out, self._done, self._idle = settings, out, done, idle
+        self._pending: dict[str, deque[_Waiting]] = {}
+        self._jobs: queue.Queue[Job | Over | None] = queue.Queue()
+        self._stopping = threading.Event()
+        self.at_work = False
+        """Whether a tilt is in the lane; whoever hears of its end says so."""
+
+    @property
+    def backlog(self) -> int:
+        """Tilts that wait or are at work."""
+        return sum(map(len, self._pending.values())) + self.at_work
+
+    @property
+    def live_backlog(self) -> int:
+        """Tilts that wait and came while the run watched."""
+        return sum(tilt.live for tilts in self._pending.values() for tilt in tilts)
+
+    def add(self, series: str, index: int, *, live: bool) -> None:
+        """A tilt is to be processed."""
+        self._pending.setdefault(series, deque()).append(_Waiting(index, time.time(), live))
+
+    def feed(self, series_of: Mapping[str, Series]) -> Series | None:
+        """Give the lane the oldest waiting tilt of the series with the least work waiting; that series."""
+        waiting = {name: tilts for name, tilts in self._pending.items() if tilts}
+        if self.at_work or not waiting:
+            return None
+        name = min(waiting, key=lambda one: len(waiting[one]))
+        self.at_work = True
+        self._jobs.put(_live_job(series_of[name], waiting[name].popleft()))
+        return series_of[name]
+
+    def let_go(self, series: str) -> None:
+        """No more tilts of a series are expected."""
+        self._jobs.put(Over(series=series))
+
+    def stop(self) -> None:
+        """End the lane after the tilt at work, whatever waits."""
+        self._stopping.set()
+        self._jobs.put(None)
+
+    def work(self, unfinished: Collection[str]) -> None:
+        """The lane's thread; `unfinished` are the series of an earlier run that go on."""
+        from streamtomo.warmup import warm_live
+
+        warm_live(self._settings)
+        lane = Lane(self._settings, self._out)
+        lane.start(unfinished)
+        while not self._stopping.is_set():
+            try:
+                self._do(lane, self._jobs.get(timeout=LOOK_S))
+            except queue.Empty:
+                if events := lane.refine_when_idle(lambda: not self._jobs.empty()):
+                    self._idle(events)
+        lane.close()
+
+    def _do(self, lane: Lane, job: Job | Over | None) -> None:
+        match job:
+            case Job():
+                self._done(lane.process(job))
+            case Over():
+                lane.finished(job.series)
+            case None:
+                pass
+
+
+def _live_job(series: Series, waiting: _Waiting) -> Job:
+    state = series.tilts[waiting.index]
+    return Job(
+        tilt=state.tilt,
+        settings=series.settings,
+        attempts=state.attempts,
+        settled_s=waiting.settled_s,
+        axis_deg=series.axis_deg or 0.0,
+        pixel_size_A=series.pixel_size_A,
+        placed=tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index != waiting.index),
+    )
+
+
+class FinishQueue:
+    """Series that wait to be finished, and the one that is; what is out of date leaves it at once."""
+
+    def __init__(self, tell: Callable[[FinishJob, Event], None]) -> None:
+        """`tell` is called from the lane's thread with what happens to which job."""
+        self.lane = FinishingLane(tell)
+        self.names: list[str] = []
+        """The series, the one at work first."""
+        self._job: FinishJob | None = None
+
+    def add(self, series: str) -> None:
+        """A series is to be finished."""
+        self.names.append(series)
+
+    def leave(self, series: str) -> None:
+        """What is being made of a series, or was to be, is done or out of date."""
+        if series in self.names:
+            self.names.remove(series)
+        if self._job is not None and self._job.series == series:
+            self.lane.cancel(self._job)
+            self._job = None
+
+    def is_at_work(self, job: FinishJob) -> bool:
+        """Whether what is told of this job counts; else its series goes on, or is finished anew."""
+        return job is self._job
+
+    def feed(self, series_of: Mapping[str, Series], out: Path, why_missing: Callable[[str, int], str]) -> None:
+        """Give the lane the series that waits for longest; `why_missing` tells of tilts that were never placed."""
+        if self._job is None and self.names:
+            self._job = _finish_job(series_of[self.names[0]], out, why_missing)
+            self.lane.submit(self._job)
+
+
+def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str]) -> FinishJob:
+    tilts = tuple(
+        JobTilt(
+            tilt=state.tilt,
+            placement=state.placed.placement if state.placed else None,
+            verdict=state.placed.verdict if state.placed and not state.wanted else None,
+            failure=state.excluded or (None if state.placed else why_missing(series.name, state.tilt.index)),
+        )
+        for state in series.tilts.values()
+    )
+    return FinishJob(
+        series=series.name,
+        folder=str(out / series.name),
+        settings=series.settings,
+        axis_deg=series.measured_axis_deg or series.axis_deg or 0.0,
+        pixel_size_A=series.pixel_size_A,
+        tilts=tilts,
+    )
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait for a thread that was told to end, but not for ever: the process ends anyway."""
+    thread.join(timeout=10)

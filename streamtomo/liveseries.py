@@ -1,0 +1,185 @@
+"""One series in the live lane: its images, aligner and volume, and how they are taken up again from disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.align.live import LiveAligner
+from streamtomo.config import Settings
+from streamtomo.correct.prepare import live_binning
+from streamtomo.judge.policy import Accepted
+from streamtomo.livecache import Snapshot, TiltKey, digest
+from streamtomo.messages import SeriesJudged
+from streamtomo.model import Correction, Placement, RawImage, Tilt, Verdict
+from streamtomo.reconstruct.live import LiveVolume
+
+Image = NDArray[np.float32]
+
+VOLUME_BYTES_PER_VOXEL = 8
+"""Two buffers of float32."""
+IMAGES_PER_TILT = 2
+"""Corrected, and aligned and filtered for the volume; both float32."""
+IRRELEVANT_SETTINGS = frozenset({"live", "judge", "watch", "final", "publish", "run"})
+"""Tables on which what is kept of a series does not depend."""
+MOVED_PX = 0.25
+"""Live pixels by which a view must have moved to be placed anew."""
+DEPTH_OF_FIELD = 0.3
+"""Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
+
+
+class AcceptedTilt(NamedTuple):
+    """A tilt that is in the volume, with the angle at which it was placed."""
+
+    tilt: Tilt
+    placement: Placement
+    correction: Correction
+
+    def key(self) -> TiltKey:
+        """What tells it from any other one."""
+        image = self.tilt.image
+        about = digest(image.path, image.section, image.angle_deg, self.placement, self.correction)
+        return TiltKey(self.tilt.index, about)
+
+
+def at_angle(tilt: Tilt, angle_deg: float) -> Tilt:
+    """The tilt as it was when it was placed: metadata that came later may have another angle."""
+    return msgspec.structs.replace(tilt, image=msgspec.structs.replace(tilt.image, angle_deg=angle_deg))
+
+
+class LiveSeries:
+    """One series in the live lane: its aligner, its volume, and what was accepted so far."""
+
+    def __init__(self, raw: RawImage, axis_deg: float, pixel_size_A: float | None, settings: Settings) -> None:
+        """An empty series of images like `raw`."""
+        self.axis_deg, self.pixel_size_A, self.settings = axis_deg, pixel_size_A, settings
+        self.field_px = (raw.nx, raw.ny)
+        self.binning = live_binning(raw.nx, raw.ny, settings.live.size_px)
+        self.aligner = LiveAligner(settings.align, axis_deg, self.binning)
+        self.images: dict[int, Image] = {}
+        self.views: dict[int, tuple[float, Placement]] = {}
+        self.accepted: dict[int, Accepted] = {}
+        self.verdicts: dict[int, Verdict] = {}
+        self.judged: SeriesJudged | None = None
+        self.touched_s = time.monotonic()
+        self.unsaved = 0
+        """Tilts accepted since it was written to disk."""
+        self._told_deg = axis_deg
+        self._at: dict[int, tuple[float, float]] = {}
+        """Where each tilt lies in the volume, raw pixels."""
+        self._keys: list[TiltKey] = []
+        self._volume: LiveVolume | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the volume and the kept images."""
+        images = sum(image.nbytes for image in self.images.values()) + self.aligner.nbytes
+        return images + (self._volume.nbytes if self._volume else 0)
+
+    def nbytes_with(self, tilts: int) -> int:
+        """Memory held with the volume and so many tilts."""
+        pixels = math.prod(side // self.binning for side in self.field_px)
+        return VOLUME_BYTES_PER_VOXEL * math.prod(self.volume_shape()) + 4 * IMAGES_PER_TILT * pixels * tilts
+
+    def volume_shape(self) -> tuple[int, int, int]:
+        """`(nz, ny, nx)` of the live volume, in binned pixels."""
+        ny, nx = geometry.aligned_shape(self.field_px[::-1], self.axis_deg, self.binning)
+        depth = DEPTH_OF_FIELD * max(ny, nx)
+        thickness_nm = self.settings.specimen.thickness_nm
+        if thickness_nm and self.pixel_size_A:
+            depth = thickness_nm * 10 / (self.pixel_size_A * self.binning)
+        return max(8, round(depth / 2) * 2), ny, nx
+
+    def volume(self) -> LiveVolume:
+        """The live volume with all accepted tilts; those that it lacks are added now."""
+        volume = self._volume or LiveVolume(self.volume_shape())
+        for index in list(self.views)[volume.views :]:
+            angle, placement = self.views[index]
+            at = (placement.shift_x, placement.shift_y)
+            volume.add(self.images[index], angle, self._transform(at))
+            self._at[index] = at
+        self._volume = volume
+        return volume
+
+    def follow(self, interrupted: Callable[[], bool]) -> None:
+        """Place the volume's views where they are known to lie by now; it is shown so after its next rebuild."""
+        volume = self.volume()
+        for number, (index, (angle, _)) in enumerate(self.views.items()):
+            at = self.aligner.shift_of(index)
+            if interrupted():
+                return
+            if math.dist(at, self._at[index]) > MOVED_PX * self.binning:
+                volume.place(number, self.images[index], angle, self._transform(at))
+                self._at[index] = at
+
+    def _transform(self, at: tuple[float, float]) -> geometry.Array:
+        return geometry.rescale(geometry.raw_to_aligned(self.aligner.axis_deg, at), self.binning)
+
+    def about(self) -> str:
+        """Digest of what the things kept depend on, beside the tilts."""
+        settings = msgspec.structs.asdict(self.settings)
+        relevant = {name: table for name, table in settings.items() if name not in IRRELEVANT_SETTINGS}
+        return digest(relevant, self.axis_deg, self.binning, self.field_px)
+
+    def snapshot(self, *, with_volume: bool) -> Snapshot:
+        """All that is known, to be written to disk."""
+        volume = self.volume() if self._volume else None
+        return Snapshot(
+            about=self.about(),
+            tilts=tuple(self._keys),
+            memory=self.aligner.memory(),
+            images=self.images,
+            views={index: volume.filtered(n) for n, index in enumerate(self.views)} if volume else {},
+            voxels=volume.voxels() if volume and with_volume else None,
+        )
+
+    def recall(self, snapshot: Snapshot, accepted: Sequence[AcceptedTilt]) -> None:
+        """Stand where the snapshot was taken: the first of the tilts accepted are those that it knows."""
+        for one in accepted[: len(snapshot.tilts)]:
+            self._take_in(one, snapshot.images[one.tilt.index])
+        angles = {index: angle for index, (angle, _) in self.views.items()}
+        self.aligner.recall(snapshot.memory, {index: (angles[index], self.images[index]) for index in self.views})
+        self._told_deg = self.aligner.axis_deg
+        self._recall_volume(snapshot, angles)
+
+    def _recall_volume(self, snapshot: Snapshot, angles: dict[int, float]) -> None:
+        nz, ny, nx = self.volume_shape()
+        if len(snapshot.views) < len(angles):
+            return
+        voxels = snapshot.voxels
+        there = voxels is not None and voxels.shape == (ny, nz, nx)
+        volume = LiveVolume((nz, ny, nx))
+        views = [snapshot.views[index] for index in angles]
+        volume.recall(voxels if voxels is not None and there else volume.voxels(), views, list(angles.values()))
+        if not there:
+            volume.rebuild(lambda: False)
+        self._volume = volume
+        self._at = {index: (placement.shift_x, placement.shift_y) for index, (_, placement) in self.views.items()}
+
+    def accept(self, one: AcceptedTilt, image: Image) -> None:
+        """Take a placed tilt into the aligner's references (not yet into the volume)."""
+        self._take_in(one, image)
+        before = self.aligner.axis_deg
+        self.aligner.accept(one.tilt.index, one.tilt.image.angle_deg, image, one.placement)
+        if self.aligner.axis_deg != before:
+            self._volume = None  # all of it lies the wrong way
+        self.unsaved += 1
+
+    def axis_news(self) -> float | None:
+        """The tilt axis, if it was measured anew since this was asked last."""
+        told, self._told_deg = self._told_deg, self.aligner.axis_deg
+        return None if told == self._told_deg else self._told_deg
+
+    def _take_in(self, one: AcceptedTilt, image: Image) -> None:
+        index, angle = one.tilt.index, one.tilt.image.angle_deg
+        self.images[index] = image
+        self.views[index] = (angle, one.placement)
+        self.accepted[index] = Accepted(angle_deg=angle, correction=one.correction, placement=one.placement)
+        self._keys.append(one.key())

@@ -1,0 +1,101 @@
+"""From an aligned stack to the file: both methods, both types, halves; the pictures are the file's own sections."""
+
+import mrcfile
+import msgspec
+import numpy as np
+import pytest
+
+from streamtomo import geometry
+from streamtomo.config import Final
+from streamtomo.errors import OutputError
+from streamtomo.finish.tomogram import INT16_SD, Source, logarithm, write_tomogram
+from streamtomo.reconstruct.filters import Filtering
+from streamtomo.reconstruct.wbp import reconstruct
+
+TILTS = [float(tilt) for tilt in range(-60, 61, 4)]
+SHAPE = (24, 150, 90)
+"""`(nz, ny, nx)`: the rows are no multiple of a slab's."""
+BEADS = [(-20.0, 31.0, 5.0), (14.0, -40.0, -6.0), (25.0, 60.0, 2.0)]
+
+
+@pytest.fixture(scope="module")
+def source():
+    """Dark beads at known places, in noise."""
+    nz, ny, nx = SHAPE
+    rows, columns = np.mgrid[:ny, :nx]
+    stack = np.random.default_rng(1).normal(100, 1, (len(TILTS), ny, nx)).astype(np.float32)
+    for view, tilt in zip(stack, TILTS, strict=True):
+        for u, v in geometry.project(BEADS, tilt):
+            dx, dy = columns - geometry.centre(nx) - u, rows - geometry.centre(ny) - v
+            view -= 6 * np.exp(-(dx**2 + dy**2) / 8).astype(np.float32)
+    return Source(stack, TILTS, nz, 2, 8.0)
+
+
+def made(tmp_path, source, **settings):
+    path, told = tmp_path / "a_rec.mrc", []
+    tomogram, pictures = write_tomogram(path, source, msgspec.structs.replace(Final(), **settings), told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    with mrcfile.open(path) as file:
+        data, label = file.data.copy(), bytes(file.header.label[1]).decode()
+        assert file.voxel_size.x == pytest.approx(8.0)
+        assert float(file.header.rms) == pytest.approx(float(data.std(dtype=np.float64)), rel=1e-3)
+    assert data.shape == SHAPE
+    assert tomogram.sd == pytest.approx(float(data.std(dtype=np.float64)), rel=1e-3)
+    return data, pictures, label
+
+
+@pytest.mark.parametrize("method", ["wbp", "sirt"])
+@pytest.mark.parametrize("volume_type", ["int16", "float32"])
+def test_beads_are_dark_and_where_they_are(tmp_path, source, method, volume_type):
+    data, pictures, label = made(tmp_path, source, method=method, volume_type=volume_type)
+    assert data.dtype == volume_type
+    assert method.upper() in label
+    for x, y, z in BEADS:
+        at = np.rint(
+            [z + geometry.centre(SHAPE[0]), y + geometry.centre(SHAPE[1]), x + geometry.centre(SHAPE[2])]
+        ).astype(int)
+        low = np.maximum(at - 4, 0)
+        box = data[tuple(slice(a, b + 5) for a, b in zip(low, at, strict=True))]
+        found = np.unravel_index(np.argmin(box), box.shape) + low
+        assert np.abs(found - at).max() <= 1
+    assert pictures["xy"] == pytest.approx(data[12:13].mean(axis=0), rel=1e-5, abs=1e-6)
+    assert pictures["xz"] == pytest.approx(data[:, 75:76].mean(axis=1), rel=1e-5, abs=1e-6)
+    assert pictures["yz"] == pytest.approx(data[:, :, 45:46].mean(axis=2), rel=1e-5, abs=1e-6)
+
+
+def test_integers_are_the_density_scaled_as_the_label_says(tmp_path, source):
+    data, _, label = made(tmp_path, source)
+    scale, offset = (float(part) for part in label.split("density *")[1].replace("\0", "").split("+"))
+    density = reconstruct(source.stack, TILTS, SHAPE[0], filtering=Filtering(0.35, 0.05), exact=True)
+    expected = np.concatenate([slab for _, slab in density]).transpose(1, 0, 2) * scale + offset
+    assert np.abs(data - expected).std() < 0.02 * INT16_SD
+    assert np.clip(np.abs(expected), 0, 32767).std() > INT16_SD / 4
+
+
+def test_a_filter_as_of_sirt_smooths(tmp_path, source):
+    sharp, _, _ = made(tmp_path, source, volume_type="float32")
+    smooth, _, label = made(tmp_path, source, volume_type="float32", sirt_like=5)
+    rough = [float(np.diff(one, axis=2).std() / one.std()) for one in (smooth, sharp)]
+    assert rough[0] < 0.8 * rough[1]
+    assert "WBP like SIRT 5" in label
+
+
+def test_a_broken_tomogram_is_not_left_behind(tmp_path, source, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_tomogram(tmp_path / "a_rec.mrc", source, Final(), lambda done: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_logarithm_makes_absorption_add_up():
+    once = np.exp(-np.random.default_rng(1).uniform(0, 2, (1, 5, 7))).astype(np.float32) * 100
+    twice = once * once / 100
+    assert 2 * (logarithm(once) - np.log(100)) == pytest.approx(logarithm(twice) - np.log(100), abs=1e-4)
+    hole = once.copy()
+    hole[0, 0, 0] = 0.0
+    assert np.isfinite(logarithm(hole)).all()
+    assert (logarithm(-once) == -once).all()
