@@ -3,6 +3,7 @@
 A hit is planted with a number of standard deviations above the electrons expected there, told by the tail's probability
 (the deviance of Poisson's distribution), on top of what the pixel had by chance: the weakest of 8 in equal shares with
 stronger ones. False repairs are groups of repaired pixels farther than 4 pixels from anything planted.
+`away` is the share found farther than that from gold and crystals.
 `error` is the root mean square distance of the expected value at repaired pixels from the noise-free truth, `median`
 that of a 5 x 5 median, both in standard deviations of the noise; `spectrum` the power of the repaired noise in four
 bands (single pixels to eight) relative to that around it.
@@ -11,6 +12,7 @@ bands (single pixels to eight) relative to that around it.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from streamtomo.correct import fill, noise, outliers
+from streamtomo.correct import fill, noise
 from streamtomo.correct.prepare import repair
+from streamtomo.correct.ring import places_of
+from streamtomo.jit import use_threads
 from streamtomo.simulate import specimen as specimens
 from streamtomo.simulate.camera import as_type
 from streamtomo.simulate.series import Plan, Series
@@ -106,6 +110,8 @@ def score(scene: Scene, hits: int, seed: int) -> dict[str, float]:
         "pixels": mask.sum() / max(1, hits),
     }
     if scene.keep is not None:
+        away = peaks & ~ndimage.binary_dilation(scene.keep, iterations=NEAR)
+        result["away"] = 100 * float(mask[away].mean())
         result["kept"] = 1e6 * float((mask_of(untouched) & scene.keep).sum() / max(1, scene.keep.sum()))
     return {**result, **errors(scene, image, mask & near)}
 
@@ -143,7 +149,7 @@ def spectrum(scene: Scene, seed: int, every: int = 4) -> Array:
     image = np.ascontiguousarray(as_type(read_out(scene, rng).astype(np.float32), np.dtype(scene.dtype)))
     mask = np.zeros(image.shape, np.uint8)
     mask[every // 2 :: every, every // 2 :: every] = 1
-    places = outliers.places_of(mask)
+    places = places_of(mask)
     statistics = noise.measure(image)
     model = noise.fit_model(statistics.mean, statistics.variance, image.dtype.kind in "iu")
     repaired = image.copy()
@@ -167,7 +173,9 @@ def flat(electrons: float, size: int = 1024) -> NDArray[np.float32]:
     return np.full((size, size), electrons, np.float32)
 
 
-def simulated(dose: float, pixel_A: float = 10.8, bead_nm: float = 10.0, size: int = 768) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def simulated(
+    dose: float, pixel_A: float = 10.8, bead_nm: float = 10.0, size: int = 768
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Electrons behind a specimen with many beads, and where the gold is (with its edge)."""
     recipe = Recipe(beads=40, bead_nm=bead_nm)
     plan = Plan((0.0, 40.0), (size, size), pixel_size_A=pixel_A, dose_e_A2=dose, recipe=recipe, seed=3)
@@ -216,25 +224,73 @@ def scenes() -> Iterator[Scene]:
     yield Scene("bright on dark, contrast +15", electrons, gain=4.0, keep=blobs)
 
 
+def lines_found(electrons: float, strength: float, seed: int) -> tuple[float, float]:
+    """Share found of eight columns and rows that read `strength` standard deviations more, and pixels marked wrongly.
+
+    Negative strengths below what the light allows are dead lines.
+    """
+    rng = np.random.default_rng(seed)
+    field, lines = flat(electrons), np.arange(100, 900, 100)
+    level = max(0.0, electrons + strength * np.sqrt(electrons))
+    field[:, lines], field[lines] = level, level
+    image = rng.poisson(field).astype(np.int16)
+    mask = mask_of(image)
+    right = np.zeros(image.shape, bool)
+    right[:, lines] = right[lines] = True
+    found = [*(mask[:, lines].mean(axis=0) > 0.5), *(mask[lines].mean(axis=1) > 0.5)]
+    return 100 * float(np.mean(found)), 1e6 * float((mask & ~right).mean())
+
+
+def timings() -> Iterator[tuple[str, float]]:
+    """Milliseconds of a repair, the least of many."""
+    use_threads(2)
+    for shape in ((1024, 1024), (4092, 5760)):
+        rng = np.random.default_rng(3)
+        image = rng.poisson(20.0, shape).astype(np.int16)
+        image.flat[rng.choice(image.size, 300, replace=False)] += 400
+        image[:, 77] = 0
+        spent = []
+        for _ in range(2 + 20_000_000 // image.size * 2 + 10):
+            start = time.perf_counter()
+            repair(image, SIGMA)
+            spent.append(time.perf_counter() - start)
+        yield f"{shape[1]} x {shape[0]} int16, two threads", 1000 * min(spent)
+
+
+def print_hits(chosen: list[Scene], hits: int) -> None:
+    """The table of scenes."""
+    names = ("false", "pixels", "error", "median", "away", "kept")
+    heads = ("found %", "false", "px/hit", "error", "median", "away %", "kept")
+    print(f"{'scene':46s}" + "".join(f"{head:>9s}" for head in heads) + "  (false, kept: per million)")
+    for scene in chosen:
+        result = score(scene, hits, seed=1)
+        cells = [f"{100 * result['found']:9.1f}"]
+        cells += [f"{result[name]:9.2f}" if name in result else 9 * " " for name in names]
+        print(f"{scene.name:46s}" + "".join(cells), flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hits", type=int, default=300, help="planted in each image (300)")
     parser.add_argument("--only", default="", help="scenes whose name holds this")
     options = parser.parse_args()
-    names = ("found", "false", "pixels", "error", "median", "kept")
-    print(f"{'scene':46s}{'found %':>9s}{'false':>8s}{'px/hit':>8s}{'error':>8s}{'median':>8s}{'kept':>8s}"
-          "   (false, kept: per million)")  # fmt: skip
-    for scene in scenes():
-        if options.only in scene.name:
-            result = score(scene, options.hits, seed=1)
-            result["found"] *= 100
-            print(f"{scene.name:46s}" + f"{result['found']:9.1f}" + "".join(
-                f"{result[name]:8.2f}" if name in result else f"{'':8s}" for name in names[1:]), flush=True)  # fmt: skip
+    chosen = [scene for scene in scenes() if options.only in scene.name]
+    print_hits(chosen, options.hits)
     print("\nnoise put in, less than around it: variance, covariance at (0, 1), (1, 1), (0, 2), in variances")
-    for scene in scenes():
-        if options.only in scene.name and scene.keep is None:
+    for scene in chosen:
+        if scene.keep is None:
             print(f"{scene.name:46s}" + "".join(f"{one:+9.3f}" for one in spectrum(scene, 2)), flush=True)
+    print(
+        "\ncolumns and rows, 8 each: electrons, strength in standard deviations of a pixel, found %, false per million"
+    )
+    for electrons in (0.1, 1.0, 20.0):
+        for strength in (-9.0, 0.3, 0.5, 1.0, 3.0):
+            found, false = lines_found(electrons, strength, 5)
+            print(f"{electrons:9g}{strength:9g}{found:9.0f}{false:9.2f}", flush=True)
+    print("\nmilliseconds of a repair")
+    for name, spent in timings():
+        print(f"{name:46s}{spent:9.1f}")
 
 
 if __name__ == "__main__":

@@ -15,24 +15,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.jit import parallel_kernel, prange
+from streamtomo.jit import kernel, parallel_kernel, prange
 
 Image = NDArray[Any]
 Real = np.float32
 Map = NDArray[np.float32]
+Fine = NDArray[np.float64]
 
 BLOCK = 16
 """Side of the blocks in which noise is measured, pixels."""
-SAMPLED = 4096
+SAMPLED = 2048
 """Blocks that the model is fitted to, at most."""
 GROUPS = 16
 RANGE = 0.2
 """Spread of the groups' means, as a fraction of their median, from which slope and offset can be told apart."""
+RISE = 1.5
+"""... or by how much their variance must differ."""
 MISFIT = 0.35
 """Median relative deviation of the blocks from the line beyond which it says nothing about single blocks."""
 BETTER = 0.9
 """A line with an offset is believed when its misfit is smaller by this factor than that of one without."""
-QUIET = 256
+QUIET = 128
 """Blocks that the correlation of neighbours is measured in."""
 WHITE = 0.04
 """Correlations below this are taken for none."""
@@ -81,19 +84,22 @@ def fit_model(mean: Map, variance: Map, whole: bool) -> NoiseModel:
     """The noise model of blocks; `whole` says that the counts are whole numbers, whose rounding is noise, too."""
     step = max(1, mean.size // SAMPLED)
     known = np.isfinite(mean) & np.isfinite(variance)
-    mean, variance = mean[known][::step].astype(np.float64), variance[known][::step].astype(np.float64)
-    if mean.size == 0:
+    means, variances = mean[known][::step].astype(np.float64), variance[known][::step].astype(np.float64)
+    if means.size == 0:
         return NoiseModel(0.0, 0.0, 0.0, 0.0)
-    typical = float(np.median(variance))
+    typical = float(np.median(variances))
     # A block without any noise takes a share of the whole image's.
     least = 0.01 * typical
     if whole:  # rounding alone has a variance of 1/12, unless there is hardly an electron to be rounded
         least = min(1 / 12, 0.1 * typical) if typical > 0 else 1 / 12
-    level, spread = _groups(mean, variance)
+    level, spread = _groups(means, variances)
     best, found = np.inf, None
     for offset, slope in _candidates(level, spread):
-        fitted = np.maximum(least, offset + slope * mean)
-        misfit = float(np.median(np.abs(variance / fitted - 1)))
+        fitted = np.maximum(least, offset + slope * means)
+        misfit = float(np.median(np.abs(variances / fitted - 1)))
+        apart = np.abs(spread / np.maximum(least, offset + slope * level) - 1)
+        if np.quantile(apart, 0.75) > MISFIT:  # holds for a part of the image only
+            continue
         if slope > 0 and misfit <= max(MISFIT, _scatter(fitted, slope)) and misfit < BETTER * best:
             best, found = misfit, NoiseModel(slope, offset, least, slope)
     if found is not None:
@@ -101,13 +107,13 @@ def fit_model(mean: Map, variance: Map, whole: bool) -> NoiseModel:
     return NoiseModel(0.0, max(typical, least), least, 0.0)
 
 
-def _scatter(fitted: NDArray[np.float64], slope: float) -> float:
+def _scatter(fitted: Fine, slope: float) -> float:
     """Relative scatter of a block's variance that is owed to few electrons in it."""
     electrons = float(np.median(fitted)) / slope**2
     return 1.5 * float(np.sqrt((2 + 1 / electrons) / BLOCK**2))
 
 
-def _groups(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def _groups(mean: Fine, variance: Fine) -> tuple[Fine, Fine]:
     """Median mean and median variance of groups of blocks, in ascending mean."""
     count = min(GROUPS, max(1, len(mean) // 48))
     parts = np.array_split(np.argsort(mean, kind="stable"), count)
@@ -116,7 +122,7 @@ def _groups(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> tuple[N
     return level, spread
 
 
-def _without_structure(values: NDArray[np.float64]) -> float:
+def _without_structure(values: Fine) -> float:
     """Centre of the variances of blocks: structure only adds to them, so that the lower half tells.
 
     A Gaussian's centre lies 1.11 times the distance of its first decile and quartile above the quartile. With few
@@ -130,13 +136,16 @@ def _without_structure(values: NDArray[np.float64]) -> float:
     return low if low < 0.8 * mean else mean
 
 
-def _candidates(level: NDArray[np.float64], spread: NDArray[np.float64]) -> list[tuple[float, float]]:
+def _candidates(level: Fine, spread: Fine) -> list[tuple[float, float]]:
     """`(offset, gain)` of lines to be tried: through the origin, and free where the means differ enough."""
     found = []
     middle = float(np.median(level))
     if middle > 0:
         found.append((0.0, float(np.median(spread[level > 0] / level[level > 0]))))
-    if len(level) < 3 or level[-1] - level[0] <= RANGE * abs(middle):
+    if len(level) < 5:
+        return found
+    # One group alone, at either end, may be structure.
+    if level[-2] - level[1] <= RANGE * abs(middle) and spread[-2] <= RISE * spread[1]:
         return found
     weights = 1 / np.maximum(spread, 1e-3 * np.median(spread) + 1e-30)
     for _ in range(4):  # bisquare weights on relative residuals
@@ -150,7 +159,7 @@ def _candidates(level: NDArray[np.float64], spread: NDArray[np.float64]) -> list
     return [*found, (float(offset), float(slope))]
 
 
-def neighbour_weights(image: Image, statistics: Statistics) -> tuple[NDArray[np.float64], float]:
+def neighbour_weights(image: Image, statistics: Statistics) -> tuple[Fine, float]:
     """How the noise of a pixel follows that of its eight neighbours: weights `(8,)`, and the share left to chance.
 
     From the autocorrelation in the image's quietest blocks (mean and slopes taken out); neighbours in the order
@@ -170,7 +179,7 @@ def neighbour_weights(image: Image, statistics: Statistics) -> tuple[NDArray[np.
 NEIGHBOURS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
 
 
-def _flattened(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flattened(blocks: Fine) -> Fine:
     """Blocks without mean and slopes, hits cut."""
     ramp = np.linspace(-1, 1, BLOCK)
     norm = (ramp**2).sum() * BLOCK
@@ -181,7 +190,7 @@ def _flattened(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(blocks, -reach, reach)
 
 
-def _autocorrelation(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _autocorrelation(blocks: Fine) -> Fine:
     """Correlation at shifts of -2 to 2 pixels, `(5, 5)`, 1 in the middle."""
     found = np.zeros((5, 5))
     for dy in range(3):
@@ -196,7 +205,7 @@ def _autocorrelation(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _conditional(correlation: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def _conditional(correlation: Fine) -> tuple[Fine, float]:
     """Best linear prediction of a pixel from its neighbours, and the variance that it leaves."""
     to_pixel = np.array([correlation[2 + dy, 2 + dx] for dy, dx in NEIGHBOURS])
     apart = NEIGHBOURS[:, None] - NEIGHBOURS[None] + 2
@@ -245,3 +254,38 @@ def _block_statistics(image: Any, mean: Any, variance: Any, strips: Any, rows_ou
         for x in range(nx):
             strip[x] = total[x] * part
     return width
+
+
+def local_variance(statistics: Statistics, model: NoiseModel) -> Map:
+    """Variance per block where no model of the whole image holds: the median of a block and its neighbours."""
+    middle = np.empty_like(statistics.variance)
+    _middle_variance(statistics.variance, middle)
+    return np.maximum(middle, Real(model.least))
+
+
+@kernel
+def _middle_variance(variance: Any, middle: Any) -> Any:
+    """Median of each block and its neighbours, `(rows, columns)`."""
+    rows, columns = variance.shape
+    values = np.empty(9, dtype=np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            n = 0
+            for y in range(max(0, row - 1), min(rows, row + 2)):
+                for x in range(max(0, column - 1), min(columns, column + 2)):
+                    values[n] = variance[y, x]
+                    n += 1
+            middle[row, column] = median(values, n)
+
+
+@kernel
+def median(values: Any, n: Any) -> Any:
+    """Median of the first `n` values, which are left sorted (insertion sort: n is small)."""
+    for i in range(1, n):
+        value = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+    return values[n // 2]

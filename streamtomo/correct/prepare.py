@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.correct import fill, noise, outliers
+from streamtomo.correct import fill, lines, noise, outliers
 from streamtomo.correct.binning import bin_image
+from streamtomo.correct.ring import places_of
 from streamtomo.model import Correction
 
 SMALLEST = 2 * noise.BLOCK
@@ -43,8 +44,10 @@ def repair(image: NDArray[Any], sigma: float) -> Repaired:
         return Repaired(repaired, np.zeros(0, np.int64), np.zeros(0, np.uint8))
     statistics = noise.measure(image)
     model = noise.fit_model(statistics.mean, statistics.variance, image.dtype.kind in "iu")
-    mask = outliers.find(image, statistics, model, sigma)
-    places = outliers.places_of(mask)
+    known = np.zeros(image.shape, np.uint8)
+    lines.mark(known, statistics, model, LINE)
+    mask = outliers.find(image, statistics, model, sigma, known)
+    places = places_of(mask)
     fill.fill(repaired, mask, places, statistics, model)
     return Repaired(repaired, places, mask.ravel()[places])
 
