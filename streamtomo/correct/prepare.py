@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamtomo.correct import fill, lines, noise, outliers
 from streamtomo.correct.binning import bin_image
+from streamtomo.correct.camera_map import CameraMap
 from streamtomo.correct.ring import places_of
 from streamtomo.model import Correction
 
@@ -28,14 +29,17 @@ class Repaired(NamedTuple):
     """Flat indices of the pixels replaced, ascending."""
     kinds: NDArray[np.uint8]
     """What each of them was: BRIGHT, DARK, LINE, CAMERA."""
+    statistics: noise.Statistics | None = None
+    """Of the image as it came; None for one too small to have any."""
+    model: noise.NoiseModel | None = None
 
     def count(self, kind: int) -> int:
         """Pixels of one kind."""
         return int(np.count_nonzero(self.kinds == kind))
 
 
-def repair(image: NDArray[Any], sigma: float) -> Repaired:
-    """Find outliers beyond `sigma` and replace them in a copy of the image `(ny, nx)`.
+def repair(image: NDArray[Any], sigma: float, camera: CameraMap | None = None) -> Repaired:
+    """Find outliers beyond `sigma`, and replace them and the camera's defects in a copy of the image `(ny, nx)`.
 
     Types: int8, uint8, int16, uint16, float32, C-contiguous.
     """
@@ -45,25 +49,36 @@ def repair(image: NDArray[Any], sigma: float) -> Repaired:
     statistics = noise.measure(image)
     model = noise.fit_model(statistics.mean, statistics.variance, image.dtype.kind in "iu")
     known = np.zeros(image.shape, np.uint8)
+    if camera is not None:
+        known.flat[camera.places] = CAMERA
     lines.mark(known, statistics, model, LINE)
     mask = outliers.find(image, statistics, model, sigma, known)
     places = places_of(mask)
     fill.fill(repaired, mask, places, statistics, model)
-    return Repaired(repaired, places, mask.ravel()[places])
+    return Repaired(repaired, places, mask.ravel()[places], statistics, model)
 
 
-def prepare(image: NDArray[Any], binning: int, sigma: float) -> tuple[NDArray[np.float32], Correction]:
+def prepare(
+    image: NDArray[Any], binning: int, sigma: float, camera: CameraMap | None = None
+) -> tuple[NDArray[np.float32], Correction]:
     """Repair outliers beyond `sigma` and bin an image `(ny, nx)` to `(ny // binning, nx // binning)`.
 
     The image is C-contiguous and writable, of int8, uint8, int16, uint16 or float32; it is not changed.
     """
-    repaired = repair(image, sigma)
-    binned = bin_image(repaired.image, binning)
-    return binned, Correction(
+    return binned(repair(image, sigma, camera), binning, camera)
+
+
+def binned(repaired: Repaired, binning: int, camera: CameraMap | None = None) -> tuple[NDArray[np.float32], Correction]:
+    """A repaired image, binned to `(ny // binning, nx // binning)`, without the camera's gain pattern."""
+    image = bin_image(repaired.image, binning)
+    if camera is not None:
+        camera.flatten(image, binning)
+    return image, Correction(
         repaired=len(repaired.places),
         binning=binning,
-        mean=float(binned.mean(dtype=np.float64)),
-        sd=float(binned.std(dtype=np.float64)),
+        mean=float(image.mean(dtype=np.float64)),
+        sd=float(image.std(dtype=np.float64)),
+        camera=0 if camera is None else camera.tilts,
     )
 
 
