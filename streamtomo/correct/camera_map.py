@@ -15,6 +15,7 @@ only another series has another specimen at that scale.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class Learned:
     series: list[int] = field(default_factory=lambda: [0, 0])
     levels: list[int] = field(default_factory=lambda: [0, 0])
     """Sums of the images' mean over its noise, in thousandths; 0 where the noise does not tell the light."""
+    seen: int = 0
+    """Tilts ever learned."""
 
     @classmethod
     def empty(cls, shape_yx: tuple[int, int]) -> Learned:
@@ -79,11 +82,6 @@ class Learned:
             (np.zeros(shape_yx, np.int16), np.zeros(shape_yx, np.int16)),
             (np.zeros(blocks, np.int32), np.zeros(blocks, np.int32)),
         )
-
-    @property
-    def count(self) -> int:
-        """Tilts in both halves."""
-        return sum(self.tilts)
 
     def learn(
         self, raw: Image, repaired: Image, statistics: Statistics, model: NoiseModel, half: int, *, new_series: bool
@@ -98,6 +96,7 @@ class Learned:
         terms = np.array([model.gain, model.offset, model.least, 0.25 * usual + 1e-30], Real)
         _add(raw, repaired, noise, terms, self.sums[half])
         self.tilts[half] += 1
+        self.seen += 1
         if model.gain > 0:
             self.levels[half] += round(1000 * usual**0.5 / model.gain)
         if new_series:
@@ -146,17 +145,17 @@ def build(learned: Learned) -> CameraMap:
     counts = {"pixels": int(pixels.sum()), **numbers}
     places = np.flatnonzero(mask)
     pattern, percent = _gain(learned, halves, mask)
-    return CameraMap(learned.count, places, pattern, percent, {name: n for name, n in counts.items() if n})
+    return CameraMap(learned.seen, places, pattern, percent, {name: n for name, n in counts.items() if n})
 
 
 def deviation(learned: Learned) -> Map:
     """Mean deviation of the pixels in standard deviations of one image's noise, `(ny, nx)`: the map as a picture."""
     total = learned.sums[0].astype(Real) + learned.sums[1]
-    return total / Real(UNIT * max(1, learned.count))
+    return np.asarray(total / Real(UNIT * max(1, sum(learned.tilts))), Real)
 
 
 def _deviation(learned: Learned, half: int) -> Map:
-    return learned.sums[half] / Real(UNIT * max(1, learned.tilts[half]))
+    return np.asarray(learned.sums[half] / Real(UNIT * max(1, learned.tilts[half])), Real)
 
 
 def _beyond(halves: Any, limits: tuple[float, float]) -> NDArray[np.bool_]:
@@ -180,7 +179,7 @@ def _lines(halves: list[Map]) -> tuple[NDArray[np.bool_], int]:
     mask = np.zeros((ny, nx), bool)
     for pieces in (1, PIECES):
         edges = np.linspace(0, ny, pieces + 1).astype(int)
-        means = [np.stack([half[a:b].mean(axis=0) for a, b in zip(edges, edges[1:], strict=False)]) for half in halves]
+        means = [np.stack([half[a:b].mean(axis=0) for a, b in pairwise(edges)]) for half in halves]
         flat = [mean - ndimage.median_filter(mean, (1, 15)) for mean in means]
         strength = np.abs(flat[0] + flat[1])
         own = strength > GHOST * ndimage.maximum_filter(strength, (1, 5))
@@ -200,7 +199,7 @@ def _block_deviations(mean: Map) -> NDArray[np.int32]:
     spread = 1.4826 * np.median(np.abs(around - middle), axis=0)
     usual = np.median(spread)
     found = (mean - middle) / np.maximum(np.maximum(spread, usual), 1e-30)
-    return np.rint(UNIT * np.clip(found, -CUT, CUT)).astype(np.int32)
+    return np.asarray(np.rint(UNIT * np.clip(found, -CUT, CUT)), np.int32)
 
 
 def _block_defects(learned: Learned) -> NDArray[np.bool_]:
@@ -216,7 +215,8 @@ def _gain(learned: Learned, halves: Any, mask: NDArray[np.bool_]) -> tuple[NDArr
         return None, None
     scales = [Real(1000 * learned.tilts[half] / learned.levels[half]) for half in (0, 1)]
     variance, error, pattern = 0.0, 0.0, np.zeros(mask.shape, Real)
-    for first, second in zip(*(_apart(half, mask, scale) for half, scale in zip(halves, scales, strict=True))):
+    parts = [_apart(half, mask, scale) for half, scale in zip(halves, scales, strict=True)]
+    for first, second in zip(*parts, strict=True):
         common, one, other = _dot(first, second), _dot(first, first), _dot(second, second)
         mean_square = 0.25 * (one + other + 2 * common)
         pattern += Real(0.5 * min(1.0, max(0.0, common) / max(mean_square, 1e-30))) * (first + second)
@@ -257,8 +257,8 @@ def _add(raw: Any, repaired: Any, noise: Any, terms: Any, sums: Any) -> Any:
         outer, inner = np.zeros(nx + 4, dtype=np.float32), np.zeros(nx + 4, dtype=np.float32)
         for dy in range(-2, 3):
             _add_row(repaired[inside(y, dy, ny)], outer, inner, abs(dy) < 2)
-        for side in (outer, inner):
-            side[0], side[1], side[nx + 2], side[nx + 3] = side[4], side[3], side[nx], side[nx - 1]
+        _mirror_ends(outer)
+        _mirror_ends(inner)
         spread = np.empty(nx, dtype=np.float32)
         ring = np.empty(nx, dtype=np.float32)
         _means(outer, inner, ring)
@@ -278,6 +278,14 @@ def _add_row(row: Any, outer: Any, inner: Any, near: Any) -> Any:
     if near:
         for x in range(n):
             inner[x + 2] += np.float32(row[x])
+
+
+@kernel
+def _mirror_ends(sums: Any) -> Any:
+    last = sums.shape[0] - 3
+    for i in range(1, 3):
+        sums[2 - i] = sums[2 + i]
+        sums[last + i] = sums[last - i]
 
 
 @kernel

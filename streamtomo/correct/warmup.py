@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamtomo.correct.prepare import prepare
+from streamtomo.correct.camera_map import Learned
+from streamtomo.correct.prepare import binned, repair
 
 PIXEL_TYPES = (np.int16, np.uint16, np.uint8, np.int8, np.float32)
 
@@ -15,4 +16,9 @@ def warmup() -> None:
     flat[20, 30] = 120.0
     flat[:, 90] = 0.0
     for pixel_type in PIXEL_TYPES:
-        prepare(flat.astype(pixel_type), 2, 8.0)
+        image = flat.astype(pixel_type)
+        repaired = repair(image, 8.0)
+        binned(repaired, 2)
+        if repaired.statistics is not None and repaired.model is not None:
+            learned = Learned.empty(image.shape)
+            learned.learn(image, repaired.image, repaired.statistics, repaired.model, 0, new_series=True)
