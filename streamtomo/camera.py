@@ -38,7 +38,7 @@ from streamtomo.publish.pictures import write_png
 
 FIRST, STEP = 12, 96
 """Tilts after which the first map comes into force, and each later one once there are as many."""
-MOVED_PX = 4.0
+MOVED_PX = 3.0
 """Raw pixels that the specimen must have moved against all other tilts learned from its series."""
 SAVED_EVERY = 12
 """Tilts after which what was learned is written down; a crash costs as many at most."""

@@ -40,10 +40,12 @@ LEAST = 0.75
 BEYOND_LINE = 8.0
 LEAST_LINE = 0.1
 """The same for columns and rows, which harm an alignment long before one sees them."""
-GHOST = 0.45
-"""A line two pixels from another one that is stronger by more than this is what the ring saw of that one."""
 PIECES = 8
 """A line that stands out in a part of its length is looked for in eight pieces."""
+WHOLE = 0.7
+"""... and it stands out as a whole if so many of the pieces do."""
+GHOST = 0.45
+"""A line two pixels from another one that is stronger by more than this is what the ring saw of that one."""
 HALVES_AGREE = 0.5
 """Share of the limit that each half must show by itself."""
 APART_BLOCKS = 4
@@ -177,15 +179,26 @@ def _lines(halves: list[Map]) -> tuple[NDArray[np.bool_], int]:
     """Mask `(ny, nx)` of columns that stand out over their whole length or a piece of it, and how many they are."""
     ny, nx = halves[0].shape
     mask = np.zeros((ny, nx), bool)
-    for pieces in (1, PIECES):
-        edges = np.linspace(0, ny, pieces + 1).astype(int)
-        means = [np.stack([half[a:b].mean(axis=0) for a, b in pairwise(edges)]) for half in halves]
-        flat = [mean - ndimage.median_filter(mean, (1, 15)) for mean in means]
-        strength = np.abs(flat[0] + flat[1])
-        own = strength > GHOST * ndimage.maximum_filter(strength, (1, 5))
-        for piece, x in np.argwhere(own & _beyond(flat, (BEYOND_LINE, LEAST_LINE))):
-            mask[edges[piece] : edges[piece + 1], x] = True
+    edges = np.linspace(0, ny, PIECES + 1).astype(int)
+    pieces = [_flat(np.stack([half[a:b].mean(axis=0) for a, b in pairwise(edges)])) for half in halves]
+    for piece, x in np.argwhere(_outlying(pieces)):
+        mask[edges[piece] : edges[piece + 1], x] = True
+    mean = 0.5 * (pieces[0] + pieces[1])
+    whole = [piece.mean(axis=0, keepdims=True) for piece in pieces]
+    alike = mean * np.sign(whole[0]) > 0.5 * np.abs(mean.mean(axis=0))
+    mask[:, _outlying(whole)[0] & (alike.mean(axis=0) > WHOLE)] = True
     return mask, int(mask.any(axis=0).sum())
+
+
+def _flat(means: Map) -> Map:
+    """Means along pieces of columns `(pieces, nx)` without what changes slowly across."""
+    return np.asarray(means - ndimage.median_filter(means, (1, 15)), Real)
+
+
+def _outlying(halves: list[Map]) -> NDArray[np.bool_]:
+    strength = np.abs(halves[0] + halves[1])
+    own = strength > GHOST * ndimage.maximum_filter(strength, (1, 5))
+    return np.asarray(own & _beyond(halves, (BEYOND_LINE, LEAST_LINE)))
 
 
 def _block_deviations(mean: Map) -> NDArray[np.int32]:

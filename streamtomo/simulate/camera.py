@@ -31,6 +31,8 @@ class Camera:
     """x, y of pixels that read 0."""
     dead_columns: tuple[int, ...] = ()
     dead_rows: tuple[int, ...] = ()
+    residual: Map | None = None
+    """Relative gain of the pixels `(ny, nx)` that the gain reference leaves in the images; None: 1 everywhere."""
 
     def defects(self) -> dict[str, object]:
         """For the truth file; all positions are array indices, y up."""
@@ -94,6 +96,8 @@ def expose(camera: Camera, mean_electrons: Map, rng: np.random.Generator) -> Exp
     for (x, y), level in zip(camera.hot, camera.hot_electrons, strict=True):
         electrons[y, x] += rng.poisson(level)
     counts = electrons * np.float32(camera.gain)
+    if camera.residual is not None:
+        counts *= camera.residual
     for x, y in camera.dead:
         counts[y, x] = 0
     counts[:, list(camera.dead_columns)] = 0
