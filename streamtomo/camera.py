@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from collections import deque
 from collections.abc import Sequence
 from math import dist
 from pathlib import Path
@@ -27,12 +28,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo.config import Correct
-from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation
+from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation, sample, sampled_places
 from streamtomo.correct.prepare import Repaired
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_bytes
 from streamtomo.livecache import FOLDER, digest, read_array, write_array
-from streamtomo.messages import AlarmCleared, AlarmRaised, Event
+from streamtomo.messages import AlarmCleared, AlarmRaised, Event, Warned
 from streamtomo.model import RawImage
 from streamtomo.publish.pictures import write_png
 
@@ -40,6 +41,12 @@ FIRST, STEP = 12, 96
 """Tilts after which the first map comes into force, and each later one once there are as many."""
 MOVED_PX = 3.0
 """Raw pixels that the specimen must have moved against all other tilts learned from its series."""
+RECENT = 6
+"""Tilts that tell whether the camera changed."""
+AGREES = 0.5
+"""Share of the known gain pattern that must be in them."""
+SURELY = 4.0
+"""... by so many standard errors."""
 SAVED_EVERY = 12
 """Tilts after which what was learned is written down; a crash costs as many at most."""
 PATTERNS_KEPT = 4
@@ -61,6 +68,8 @@ class _Taken(Struct, frozen=True, array_like=True):
 class _State(Struct, forbid_unknown_fields=True):
     slot: int = 0
     seen: int = 0
+    since: int = 0
+    """Tilts seen before the camera changed last."""
     about: str = ""
     tilts: list[int] = []
     series: list[int] = []
@@ -87,6 +96,8 @@ class Camera:
         self.name, self._settings = name, settings
         self._out, self._folder = out, out / FOLDER / ".camera" / name if out else None
         self._alarmed = False
+        self._untold: list[Event] = []
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=RECENT)
         self._state, self._learned = _State(), Learned.empty(shape_yx)
         self._maps: dict[int, CameraMap] = {}
         if self._folder:
@@ -104,9 +115,10 @@ class Camera:
         return self._maps[wanted]
 
     def news(self) -> list[Event]:
-        """What there is to tell: the gain alarm, when it is to be raised or is over."""
+        """What there is to tell: that the camera changed; the gain alarm, when it is to be raised or is over."""
+        untold, self._untold = self._untold, []
         current = self.map()
-        return self._alarm(current) if current else []
+        return untold + (self._alarm(current) if current else [])
 
     def lacks(self, series: str, index: int) -> bool:
         """Whether a tilt was not looked at yet, and is to be."""
@@ -120,13 +132,17 @@ class Camera:
         used = [one for one in taken if one.half >= 0]
         moved = all(dist((one.x, one.y), at) >= MOVED_PX for one in used)
         mark = zlib.crc32(np.ascontiguousarray(raw[:: max(1, len(raw) // 64)]).data)
-        half = (zlib.crc32(series.encode()) + len(used)) % 2 if moved and mark not in self._state.prints else -1
+        first = used[0].half if used else sum(self._learned.series) % 2
+        half = (first + len(used)) % 2 if moved and mark not in self._state.prints else -1
         taken.append(_Taken(index, half, *at))
         if half < 0:
             return
         self._state.prints.append(mark)
-        self._learned.learn(raw, repaired.image, repaired.statistics, repaired.model, half, new_series=not used)
-        if _is_due(self._learned.seen) and min(self._learned.tilts) > 0:
+        about = (repaired.image, repaired.statistics, repaired.model)
+        self._recent.append(self._learned.learn(raw, *about, half, new_series=not used))
+        if self._changed():
+            self._begin_anew()
+        elif _is_due(self._learned.seen - self._state.since) and min(self._learned.tilts) > 0:
             self._publish()
         elif self._learned.seen - self._state.seen >= SAVED_EVERY:
             self.save()
@@ -144,6 +160,37 @@ class Camera:
             write_array(self._folder / f"sums.{state.slot}", np.stack(learned.sums), state.about)
             write_array(self._folder / f"blocks.{state.slot}", np.stack(learned.blocks), state.about)
             write_bytes(self._folder / "state.json", msgspec.json.encode(state))
+
+    def _changed(self) -> bool:
+        """Whether the last tilts have another gain pattern than the map."""
+        current = self.map()
+        if current is None or len(self._recent) < RECENT:
+            return False
+        good = sampled_places(current.places, self._learned.sums[0].size)
+        halves = [np.mean([one[good] for one in list(self._recent)[half::2]], axis=0) for half in (0, 1)]
+        spreads = [float(np.std(half)) for half in halves]
+        if current.pattern is None:
+            common = float(np.mean(halves[0] * halves[1], dtype=np.float64))
+            error = spreads[0] * spreads[1] / len(halves[0]) ** 0.5
+            limit = (self._settings.gain_percent / 100) ** 2
+            return current.gain_percent is not None and common - SURELY * error > limit
+        pattern = sample(current.pattern)[good].astype(np.float32)
+        power = float(np.mean(pattern * pattern, dtype=np.float64))
+        agreement = float(np.mean((halves[0] + halves[1]) * pattern, dtype=np.float64)) / 2
+        error = (spreads[0] + spreads[1]) / 8**0.5 * (power / len(pattern)) ** 0.5
+        return agreement + SURELY * error < AGREES * power
+
+    def _begin_anew(self) -> None:
+        """The camera or its reference changed: nothing learned before holds."""
+        seen = self._learned.seen
+        self._learned = Learned.empty(self._learned.sums[0].shape)
+        self._learned.seen = self._state.since = seen
+        self._state.maps[seen] = (None, {})
+        self._maps = {seen: CameraMap(seen, np.zeros(0, np.int64))}
+        self._recent.clear()
+        text = f"{self.name}: the camera or its gain reference changed; what stays in the images is learned anew"
+        self._untold.append(Warned(code="camera.changed", text=text))
+        self.save()
 
     def _publish(self) -> None:
         """A new map comes into force."""

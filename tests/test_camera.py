@@ -11,7 +11,7 @@ from streamtomo.camera import Cameras, newest_map, picture, set_up
 from streamtomo.config import Correct, Settings
 from streamtomo.correct.prepare import repair
 from streamtomo.lane import Lane
-from streamtomo.messages import AlarmCleared, AlarmRaised, TiltPlaced
+from streamtomo.messages import AlarmCleared, AlarmRaised, TiltPlaced, Warned
 from streamtomo.model import RawImage, Tilt
 
 IMAGE = RawImage(series="A", path="/scope/a.mrc", nx=SIZE, ny=SIZE, angle_deg=0.0)
@@ -105,6 +105,20 @@ def test_the_alarm_is_over_when_the_limit_is_wider(tmp_path):
     learn(camera, images(wrong_reference())[:12])
     camera._settings = Correct(gain_percent=20.0)
     assert [type(event) for event in camera.news()] == [AlarmCleared]
+
+
+def test_a_reference_that_is_mended_or_spoilt_is_noticed_and_the_map_learned_anew(tmp_path):
+    _, series = electrons()
+    good, wrong = images(series.camera), images(wrong_reference())
+    camera = Cameras(tmp_path).of(IMAGE, 10.8, SETTINGS)
+    assert [type(event) for event in learn(camera, wrong)] == [AlarmRaised]
+    assert [type(event) for event in learn(camera, good[:12], "B")] == [Warned, AlarmCleared]
+    assert camera.map().pattern is None
+    assert camera.map().tilts < 36
+    learn(camera, good, "B", start=12)
+    other = images(wrong_reference(), seed=7)
+    assert [type(event) for event in learn(camera, other, "C")] == [Warned, AlarmRaised]
+    assert [type(event) for event in Cameras(tmp_path).of(IMAGE, 10.8, SETTINGS).news()] == [AlarmRaised]
 
 
 def test_set_ups_are_told_apart_and_the_map_can_be_switched_off(tmp_path):

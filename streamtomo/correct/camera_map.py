@@ -54,6 +54,8 @@ SERIES_NEEDED = 4
 """Series from which on blocks are believed."""
 LARGEST_SHARE = 0.02
 """Blocks that cover more of the image than this are something else."""
+SAMPLED = 100_000
+"""Pixels that a single tilt is judged by."""
 SIGNIFICANT = 5.0
 """Standard errors beyond which a gain pattern is one."""
 
@@ -87,8 +89,11 @@ class Learned:
 
     def learn(
         self, raw: Image, repaired: Image, statistics: Statistics, model: NoiseModel, half: int, *, new_series: bool
-    ) -> None:
-        """Add a tilt `(ny, nx)`, as it came and as it was repaired, to a half (0 or 1)."""
+    ) -> Map:
+        """Add a tilt `(ny, nx)`, as it came and as it was repaired, to a half (0 or 1).
+
+        Returns its own deviations at sampled pixels, relative to the mean; 0 where the noise does not tell the light.
+        """
         if self.tilts[half] == MOST:
             self.sums[half][...] //= 2
             self.tilts[half], self.levels[half] = MOST // 2, self.levels[half] // 2
@@ -96,6 +101,7 @@ class Learned:
         usual = float(model.variance(np.array([middle], Real))[0])
         noise = np.sqrt(np.maximum(local_variance(statistics, model), Real(0.25 * usual + 1e-30)))
         terms = np.array([model.gain, model.offset, model.least, 0.25 * usual + 1e-30], Real)
+        before = sample(self.sums[half]).copy()
         _add(raw, repaired, noise, terms, self.sums[half])
         self.tilts[half] += 1
         self.seen += 1
@@ -104,6 +110,24 @@ class Learned:
         if new_series:
             self.blocks[half][...] += _block_deviations(statistics.mean)
             self.series[half] += 1
+        return np.asarray((sample(self.sums[half]) - before) * Real(model.gain / (UNIT * (usual + 1e-30) ** 0.5)), Real)
+
+
+def sample(image: NDArray[Any]) -> NDArray[Any]:
+    """Some pixels of an image `(ny, nx)`, evenly spread, as a view."""
+    return image.reshape(-1)[:: _every(image.size)]
+
+
+def sampled_places(places: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Which of the sampled pixels of an image of so many pixels are none of `places`."""
+    every = _every(size)
+    good = np.ones(-(-size // every), bool)
+    good[places[places % every == 0] // every] = False
+    return good
+
+
+def _every(size: int) -> int:
+    return max(1, size // SAMPLED) | 1
 
 
 @dataclass(frozen=True)
