@@ -28,7 +28,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo.config import Correct
-from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation, sample, sampled_places
+from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation, disagrees
 from streamtomo.correct.prepare import Repaired
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_bytes
@@ -43,10 +43,6 @@ MOVED_PX = 3.0
 """Raw pixels that the specimen must have moved against all other tilts learned from its series."""
 RECENT = 6
 """Tilts that tell whether the camera changed."""
-AGREES = 0.5
-"""Share of the known gain pattern that must be in them."""
-SURELY = 4.0
-"""... by so many standard errors."""
 SAVED_EVERY = 12
 """Tilts after which what was learned is written down; a crash costs as many at most."""
 PATTERNS_KEPT = 4
@@ -166,19 +162,7 @@ class Camera:
         current = self.map()
         if current is None or len(self._recent) < RECENT:
             return False
-        good = sampled_places(current.places, self._learned.sums[0].size)
-        halves = [np.mean([one[good] for one in list(self._recent)[half::2]], axis=0) for half in (0, 1)]
-        spreads = [float(np.std(half)) for half in halves]
-        if current.pattern is None:
-            common = float(np.mean(halves[0] * halves[1], dtype=np.float64))
-            error = spreads[0] * spreads[1] / len(halves[0]) ** 0.5
-            limit = (self._settings.gain_percent / 100) ** 2
-            return current.gain_percent is not None and common - SURELY * error > limit
-        pattern = sample(current.pattern)[good].astype(np.float32)
-        power = float(np.mean(pattern * pattern, dtype=np.float64))
-        agreement = float(np.mean((halves[0] + halves[1]) * pattern, dtype=np.float64)) / 2
-        error = (spreads[0] + spreads[1]) / 8**0.5 * (power / len(pattern)) ** 0.5
-        return agreement + SURELY * error < AGREES * power
+        return disagrees(current, list(self._recent), self._learned.sums[0].size, self._settings.gain_percent)
 
     def _begin_anew(self) -> None:
         """The camera or its reference changed: nothing learned before holds."""
@@ -228,7 +212,8 @@ class Camera:
         sums, blocks = (read_array(folder / f"{kind}.{state.slot}", state.about) for kind in ("sums", "blocks"))
         empty = self._learned
         if sums is None or blocks is None or sums.shape != (2, *shape_yx) or blocks[0].shape != empty.blocks[0].shape:
-            self._state = _State(maps=state.maps)
+            newest = max(state.maps, default=0)
+            self._state, self._learned.seen = _State(maps=state.maps, since=newest), newest
             return
         self._state = state
         self._learned = Learned(

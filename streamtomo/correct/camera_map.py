@@ -14,6 +14,7 @@ only another series has another specimen at that scale.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -56,6 +57,9 @@ LARGEST_SHARE = 0.02
 """Blocks that cover more of the image than this are something else."""
 SAMPLED = 100_000
 """Pixels that a single tilt is judged by."""
+AGREES = 0.5
+"""Share of the known gain pattern that tilts must show; less by so many standard errors is another one:"""
+SURELY = 4.0
 SIGNIFICANT = 5.0
 """Standard errors beyond which a gain pattern is one."""
 
@@ -118,7 +122,25 @@ def sample(image: NDArray[Any]) -> NDArray[Any]:
     return image.reshape(-1)[:: _every(image.size)]
 
 
-def sampled_places(places: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+def disagrees(known: CameraMap, recent: Sequence[Map], size: int, limit_percent: float) -> bool:
+    """Whether tilts have surely another gain pattern than the map of an image of so many pixels.
+
+    `recent` is what `Learned.learn` returned of two tilts or more. Where the map has no pattern, one of more than the
+    limit is another.
+    """
+    good = _sampled_but(known.places, size)
+    first, second = (np.mean([one[good] for one in recent[half::2]], axis=0, dtype=np.float64) for half in (0, 1))
+    spread, other = float(np.std(first)), float(np.std(second))
+    if known.pattern is None:
+        surely = float(np.mean(first * second)) - SURELY * spread * other / first.size**0.5
+        return known.gain_percent is not None and surely > (limit_percent / 100) ** 2
+    pattern = sample(known.pattern)[good].astype(np.float64)
+    power = float(np.mean(pattern * pattern))
+    error = (spread + other) / 8**0.5 * (power / pattern.size) ** 0.5
+    return bool(float(np.mean((first + second) * pattern)) / 2 + SURELY * error < AGREES * power)
+
+
+def _sampled_but(places: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
     """Which of the sampled pixels of an image of so many pixels are none of `places`."""
     every = _every(size)
     good = np.ones(-(-size // every), bool)
