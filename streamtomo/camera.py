@@ -18,7 +18,7 @@ import contextlib
 import zlib
 from collections import deque
 from collections.abc import Sequence
-from math import dist
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ from streamtomo.publish.pictures import write_png
 FIRST, STEP = 12, 96
 """Tilts after which the first map comes into force, and each later one once there are as many."""
 MOVED_PX = 3.0
-"""Raw pixels that the specimen must have moved against all other tilts learned from its series."""
+"""Raw pixels that the specimen must have moved against all other tilts learned from its series ..."""
+MOVED_EACH_PX = 1.5
+"""... and along each axis."""
 RECENT = 6
 """Tilts that tell whether the camera changed."""
 SAVED_EVERY = 12
@@ -126,7 +128,7 @@ class Camera:
             return
         taken = self._state.taken.setdefault(series, [])
         used = [one for one in taken if one.half >= 0]
-        moved = all(dist((one.x, one.y), at) >= MOVED_PX for one in used)
+        moved = all(_has_moved((one.x, one.y), at) for one in used)
         mark = zlib.crc32(np.ascontiguousarray(raw[:: max(1, len(raw) // 64)]).data)
         first = used[0].half if used else sum(self._learned.series) % 2
         half = (first + len(used)) % 2 if moved and mark not in self._state.prints else -1
@@ -268,6 +270,12 @@ def picture(deviations: NDArray[np.float32]) -> NDArray[np.uint8]:
     shown = np.where(most > -least, most, least)
     spread = 1.4826 * float(np.median(np.abs(deviations[::step, ::step]))) or 1.0
     return np.asarray(np.clip(128 + shown * 127 / (6 * spread), 0, 255), np.uint8)
+
+
+def _has_moved(here: tuple[float, float], there: tuple[float, float]) -> bool:
+    """Far enough, and along both axes: an edge along one of them stays where it is when it moves along itself."""
+    across, along = abs(here[0] - there[0]), abs(here[1] - there[1])
+    return hypot(across, along) >= MOVED_PX and min(across, along) >= MOVED_EACH_PX
 
 
 def _is_due(count: int) -> bool:

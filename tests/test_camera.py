@@ -22,7 +22,7 @@ def learn(camera, shown, series="A", start=0, step_px=5.0):
     """Give a camera images of a specimen that moves; what it tells."""
     events = []
     for i, image in enumerate(shown[start:], start):
-        camera.learn(series, i, (step_px * i, 0.0), image, repair(image, SIGMA))
+        camera.learn(series, i, (step_px * i, step_px * i), image, repair(image, SIGMA))
         events += camera.news()
     return events
 
@@ -78,10 +78,13 @@ def test_what_is_damaged_is_learned_anew(tmp_path):
     assert again.lacks("A", 0)
 
 
-def test_a_specimen_that_stands_still_and_a_copy_teach_nothing():
+def test_a_specimen_that_stands_still_or_moves_along_an_axis_and_a_copy_teach_nothing():
     camera = Cameras(None).of(IMAGE, 10.8, SETTINGS)
     shown = images(hot_column())
     learn(camera, shown, step_px=0.1)
+    assert camera.map() is None
+    for i, image in enumerate(shown):
+        camera.learn("along", i, (0.0, 5.0 * i), image, repair(image, SIGMA))
     assert camera.map() is None
     for series in "BCDE":
         learn(camera, shown[:1], series)
@@ -148,7 +151,7 @@ def tilts(tmp_path):
 
     _, series = electrons()
     found = []
-    for i, image in enumerate(images(hot_column())):
+    for i, image in enumerate(images(hot_column(), drift_px=25.0)):
         path = tmp_path / f"{i}.mrc"
         mrcfile.write(path, image)
         angle = float(series.plan.angles_deg[i])

@@ -25,11 +25,11 @@ def electrons(seed=3, drift_px=6.0):
     return [series.electrons(i) for i in range(TILTS)], series
 
 
-def images(camera, seed=3):
+def images(camera, seed=3, drift_px=6.0):
     """A series through a camera."""
     from streamtomo.simulate import camera as cameras
 
-    means, _ = electrons(seed)
+    means, _ = electrons(seed, drift_px)
     return [cameras.expose(camera, mean, np.random.default_rng((seed, i))).image for i, mean in enumerate(means)]
 
 
@@ -100,6 +100,19 @@ def test_a_wrong_gain_reference_is_measured_and_taken_out(seed):
     ratios = [prepare(shown[5], 1, SIGMA, camera)[0] / clean.astype(float).clip(1) - 1 for camera in (None, found)]
     errors = [1.4826 * np.median(np.abs(ratio)) for ratio in ratios]  # X-rays are in the clean image, too
     assert errors[1] < 0.6 * errors[0]  # the noise of 24 tilts alone leaves half of it
+
+
+def test_a_needle_that_stands_still_is_no_pattern_of_the_camera():
+    into, rng = Learned.empty((SIZE, SIZE)), np.random.default_rng(8)
+    rough = 40 + 400 * np.exp(-(((np.arange(SIZE) - 120) / 12) ** 2)) * np.ones((SIZE, 1))
+    rough[:, 100:140] *= rng.uniform(0.7, 1.3, (1, 40))
+    for i in range(TILTS):
+        image = rng.poisson(rough).astype(np.int16)
+        repaired = repair(image, SIGMA)
+        into.learn(image, repaired.image, repaired.statistics, repaired.model, i % 2, new_series=i == 0)
+    found = build(into)
+    assert found.gain_percent < 1.0
+    assert len(found.places) <= 4 * SIZE
 
 
 def test_the_order_of_the_tilts_does_not_matter():

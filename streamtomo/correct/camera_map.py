@@ -41,10 +41,13 @@ LEAST = 0.75
 BEYOND_LINE = 8.0
 LEAST_LINE = 0.1
 """The same for columns and rows, which harm an alignment long before one sees them."""
+PARTS = 8
 PIECES = 8
 """A line that stands out in a part of its length is looked for in eight pieces."""
 WHOLE = 0.7
 """... and it stands out as a whole if so many of the pieces do."""
+WIDEST = 6
+"""Lines that stand closer together than three pixels over more than this width are something else."""
 GHOST = 0.45
 """A line two pixels from another one that is stronger by more than this is what the ring saw of that one."""
 HALVES_AGREE = 0.5
@@ -55,6 +58,8 @@ SERIES_NEEDED = 4
 """Series from which on blocks are believed."""
 LARGEST_SHARE = 0.02
 """Blocks that cover more of the image than this are something else."""
+MOST_PIXELS = 0.01
+"""No camera has so many bad pixels: a specimen that stood still has."""
 SAMPLED = 100_000
 """Pixels that a single tilt is judged by."""
 AGREES = 0.5
@@ -132,7 +137,7 @@ def disagrees(known: CameraMap, recent: Sequence[Map], size: int, limit_percent:
     first, second = (np.mean([one[good] for one in recent[half::2]], axis=0, dtype=np.float64) for half in (0, 1))
     spread, other = float(np.std(first)), float(np.std(second))
     if known.pattern is None:
-        surely = float(np.mean(first * second)) - SURELY * spread * other / first.size**0.5
+        surely = _typical(np.asarray(first * second)) - SURELY * spread * other / first.size**0.5
         return known.gain_percent is not None and surely > (limit_percent / 100) ** 2
     pattern = sample(known.pattern)[good].astype(np.float64)
     power = float(np.mean(pattern * pattern))
@@ -185,6 +190,8 @@ def build(learned: Learned) -> CameraMap:
     numbers = {"columns": lines[0][1], "rows": lines[1][1]}
     blocks = _block_defects(learned)
     pixels = _pixels(halves, mask)
+    if pixels.sum() > MOST_PIXELS * mask.size:
+        pixels[:] = False
     mask |= pixels
     if blocks.sum() * BLOCK**2 <= LARGEST_SHARE * mask.size:
         ny, nx = (side * BLOCK for side in blocks.shape)
@@ -233,6 +240,7 @@ def _lines(halves: list[Map]) -> tuple[NDArray[np.bool_], int]:
     whole = [piece.mean(axis=0, keepdims=True) for piece in pieces]
     alike = mean * np.sign(whole[0]) > 0.5 * np.abs(mean.mean(axis=0))
     mask[:, _outlying(whole)[0] & (alike.mean(axis=0) > WHOLE)] = True
+    mask &= ~ndimage.binary_opening(ndimage.binary_closing(mask, np.ones((1, 5))), np.ones((1, WIDEST + 1)))
     return mask, int(mask.any(axis=0).sum())
 
 
@@ -276,16 +284,22 @@ def _gain(learned: Learned, halves: Any, mask: NDArray[np.bool_]) -> tuple[NDArr
     variance, error, pattern = 0.0, 0.0, np.zeros(mask.shape, Real)
     parts = [_apart(half, mask, scale) for half, scale in zip(halves, scales, strict=True)]
     for first, second in zip(*parts, strict=True):
-        common, one, other = _dot(first, second), _dot(first, first), _dot(second, second)
+        common, one, other = _typical(first * second), _dot(first, first), _dot(second, second)
         mean_square = 0.25 * (one + other + 2 * common)
         pattern += Real(0.5 * min(1.0, max(0.0, common) / max(mean_square, 1e-30))) * (first + second)
         variance += common
-        error += one * other / first.size
+        error += np.pi / 2 * one * other / first.size
     if variance < SIGNIFICANT * error**0.5:
         return None, 0.0
     # The ring saw a part of each pixel's neighbours: that is put back.
     pattern += (25 * ndimage.uniform_filter(pattern, 5) - 9 * ndimage.uniform_filter(pattern, 3)) / 16
     return np.clip(pattern, -0.9, 9.0).astype(np.float16), 100 * variance**0.5
+
+
+def _typical(product: NDArray[Any]) -> float:
+    """Median of the means over 8 x 8 parts: the camera is the same everywhere, a specimen that stood still is not."""
+    parts = [np.array_split(band, PARTS, axis=-1) for band in np.array_split(product, PARTS) if band.size]
+    return float(np.median([part.mean(dtype=np.float64) for band in parts for part in band if part.size]))
 
 
 def _dot(first: Map, second: Map) -> float:
