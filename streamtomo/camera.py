@@ -1,154 +1,301 @@
-"""The camera, as its references and its own frames describe it. A shell: it reads the references."""
+"""The camera maps of a run: which tilts they learn from, when a new one comes into force, and how they are kept.
+
+One map per camera set-up (size, pixel size, kind of file), learned over all series. A new one comes into force after
+12, 24, 48 and 96 tilts, then after every 96, and each tilt's record tells which one it was corrected with: so a
+restart corrects it the same way. Kept in `OUT/.live/.camera/SET-UP`:
+
+    sums.0 or sums.1    what was learned, written in turns: a crash spoils the older one at most
+    state.json          which of them holds, and the tilts in it
+    24.places           defects of the map after 24 tilts
+    24.pattern          its residual gain; the last four are kept
+
+and as a picture, `OUT/camera_SET-UP.png`: grey is right, white reads high, black reads low.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from math import hypot
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from streamtomo.config import Settings
-from streamtomo.correct.defects import Mask, Patches, defect_mask, parse_defects
-from streamtomo.correct.gain import STRONG, FixedPattern, Gain, Orientation, make_gain
-from streamtomo.errors import InputError
+from streamtomo.config import Correct
+from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation, disagrees
+from streamtomo.correct.prepare import Repaired
+from streamtomo.errors import OutputError
+from streamtomo.export.imod import write_bytes
+from streamtomo.livecache import FOLDER, digest, read_array, write_array
+from streamtomo.messages import AlarmCleared, AlarmRaised, Event, Warned
 from streamtomo.model import RawImage
-from streamtomo.sums import Warnings, stamp
-from streamtomo.watch.images import IMAGE_SUFFIXES
-from streamtomo.watch.movies import read_frames
+from streamtomo.publish.pictures import write_png
 
-LOOKS = 8
-"""Exposures whose fixed pattern is compared with the gain; then all is said."""
+FIRST, STEP = 12, 96
+"""Tilts after which the first map comes into force, and each later one once there are as many."""
+MOVED_PX = 3.0
+"""Raw pixels that the specimen must have moved against all other tilts learned from its series ..."""
+MOVED_EACH_PX = 1.5
+"""... and along each axis."""
+RECENT = 6
+"""Tilts that tell whether the camera changed."""
+SAVED_EVERY = 12
+"""Tilts after which what was learned is written down; a crash costs as many at most."""
+PATTERNS_KEPT = 4
+"""A series is corrected with as many at most."""
+EASE = 1.25
+"""An alarm is over when the gain is better than its limit by this factor."""
+PICTURE_PX = 1024
 
 
-class Camera(NamedTuple):
-    """The references as they are laid on frames of one size, `(ny, nx)`."""
+class _Taken(Struct, frozen=True, array_like=True):
+    """A tilt that was looked at: the half that it went to (-1: none), and where its specimen lay."""
 
-    factor: NDArray[np.float32]
-    """What counts are multiplied with: 1 where there is no gain; bad pixels have that of their neighbours."""
-    bad: Mask
-    patches: Patches
-    gain: str | None
-    """The reference that is used."""
-    reference: NDArray[Any] | None
-    """The gain reference as read, fitting or not."""
-    divide: bool
-    warnings: Warnings
+    index: int
+    half: int
+    x: float
+    y: float
+
+
+class _State(Struct, forbid_unknown_fields=True):
+    slot: int = 0
+    seen: int = 0
+    since: int = 0
+    """Tilts seen before the camera changed last."""
+    about: str = ""
+    tilts: list[int] = []
+    series: list[int] = []
+    levels: list[int] = []
+    taken: dict[str, list[_Taken]] = {}
+    prints: list[int] = []
+    """Fingerprints of the images learned: a copy has the same noise, which is not the camera's."""
+    maps: dict[int, tuple[float | None, dict[str, int]]] = {}
+    """Residual gain and defects of the maps, by the tilts that they were learned from."""
+
+
+def set_up(image: RawImage, pixel_size_A: float | None) -> str:
+    """Name of the camera set-up of an image."""
+    kind = Path(image.path).suffix.lower().lstrip(".") or "raw"
+    size = f"{pixel_size_A:.3g}A" if pixel_size_A else "noscale"
+    return f"{image.nx}x{image.ny}_{size}_{kind}" + ("_movie" if image.frames > 1 else "")
+
+
+class Camera:
+    """One set-up: what was learned, and the map in force."""
+
+    def __init__(self, name: str, shape_yx: tuple[int, int], out: Path | None, settings: Correct) -> None:
+        """Takes up what an earlier run left in `out`; without a folder nothing is kept."""
+        self.name, self._settings = name, settings
+        self._out, self._folder = out, out / FOLDER / ".camera" / name if out else None
+        self._alarmed = False
+        self._untold: list[Event] = []
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=RECENT)
+        self._state, self._learned = _State(), Learned.empty(shape_yx)
+        self._maps: dict[int, CameraMap] = {}
+        if self._folder:
+            self._recall(self._folder, shape_yx)
+
+    def map(self, tilts: int | None = None) -> CameraMap | None:
+        """The newest map, or the one after so many tilts (0: none); what is gone is replaced by the newest."""
+        if tilts == 0 or not self._state.maps or not self._settings.camera_map:
+            return None
+        newest = max(self._state.maps)
+        wanted = tilts if tilts in self._state.maps else newest
+        if wanted not in self._maps:
+            read = _read_map(self._folder, wanted, self._state) if self._folder else None
+            self._maps[wanted] = read or CameraMap(wanted, np.zeros(0, np.int64))
+        return self._maps[wanted]
+
+    def news(self) -> list[Event]:
+        """What there is to tell: that the camera changed; the gain alarm, when it is to be raised or is over."""
+        untold, self._untold = self._untold, []
+        current = self.map()
+        return untold + (self._alarm(current) if current else [])
+
+    def lacks(self, series: str, index: int) -> bool:
+        """Whether a tilt was not looked at yet, and is to be."""
+        return self._settings.camera_map and all(one.index != index for one in self._state.taken.get(series, ()))
+
+    def learn(self, series: str, index: int, at: tuple[float, float], raw: NDArray[Any], repaired: Repaired) -> None:
+        """Take in a tilt whose specimen lies `at`, once."""
+        if not self.lacks(series, index) or repaired.statistics is None or repaired.model is None:
+            return
+        taken = self._state.taken.setdefault(series, [])
+        used = [one for one in taken if one.half >= 0]
+        moved = all(_has_moved((one.x, one.y), at) for one in used)
+        mark = zlib.crc32(np.ascontiguousarray(raw[:: max(1, len(raw) // 64)]).data)
+        first = used[0].half if used else sum(self._learned.series) % 2
+        half = (first + len(used)) % 2 if moved and mark not in self._state.prints else -1
+        taken.append(_Taken(index, half, *at))
+        if half < 0:
+            return
+        self._state.prints.append(mark)
+        about = (repaired.image, repaired.statistics, repaired.model)
+        self._recent.append(self._learned.learn(raw, *about, half, new_series=not used))
+        if self._changed():
+            self._begin_anew()
+        elif _is_due(self._learned.seen - self._state.since) and min(self._learned.tilts) > 0:
+            self._publish()
+        elif self._learned.seen - self._state.seen >= SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what was learned; where the disk does not take it, it is lost at the end of the run."""
+        if self._folder is None or self._learned.seen in (0, self._state.seen):
+            return
+        state, learned = self._state, self._learned
+        state.slot, state.seen = 1 - state.slot, learned.seen
+        state.tilts, state.series, state.levels = list(learned.tilts), list(learned.series), list(learned.levels)
+        state.about = digest(state.seen, state.tilts, state.series, state.levels)
+        with contextlib.suppress(OSError, OutputError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_array(self._folder / f"sums.{state.slot}", np.stack(learned.sums), state.about)
+            write_array(self._folder / f"blocks.{state.slot}", np.stack(learned.blocks), state.about)
+            write_bytes(self._folder / "state.json", msgspec.json.encode(state))
+
+    def _changed(self) -> bool:
+        """Whether the last tilts have another gain pattern than the map."""
+        current = self.map()
+        if current is None or len(self._recent) < RECENT:
+            return False
+        return disagrees(current, list(self._recent), self._learned.sums[0].size, self._settings.gain_percent)
+
+    def _begin_anew(self) -> None:
+        """The camera or its reference changed: nothing learned before holds."""
+        seen = self._learned.seen
+        self._learned = Learned.empty(self._learned.sums[0].shape)
+        self._learned.seen = self._state.since = seen
+        self._state.maps[seen] = (None, {})
+        self._maps = {seen: CameraMap(seen, np.zeros(0, np.int64))}
+        self._recent.clear()
+        text = f"{self.name}: the camera or its gain reference changed; what stays in the images is learned anew"
+        self._untold.append(Warned(code="camera.changed", text=text))
+        self.save()
+
+    def _publish(self) -> None:
+        """A new map comes into force."""
+        current = build(self._learned)
+        self._state.maps[current.tilts] = (current.gain_percent, current.counts)
+        self._maps = {current.tilts: current}
+        if self._folder and self._out:
+            with contextlib.suppress(OSError, OutputError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                _write_map(self._folder, current)
+                write_png(self._out / f"camera_{self.name}.png", picture(deviation(self._learned)))
+        self.save()
+
+    def _alarm(self, current: CameraMap) -> list[Event]:
+        limit = self._settings.gain_percent
+        percent = current.gain_percent or 0.0
+        if percent > limit and not self._alarmed:
+            self._alarmed = True
+            text = (
+                f"{self.name}: the gain left in the images varies by {percent:.1f} % from pixel to pixel (over "
+                f"{current.tilts} tilts): the gain reference is wrong, stale or missing; see camera_{self.name}.png"
+            )
+            return [AlarmRaised(code="camera.gain", text=text, about=self.name)]
+        if percent < limit / EASE and self._alarmed:
+            self._alarmed = False
+            return [AlarmCleared(code="camera.gain", about=self.name)]
+        return []
+
+    def _recall(self, folder: Path, shape_yx: tuple[int, int]) -> None:
+        """Take up what is on disk; what does not fit together is learned anew."""
+        try:
+            state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_State)
+        except (OSError, ValueError):
+            return
+        sums, blocks = (read_array(folder / f"{kind}.{state.slot}", state.about) for kind in ("sums", "blocks"))
+        empty = self._learned
+        if sums is None or blocks is None or sums.shape != (2, *shape_yx) or blocks[0].shape != empty.blocks[0].shape:
+            newest = max(state.maps, default=0)
+            self._state, self._learned.seen = _State(maps=state.maps, since=newest), newest
+            return
+        self._state = state
+        self._learned = Learned(
+            (sums[0], sums[1]),
+            (blocks[0], blocks[1]),
+            list(state.tilts),
+            list(state.series),
+            list(state.levels),
+            state.seen,
+        )
 
 
 class Cameras:
-    """Reads gain and defects, again when their files change, and compares the gain with what the frames show."""
+    """All camera set-ups of a run."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._movies, self._flip = settings.movies, settings.acquisition.flip_tiff_rows
-        self._loaded: dict[object, Camera] = {}
-        self._patterns: dict[object, FixedPattern] = {}
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        self._known: dict[str, Camera] = {}
 
-    def of(self, image: RawImage) -> Camera:
-        """The references for an image; what is wrong with them is among the warnings, and they are not used."""
-        camera = self._loaded.get(self._key(image))
-        if camera is None:
-            camera = self._load((image.ny, image.nx), eer=is_eer(image.path))
-            self._loaded = {self._key(image): camera}
-        gain, limit = self._movies.gain, self._movies.gain_max_days
-        if gain and (age := _days_older(gain, image)) > limit:
-            text = f"{gain}: the gain reference is more than {limit:g} days older than the images ({age:.0f})"
-            camera = camera._replace(warnings=(*camera.warnings, ("gain.old", text)))
-        return camera
+    def of(self, image: RawImage, pixel_size_A: float | None, settings: Correct) -> Camera:
+        """The camera that took an image."""
+        name = set_up(image, pixel_size_A)
+        if name not in self._known:
+            self._known[name] = Camera(name, (image.ny, image.nx), self._out, settings)
+        return self._known[name]
 
-    def look(self, image: RawImage, camera: Camera, counts: NDArray[Any]) -> Warnings:
-        """What the fixed pattern of an exposure's counts `(ny, nx)`, before the gain, says about the gain."""
-        key = self._key(image)
-        pattern = self._patterns.setdefault(key, FixedPattern())
-        if pattern.exposures >= LOOKS:
-            return ()
-        strength = pattern.add(counts, camera.bad)
-        if camera.reference is None:
-            text = f"the frames carry a fixed pattern of {100 * strength:.1f} % of the counts: set movies.gain"
-            return (("gain.missing", text),) if strength > STRONG and not self._movies.gain else ()
-        used = Orientation(self._movies.gain_rotate, self._movies.gain_flip)
-        report = pattern.compare(camera.reference, counts.shape, used, divide=camera.divide)
-        if report.rotated:
-            text = f"{self._movies.gain}: is turned or mirrored against the frames ({used}); {report.best} fits"
-            return (("gain.rotated", text),)
-        if report.inverse:
-            other = "multiply" if camera.divide else "divide"
-            return (("gain.inverse", f'{self._movies.gain}: makes the pattern stronger; gain_apply = "{other}" fits'),)
-        return ()
-
-    def _key(self, image: RawImage) -> object:
-        return image.ny, image.nx, is_eer(image.path), stamp(self._movies.gain), stamp(self._movies.defects)
-
-    def _load(self, shape_yx: tuple[int, int], *, eer: bool) -> Camera:
-        gain, reference, divide, warnings = self._load_gain(shape_yx, eer=eer)
-        bad, more = self._load_defects(shape_yx)
-        warnings += more
-        bad = bad | gain.dead if gain else bad
-        try:
-            patches = Patches(bad)
-        except ValueError as error:
-            warnings += (("defects.unusable", f"defects are not repaired: what gain and list mark {error}"),)
-            patches = Patches(np.zeros(shape_yx, np.bool_))
-        factor = gain.factor if gain else np.ones(shape_yx, np.float32)
-        patches.even_out(factor)
-        return Camera(factor, bad, patches, self._movies.gain if gain else None, reference, divide, warnings)
-
-    def _load_gain(
-        self, shape_yx: tuple[int, int], *, eer: bool
-    ) -> tuple[Gain | None, NDArray[Any] | None, bool, Warnings]:
-        movies = self._movies
-        divide = movies.gain_apply == "divide"
-        if movies.gain is None:
-            return None, None, divide, ()
-        if movies.gain_apply == "auto":
-            divide = eer and not movies.gain.lower().endswith(".gain")
-        reference = None
-        try:
-            reference = self._first_image(movies.gain)
-            orientation = Orientation(movies.gain_rotate, movies.gain_flip)
-            return make_gain(reference, shape_yx, orientation, divide=divide), reference, divide, ()
-        except (ValueError, InputError, OSError) as error:
-            code = "gain.shape" if isinstance(error, ValueError) else "gain.unreadable"
-            return None, reference, divide, ((code, f"{_why(movies.gain, error)}; images are summed without gain"),)
-
-    def _load_defects(self, shape_yx: tuple[int, int]) -> tuple[Mask, Warnings]:
-        none, path = np.zeros(shape_yx, np.bool_), self._movies.defects
-        if path is None:
-            return none, ()
-        try:
-            return self._read_defects(path, shape_yx), ()
-        except (ValueError, InputError, OSError) as error:
-            return none, (("defects.unusable", f"{_why(path, error)}; it is not used"),)
-
-    def _read_defects(self, path: str, shape_yx: tuple[int, int]) -> Mask:
-        if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-            return defect_mask(parse_defects(text), shape_yx, top_first=self._flip)
-        marked: Mask = self._first_image(path) != 0
-        if marked.shape != shape_yx:
-            size, usual = (f"{nx} x {ny}" for ny, nx in (marked.shape, shape_yx))
-            raise ValueError(f"has {size} pixels, the frames have {usual}")
-        return marked
-
-    def _first_image(self, path: str) -> NDArray[Any]:
-        return next(read_frames(path, flip_tiff=self._flip))
+    def save(self) -> None:
+        """Write down what was learned."""
+        for camera in self._known.values():
+            camera.save()
 
 
-def is_eer(path: str) -> bool:
-    """Whether a file is a movie of electron events, by its name."""
-    return path.lower().endswith(".eer")
-
-
-def _why(path: str, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{path}: cannot be read ({error.strerror})"
-    return str(error) if isinstance(error, InputError) else f"{path}: {error}"
-
-
-def _days_older(path: str, image: RawImage) -> float:
-    taken_s = image.acquired_s or image.written_s
+def newest_map(out: Path, image: RawImage, pixel_size_A: float | None) -> CameraMap | None:
+    """The map in force for an image, as another process finds it on disk; None where there is none."""
+    folder = out / FOLDER / ".camera" / set_up(image, pixel_size_A)
     try:
-        return (taken_s - os.stat(path).st_mtime) / 86400 if taken_s else 0.0
-    except OSError:
-        return 0.0
+        state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_State)
+    except (OSError, ValueError):
+        return None
+    return _read_map(folder, max(state.maps), state) if state.maps else None
+
+
+def picture(deviations: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Grey values of a map of deviations `(ny, nx)`, no longer than PICTURE_PX: the greatest of each square is shown.
+
+    128 is no deviation; black and white are 6 standard deviations (robust) of the map.
+    """
+    step = -(-max(deviations.shape) // PICTURE_PX)
+    ny, nx = (side // step for side in deviations.shape)
+    squares = deviations[: ny * step, : nx * step].reshape(ny, step, nx, step).swapaxes(1, 2).reshape(ny, nx, -1)
+    most, least = squares.max(axis=2), squares.min(axis=2)
+    shown = np.where(most > -least, most, least)
+    spread = 1.4826 * float(np.median(np.abs(deviations[::step, ::step]))) or 1.0
+    return np.asarray(np.clip(128 + shown * 127 / (6 * spread), 0, 255), np.uint8)
+
+
+def _has_moved(here: tuple[float, float], there: tuple[float, float]) -> bool:
+    """Far enough, and along both axes: an edge along one of them stays where it is when it moves along itself."""
+    across, along = abs(here[0] - there[0]), abs(here[1] - there[1])
+    return hypot(across, along) >= MOVED_PX and min(across, along) >= MOVED_EACH_PX
+
+
+def _is_due(count: int) -> bool:
+    doubled = count >= FIRST and count % FIRST == 0 and (count // FIRST).bit_count() == 1
+    return count % STEP == 0 or (doubled and count < STEP)
+
+
+def _write_map(folder: Path, one: CameraMap) -> None:
+    write_array(folder / f"{one.tilts}.places", one.places, "places")
+    if one.pattern is not None:
+        write_array(folder / f"{one.tilts}.pattern", one.pattern, "pattern")
+    for path in _newest(folder)[PATTERNS_KEPT:]:
+        path.unlink()
+
+
+def _newest(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("*.pattern"), key=lambda path: -int(path.stem))
+
+
+def _read_map(folder: Path, tilts: int, state: _State) -> CameraMap | None:
+    places, pattern = (read_array(folder / f"{tilts}.{kind}", kind) for kind in ("places", "pattern"))
+    percent, counts = state.maps[tilts]
+    return None if places is None else CameraMap(tilts, places, pattern, percent, counts)

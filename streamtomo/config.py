@@ -185,7 +185,7 @@ class Watch(_Table, frozen=True):
 
 
 class Correct(_Table, frozen=True):
-    """X-rays, hot and dead pixels."""
+    """X-rays, hot and dead pixels, and what is wrong with the camera."""
 
     outlier_sigma: Annotated[
         float,
@@ -199,6 +199,28 @@ class Correct(_Table, frozen=True):
             extra={"unit": "sigma"},
         ),
     ] = 8.0
+    camera_map: Annotated[
+        bool,
+        Meta(
+            description=(
+                "What stands out at the same place on the camera while the specimen moves is learned over all series, "
+                "and taken out of every image from then on."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = True
+    gain_percent: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=100,
+            description=(
+                "An alarm is raised when the gain that is left in the images varies by more than this from pixel to "
+                "pixel: the gain reference is wrong, stale or missing."
+            ),
+            extra={"unit": "percent"},
+        ),
+    ] = 2.0
 
 
 class Movies(_Table, frozen=True):

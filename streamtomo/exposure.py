@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.camera import Camera, Cameras, is_eer
 from streamtomo.config import Settings
 from streamtomo.correct import drift, frames
 from streamtomo.errors import BadImage
 from streamtomo.model import RawImage
+from streamtomo.references import ReferenceReader, References, is_eer
 from streamtomo.sums import Done, Exposure, Pixels, Warnings, keep_sum, kept_sum, sum_path
 from streamtomo.watch.images import read_image
 from streamtomo.watch.movies import read_frames
@@ -64,7 +64,7 @@ class ExposureReader:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._cameras = Cameras(settings)
+        self._cameras = ReferenceReader(settings)
         self._s_per_pixel: float | None = None
         """Time that a movie took, drift included, for each pixel of each frame."""
 
@@ -133,7 +133,7 @@ class ExposureReader:
             ),
         )
 
-    def _first_pass(self, image: RawImage, camera: Camera, *, with_drift: bool) -> _Movie:
+    def _first_pass(self, image: RawImage, camera: References, *, with_drift: bool) -> _Movie:
         total = np.zeros((image.ny, image.nx), np.float32)
         binning = drift.drift_binning(image.nx, image.ny)
         spectra, kept, held, count = list[drift.Spectra](), list[Pixels](), 0, 0
@@ -151,7 +151,7 @@ class ExposureReader:
         found = drift.find_drift(spectra, (image.ny // binning, image.nx // binning)) if spectra else None
         return _Movie(total, count, found.path * binning if found else None, kept)
 
-    def _frames(self, image: RawImage, camera: Camera, *, with_drift: bool) -> Iterator[Pixels]:
+    def _frames(self, image: RawImage, camera: References, *, with_drift: bool) -> Iterator[Pixels]:
         """Frames `(ny, nx)` with their bad pixels filled, the next one being read meanwhile."""
         group = self._fraction(image, with_drift=with_drift) if is_eer(image.path) else 1
         flip = self.settings.acquisition.flip_tiff_rows

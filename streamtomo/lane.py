@@ -18,8 +18,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from streamtomo.camera import Cameras
 from streamtomo.config import Settings
-from streamtomo.correct.prepare import prepare
+from streamtomo.correct.prepare import Repaired, binned, repair
 from streamtomo.errors import BadImage, StreamtomoError
 from streamtomo.judge.policy import combine, judge_intensity, judge_placement, judge_series
 from streamtomo.livecache import LiveCache
@@ -96,6 +97,7 @@ class Lane:
         self._dirty: set[str] = set()
         self._cache = LiveCache(out) if out else None
         self._reader = LiveReader()
+        self._cameras = Cameras(out)
 
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
@@ -138,6 +140,7 @@ class Lane:
     def finished(self, name: str) -> None:
         """No more tilts are expected: let go of the series, on disk as well."""
         self.forget(name)
+        self._cameras.save()
         if self._cache:
             self._cache.forget(name)
 
@@ -150,6 +153,7 @@ class Lane:
         """Write everything to disk, the series touched last first: a restart takes it up from there."""
         for name in sorted(self._series, key=lambda one: -self._series[one].touched_s):
             self._save(name, with_volume=True)
+        self._cameras.save()
 
     def _process(self, job: Job) -> list[Event]:
         clock = StageClock(job.settled_s)
@@ -158,7 +162,7 @@ class Lane:
         with clock("read"):
             raw, warnings = self._reader.read(tilt.image, live, job.folder)
         with clock("correct"):
-            image, correction = self._prepare(tilt, raw, live)
+            image, correction, repaired = self._prepare(tilt, raw, live)
         with clock("align"):
             placement, verdict = self._place(live, tilt, image, correction)
         accepted = placement is not None and verdict.state != "bad"
@@ -169,6 +173,8 @@ class Lane:
                 self._dirty.add(tilt.image.series)
                 if live.unsaved >= SAVED_EVERY:
                     self._save(tilt.image.series, with_volume=False)
+        with clock("learn"):
+            camera = self._learn(live, tilt, placement if accepted else None, raw, repaired)
         with clock("show"):
             pictures = self._pictures(tilt.image.series) if accepted else []
         placed = TiltPlaced(
@@ -181,7 +187,8 @@ class Lane:
             in_volume=accepted,
             stage_ms=clock.total(),
         )
-        return [placed, *warnings, *self._axis_news(live, placed), *self._judge_series(live, placed), *pictures]
+        news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, placed), *camera)
+        return [placed, *news, *pictures]
 
     def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         axis_deg = live.axis_news()
@@ -236,9 +243,10 @@ class Lane:
         for tilt, placement, correction in accepted[len(live.views) :]:
             try:
                 raw, _ = self._reader.read(tilt.image, live, job.folder)
-                image, _ = self._prepare(tilt, raw, live)
+                image, _, repaired = self._prepare(tilt, raw, live, correction.camera)
             except StreamtomoError:
                 continue
+            self._learn(live, tilt, placement, raw, repaired)
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
             live.accept(AcceptedTilt(tilt, placement, correction), image)
         live.verdicts = {tilt.index: placed.verdict for tilt, placed in job.placed}
@@ -262,12 +270,25 @@ class Lane:
         live.unsaved = 0
 
     def _prepare(
-        self, tilt: Tilt, raw: NDArray[np.generic], live: LiveSeries
-    ) -> tuple[NDArray[np.float32], Correction]:
-        image, correction = prepare(raw, live.binning, live.settings.correct.outlier_sigma)
+        self, tilt: Tilt, raw: NDArray[np.generic], live: LiveSeries, camera: int | None = None
+    ) -> tuple[NDArray[np.float32], Correction, Repaired]:
+        """The live image of a tilt, corrected with the newest camera map, or the one after so many tilts."""
+        settings = live.settings.correct
+        defects = self._cameras.of(tilt.image, live.pixel_size_A, settings).map(camera)
+        repaired = repair(raw, settings.outlier_sigma, defects)
+        image, correction = binned(repaired, live.binning, defects)
         if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
             raise BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
-        return image, correction
+        return image, correction, repaired
+
+    def _learn(
+        self, live: LiveSeries, tilt: Tilt, at: Placement | None, raw: NDArray[np.generic], repaired: Repaired
+    ) -> list[Event]:
+        """Let the camera's map learn from a tilt that is placed; the camera's news."""
+        camera = self._cameras.of(tilt.image, live.pixel_size_A, live.settings.correct)
+        if at is not None:
+            camera.learn(tilt.image.series, tilt.index, (at.shift_x, at.shift_y), raw, repaired)
+        return camera.news()
 
     def _pictures(self, name: str) -> list[Event]:
         live = self._series[name]

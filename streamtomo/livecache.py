@@ -91,10 +91,10 @@ class LiveCache:
         """By series the files that are up to date, and what each is about."""
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Remove what belongs to none of these series."""
+        """Remove what belongs to none of these series; what begins with a dot is no series."""
         with contextlib.suppress(OSError):
             for path in list(self._folder.iterdir()):
-                if path.name not in keep:
+                if path.name not in keep and not path.name.startswith("."):
                     shutil.rmtree(path, ignore_errors=True)
 
     def forget(self, name: str) -> None:
@@ -113,7 +113,7 @@ class LiveCache:
             for file, array, about in _files(snapshot):
                 if written.get(file) != about:
                     written.pop(file, None)
-                    _write_array(folder / file, array, about)
+                    write_array(folder / file, array, about)
                     written[file] = about
             self._save_state(folder, written, snapshot)
         except OSError:  # full or gone: whoever writes results there will say so
@@ -145,7 +145,7 @@ class LiveCache:
         if written.get(name) == key:
             return
         state = msgspec.json.encode(_State(snapshot.tilts, snapshot.memory))
-        _write_array(folder / name, np.frombuffer(state, np.uint8), snapshot.about)
+        write_array(folder / name, np.frombuffer(state, np.uint8), snapshot.about)
         written[name] = key
         for path in _state_files(folder)[STATES_KEPT:]:
             path.unlink()
@@ -169,7 +169,7 @@ def _volume_key(about: str, tilts: Sequence[TiltKey]) -> str:
 def _states(folder: Path, about: str) -> Iterator[_State]:
     """States about this that can be read, the newest first."""
     for path in _state_files(folder):
-        content = _read_array(path, about)
+        content = read_array(path, about)
         with contextlib.suppress(ValueError):
             yield msgspec.json.decode(b"" if content is None else content.tobytes(), type=_State)
 
@@ -184,23 +184,24 @@ def _read_snapshot(folder: Path, state: _State, about: str) -> Snapshot | None:
     """A state with its arrays; None where an image is missing."""
     images, views = {}, {}
     for tilt in state.tilts:
-        image, view = (_read_array(folder / f"{tilt.index}.{kind}", tilt.digest) for kind in ("image", "view"))
+        image, view = (read_array(folder / f"{tilt.index}.{kind}", tilt.digest) for kind in ("image", "view"))
         if image is None:
             return None
         images[tilt.index] = image
         if view is not None:
             views[tilt.index] = view
-    voxels = _read_array(folder / "volume", _volume_key(about, state.tilts))
+    voxels = read_array(folder / "volume", _volume_key(about, state.tilts))
     return Snapshot(about, state.tilts, state.memory, images, views, voxels)
 
 
-def _write_array(path: Path, array: NDArray[Any], about: str) -> None:
+def write_array(path: Path, array: NDArray[Any], about: str) -> None:
+    """Write an array with its checksum and what it is about. Raises OSError."""
     data = np.ascontiguousarray(array)
     head = _Head(VERSION, data.dtype.str, data.shape, zlib.crc32(data.data), about)
     _write(path, [msgspec.json.encode(head) + b"\n", data.data])
 
 
-def _read_array(path: Path, about: str) -> NDArray[Any] | None:
+def read_array(path: Path, about: str) -> NDArray[Any] | None:
     """The array about this; None where it is damaged, about something else, or not there."""
     try:
         with path.open("rb") as file:

@@ -72,6 +72,8 @@ class Correction(Struct, frozen=True, kw_only=True):
     """Mean of the repaired image, in its own counts."""
     sd: float
     """Standard deviation of the binned image, in the same counts."""
+    camera: int = 0
+    """Tilts from which the camera map was learned that was applied; 0 for none."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from streamtomo.camera import Cameras
 from streamtomo.config import Settings
 from streamtomo.errors import InputError, SettingsError, StreamtomoError
 from streamtomo.footprint import series_bytes
@@ -29,6 +28,7 @@ from streamtomo.plan import planned_angles
 from streamtomo.publish import journal
 from streamtomo.publish.endpoints import command_socket, is_running
 from streamtomo.publish.lines import printable
+from streamtomo.references import ReferenceReader
 from streamtomo.watch.events import Events, listen
 from streamtomo.watch.folder import list_files
 from streamtomo.watch.image_file import ImageInfo
@@ -144,7 +144,7 @@ class Look:
         if not (movies.gain or movies.defects):
             return
         image = RawImage(series="", path=path, nx=info.nx, ny=info.ny, angle_deg=0.0)
-        camera = Cameras(self._settings).of(image)
+        camera = ReferenceReader(self._settings).of(image)
         for code, text in camera.warnings:
             yield Finding(about=code, text=text, level="warning")
         if not camera.warnings:

@@ -257,7 +257,7 @@ def test_a_rebuild_that_fails_is_told_and_the_lane_goes_on(tilts, monkeypatch):
 
 
 def test_a_fault_of_ours_is_an_event(tilts, monkeypatch):
-    monkeypatch.setattr("streamtomo.lane.prepare", lambda *_: 1 / 0)
+    monkeypatch.setattr("streamtomo.lane.repair", lambda *_: 1 / 0)
     (failure,) = Lane(Settings()).process(
         Job(tilt=tilts[0], attempts=3, settled_s=0.0, axis_deg=20.0, pixel_size_A=None, placed=())
     )

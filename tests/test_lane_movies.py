@@ -42,4 +42,4 @@ def test_what_is_wrong_with_the_gain_is_said_once_for_a_series(tmp_path, monkeyp
     job = FinishJob(
         series="TS", folder=str(out), settings=settings, axis_deg=85.3, pixel_size_A=10.8, tilts=()
     )  # fmt: skip
-    assert np.isfinite(_prepared(job, placed[0][0], 2)).all()
+    assert np.isfinite(_prepared(job, placed[0][0], 2, None)).all()

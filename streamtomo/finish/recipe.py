@@ -18,7 +18,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
+from streamtomo.camera import newest_map
 from streamtomo.config import Settings
+from streamtomo.correct.camera_map import CameraMap
 from streamtomo.correct.prepare import prepare
 from streamtomo.errors import AlignmentError, InputError, OutputError, StreamtomoError
 from streamtomo.export import fiducials, imod, mrc
@@ -132,11 +134,14 @@ def clean(job: FinishJob) -> tuple[list[View], list[LeftOut], int]:
         raise AlignmentError(f"{job.series}: no usable tilt")
     first = usable[0].tilt.image
     binning = final_binning(first.nx, first.ny, job.settings.final.binning)
+    camera = newest_map(Path(job.folder).parent, first, job.pixel_size_A) if job.settings.correct.camera_map else None
     for one in sorted(job.tilts, key=lambda item: (item.tilt.image.angle_deg, item.tilt.index)):
         reason = _fault(one) or _odd_size(one.tilt, first.nx, first.ny)
         if reason is None and one.placement is not None:
             try:
-                views.append(View(tilt=one.tilt, placement=one.placement, image=_prepared(job, one.tilt, binning)))
+                views.append(
+                    View(tilt=one.tilt, placement=one.placement, image=_prepared(job, one.tilt, binning, camera))
+                )
             except InputError as error:
                 reason = str(error)
         if reason is not None:
@@ -157,9 +162,9 @@ def _odd_size(tilt: Tilt, nx: int, ny: int) -> str | None:
     return None if (image.nx, image.ny) == (nx, ny) else f"{image.nx} x {image.ny} pixels, the series has {nx} x {ny}"
 
 
-def _prepared(job: FinishJob, tilt: Tilt, binning: int) -> NDArray[np.float32]:
+def _prepared(job: FinishJob, tilt: Tilt, binning: int, camera: CameraMap | None) -> NDArray[np.float32]:
     raw, _ = read_exposure(tilt.image, job.settings, Path(job.folder))
-    return prepare(raw, binning, job.settings.correct.outlier_sigma)[0]
+    return prepare(raw, binning, job.settings.correct.outlier_sigma, camera)[0]
 
 
 def align(job: FinishJob, views: Sequence[View], left_out: Sequence[LeftOut], binning: int) -> Refined:

@@ -34,6 +34,8 @@ class Camera:
     dead_rows: tuple[int, ...] = ()
     sensitivity: Map | None = None
     """Share of the electrons that each pixel counts, about 1. Single images come corrected for it, movies do not."""
+    residual: Map | None = None
+    """Relative gain of the pixels `(ny, nx)` that the gain reference leaves in the images; None: 1 everywhere."""
 
     def gain_reference(self) -> Map:
         """What the counts of movies are to be multiplied with, mean 1; 0 where pixels are dead."""
@@ -121,6 +123,8 @@ def expose(camera: Camera, mean_electrons: Map, rng: np.random.Generator) -> Exp
     for (x, y), level in zip(camera.hot, camera.hot_electrons, strict=True):
         electrons[y, x] += rng.poisson(level)
     counts = electrons * np.float32(camera.gain)
+    if camera.residual is not None:
+        counts *= camera.residual
     camera._deaden(counts)
     return Exposure(as_type(counts, camera.dtype), hits)
 
