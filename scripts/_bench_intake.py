@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from _bench_table import times_ms
 
 from streamtomo import messages
-from streamtomo.config import Settings
+from streamtomo.config import Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.lane import Job, Lane
 from streamtomo.messages import Envelope, SeriesOpened, SessionStarted, TiltPlaced, TiltReceived
@@ -53,6 +54,10 @@ def bench_latency(folder: Path, row: Row, runs: int) -> None:
             row(f"{name}, {way}", latency_ms(scope, pattern, container, use_events=use_events, tilts=runs + 2))
 
 
+def _settings(events: Literal["auto", "off"]) -> Settings:
+    return Settings(watch=Watch(events=events))
+
+
 def latency_ms(scope: Path, pattern: str, container: str, *, use_events: bool, tilts: int) -> tuple[float, float]:
     """Minimum and median over tilts, the first two not counted."""
     written: list[float] = []
@@ -69,7 +74,7 @@ def latency_ms(scope: Path, pattern: str, container: str, *, use_events: bool, t
         writer.close()
 
     thread = threading.Thread(target=write)
-    watcher = FolderWatch(scope, Settings(), use_events=use_events)
+    watcher = FolderWatch(scope, _settings("auto" if use_events else "off"))
     journal = Journal(scope.with_suffix(".jsonl"))
     thread.start()
     received = []
@@ -109,7 +114,7 @@ def bench_listing(folder: Path, row: Row, runs: int) -> None:
         path = scope / f"TS_{n // TILTS:04d}_{n % TILTS:03d}_{3.0 * (n % TILTS):.1f}.mrc"
         path.touch()
         known.append(image_of(path, n))
-    watcher = FolderWatch(scope, Settings(), known=known, use_events=False)
+    watcher = FolderWatch(scope, _settings("off"), known=known)
     watcher.step(old)
     now = iter(range(10**6))
     print(f"\nlisting a folder with {FILES} files, ms                              minimum    median")

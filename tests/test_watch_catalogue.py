@@ -380,7 +380,7 @@ def test_a_file_that_nobody_explains_is_refused_late_with_what_was_tried():
     assert angles(folder.put({"TS_01.mdoc": mdoc(tilt(0, 1, "one.tif"))})) == [0.0]
 
 
-def test_where_mdocs_grow_a_new_image_waits_for_its_section_then_goes_by_its_name():
+def test_where_mdocs_name_such_files_a_new_one_waits_long_for_its_section_then_goes_by_its_name():
     folder = Folder()
     folder.put({"TS_01.mdoc": mdoc(tilt(0, 1, "run_0001_0.0.tif")), "run_0001_0.0.tif": info(kind="tiff")})
     assert folder.put({"run_0002_3.0.tif": info(kind="tiff")}) == []
@@ -388,7 +388,8 @@ def test_where_mdocs_grow_a_new_image_waits_for_its_section_then_goes_by_its_nam
     [image] = folder.put({"TS_01.mdoc": text})
     assert (image.series, image.angle_deg) == ("TS_01", 3.0)
     assert folder.put({"run_0003_6.0.tif": info(kind="tiff")}) == []
-    [image] = folder.wait(15)
+    assert folder.wait(100) == []
+    [image] = folder.wait(30)
     assert (image.series, image.angle_deg) == ("run", 6.0)
 
 

@@ -92,6 +92,12 @@ class Book:
             image = replace(image, exposure=self.exposures.new_key(image))
         self.tell([image], order, mark)
 
+    def withdraw(self, images: Sequence[RawImage]) -> None:
+        """These, all `gone`, are no exposures of their own; their file may belong to another series."""
+        for path in {image.path for image in images}:
+            self.paths.pop(path, None)
+        self.tell(images)
+
     def tell(self, images: Sequence[RawImage], order: int | None = None, mark: str | None = None) -> None:
         """Tell of images that are known by their keys, all together where they change places."""
         images = [self._with_overrides(image) for image in images]

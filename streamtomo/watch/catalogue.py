@@ -26,6 +26,9 @@ from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
 
+PATIENCE_S, LAST_PATIENCE_S = 60.0, 300.0
+"""Where stacks have mdocs, one without waits so long for it after it has changed, and so long at most: a sorted or
+renamed stack may come before its mdoc."""
 USELESS = Mdoc(kind="frames")
 """Stands for an mdoc that cannot be read: its images go by their names."""
 
@@ -57,7 +60,7 @@ class Catalogue:
 
     def __init__(self, acquisition: Acquisition, readers: Readers = DISK, known: Iterable[RawImage] = ()) -> None:
         """`known` are images that an earlier run was told of: they keep their series, and are not told of again."""
-        self._book = Book(acquisition, known)
+        self._book = Book(acquisition, known, readers.exists)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
         self._names = Names(acquisition.name_patterns)
@@ -70,6 +73,10 @@ class Catalogue:
         self._anonymous: dict[str, float] = {}
         """Stacks without angles, and until when they wait for them."""
         self._reasons: dict[str, str] = {}
+        self._ahead = 0.0
+        """What the clock on the wall is ahead of the time that we are given."""
+        self._patient: dict[str, tuple[float, float, Seen, ImageInfo]] = {}
+        """Stacks with angles of their own that wait for their mdoc all the same: until when at most, until when."""
         self._again: set[str] = set()
         self._unborn: set[str] = set()
         """Stacks without an image."""
@@ -80,8 +87,9 @@ class Catalogue:
         self._spared: dict[str, str] = {}
         """By the name of an exposure: the EER movie that its sum stands for."""
 
-    def look(self, dues: Sequence[Due], now: float) -> Pass:
-        """Look at files that are due, metadata first."""
+    def look(self, dues: Sequence[Due], now: float, wall: float | None = None) -> Pass:
+        """Look at files that are due, metadata first; `wall` is what times of files compare with, by default `now`."""
+        self._ahead = 0.0 if wall is None else wall - now
         images = [due.seen.path for due in dues if is_image(due.seen.path)]
         self._keys |= {file_key(path) for path in images}
         self._sums |= {file_key(path) for path in images if not is_eer(path)}
@@ -94,6 +102,10 @@ class Catalogue:
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""
         self._singles.tick(now)
+        for path in [path for path, (_, until, *_) in self._patient.items() if now >= until]:
+            *_, seen, info = self._patient.pop(path)
+            if self._read.exists(path):
+                self._stacks.alone(seen, info, now + self._ahead)
         for path in [path for path, until in self._anonymous.items() if now >= until]:
             self._anonymous[path] = math.inf
             self._book.refuse(path, self._reasons[path])
@@ -172,6 +184,7 @@ class Catalogue:
             self._again |= {movie for movie in self._anonymous if self._singles.described(movie)}
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
+            self._patient.pop(stack, None)
             self._singles.leave_out(mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.left_out(movie)}
             self._follow(stack, mdoc, due)
@@ -251,8 +264,12 @@ class Catalogue:
         return is_mdoc(mdoc_path) and not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
 
     def _look_at_stack(self, seen: Seen, info: ImageInfo, now: float) -> None:
+        if self._expects_mdoc(seen.path, info):
+            last, *_ = self._patient.get(seen.path, (now + LAST_PATIENCE_S,))
+            self._patient[seen.path] = (last, min(last, now + PATIENCE_S), seen, info)
+            return
         try:
-            self._stacks.alone(seen, info, now)
+            self._stacks.alone(seen, info, now + self._ahead)
             self._anonymous.pop(seen.path, None)
         except NotReady as error:
             if self._names.parse(seen.path) is not None:  # with the name of one exposure: its frames
@@ -260,6 +277,12 @@ class Catalogue:
                 return
             self._anonymous.setdefault(seen.path, now + ORPHAN_S)
             self._reasons[seen.path] = str(error)
+
+    def _expects_mdoc(self, stack: str, info: ImageInfo) -> bool:
+        """Whether SerialEM's stacks have mdocs here, and this one, new or renamed, probably gets one, too."""
+        if info.angles_from != "SerialEM" or stack in self._book.paths:
+            return False
+        return any(mdoc.writer == "SerialEM" and mdoc.kind == "tilt series" for mdoc in self._mdocs.values())
 
     def _mdocs_grow_here(self) -> bool:
         """Whether it pays to wait for a new image's section in an mdoc.

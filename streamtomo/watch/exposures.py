@@ -80,6 +80,7 @@ class Exposures:
         """Sections of a stack that lay in a file that is gone, or lie in another one too."""
         found = {z: twin for z, section in sections.items() if (twin := self._of_section(path, section))}
         moved = {z: image for z, image in found.items() if not self._exists(image.path)}
+        moved |= self._timeless({z: section for z, section in sections.items() if z not in found}, moved)
         marked = {z: image for z, image in found.items() if self._marks.get(image.key) == sections[z].mark}
         copied = {z: image for z, image in marked.items() if z not in moved and sections[z].mark is not None}
         if not found and not any(section.acquired_s for section in sections.values()):
@@ -126,6 +127,23 @@ class Exposures:
             if image.path != path and not other and is_angle_of(section, image.angle_deg):
                 return image
         return None
+
+    def _timeless(
+        self, sections: Mapping[int, MdocSection], moved: Mapping[int, RawImage]
+    ) -> Mapping[int, RawImage]:
+        """Sections whose images were told of without a time, from the file that others moved away from."""
+        left = [
+            image
+            for path in {image.path for image in moved.values()}
+            for image in self.of(path).values()
+            if image.acquired_s is None
+        ]
+        found: dict[int, RawImage] = {}
+        for z, section in sections.items():
+            if image := next((image for image in left if _is_repeated(section, image)), None):
+                left.remove(image)
+                found[z] = image
+        return found
 
     def _alike(self, path: str, angles: Mapping[int, float | None]) -> Mapping[int, RawImage]:
         """Images of a file that is gone and had these angles in this order."""

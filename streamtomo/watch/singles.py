@@ -16,6 +16,8 @@ from streamtomo.watch.sources import Sources, build
 
 HOLD_S = 10.0
 """Where mdocs grow beside the images, a new image waits so long for its section before its name is believed."""
+ROOT_HOLD_S = 120.0
+"""The same for one whose name begins like others that an mdoc names under another name: it tells no series."""
 ORPHAN_S = 600.0
 """An image whose tilt angle nobody tells is refused after so long."""
 
@@ -48,6 +50,8 @@ class Singles:
         self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
         """By the name of the exposure: its mdoc's path, the mdoc, the section."""
         self._left_out: set[str] = set()
+        self._foreign: set[str] = set()
+        """Series by name whose images belong to an mdoc of another name."""
         self._unexplained: set[str] = set()
         """Series that waited in vain for an mdoc."""
         for path in book.paths:
@@ -108,7 +112,12 @@ class Singles:
         if known or (name is not None and not patient):
             self._tell(single)
         else:
-            self._waiting[seen.path] = now + (HOLD_S if name else ORPHAN_S)
+            self._waiting[seen.path] = now + self._hold_s(seen.path, name)
+
+    def _hold_s(self, path: str, name: ParsedName | None) -> float:
+        if name is None:
+            return ORPHAN_S
+        return ROOT_HOLD_S if _source(path, name) in self._foreign else HOLD_S
 
     def tick(self, now: float) -> None:
         """Believe the names of those that waited long enough, and refuse those without."""
@@ -160,8 +169,11 @@ class Singles:
     def _tell_by_mdoc(self, single: _Single, mdoc_path: str, mdoc: Mdoc, section: MdocSection) -> None:
         path = single.seen.path
         series = self._book.paths.get(path) or self._series_of(mdoc_path)
-        if single.name is not None and folder_name(single.name.series) == series:  # the same series by name, too
-            self._book.adopt(_source(path, single.name), series)
+        if single.name is not None:
+            if folder_name(single.name.series) == series:  # the same series by name, too
+                self._book.adopt(_source(path, single.name), series)
+            else:
+                self._foreign.add(_source(path, single.name))
         self._describe(series, mdoc_path, mdoc)
         self._tell_from(series, single, Sources(mdoc=mdoc, section=section, header=single.header, name=single.name))
 

@@ -51,7 +51,7 @@ class Stacks:
         sections = {section.z: section for section in mdoc.sections}
         if not sections:
             return
-        found = recognise(sections, self._book.exposures.of(stack))
+        found = self._recognise(stack, sections)
         elsewhere = self._book.exposures.elsewhere(stack, found.new)
         new = found.new.keys() - elsewhere.moved.keys() - elsewhere.copied.keys()
         info = None
@@ -101,6 +101,18 @@ class Stacks:
     def orphans(self) -> list[str]:
         """Stacks that repeat what a file held that is gone now."""
         return [stack for stack, original in self._originals.items() if not self._read.exists(original)]
+
+    def _recognise(self, stack: str, sections: Mapping[int, MdocSection]) -> Recognised:
+        """What the stack holds; first withdraws what was told of it without a time and is known from another file."""
+        found = recognise(sections, self._book.exposures.of(stack))
+        timeless = {z: sections[z] for z, image in found.stay.items() if image.acquired_s is None}
+        moved, copied = self._book.exposures.elsewhere(stack, timeless)
+        if not (twins := copied | moved):
+            return found
+        self._book.withdraw(
+            [replace(found.stay[z], gone=f"it is the exposure that was taken from {twin.path}") for z, twin in twins.items()]
+        )
+        return recognise(sections, self._book.exposures.of(stack))
 
     def _series(self, stack: str, found: Recognised, elsewhere: Elsewhere) -> str:
         """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
