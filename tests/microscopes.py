@@ -6,7 +6,7 @@ Each image knows which exposure it holds, so that a test can ask whether what wa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from streamtomo.config import Acquisition
@@ -87,6 +87,12 @@ class Disk:
         """Give a file another name; its time stays."""
         self.files[new] = self.files.pop(old)
         self.touched += [old, new]
+
+    def copy(self, old: str, new: str, *, keep_time: bool = False) -> None:
+        """A second file like this one."""
+        self.put(new, self.files[old].content, self.files[old].size)
+        if keep_time:
+            self.files[new] = self.files[old]
 
     def remove(self, path: str) -> None:
         """Delete a file."""
@@ -184,6 +190,10 @@ Step = Callable[[Disk], None]
 """One thing that a microscope does to the disk at once."""
 
 
+def rest(disk: Disk) -> None:
+    """Long enough for all that is there to be taken in: a pace has no shorter pause here."""
+
+
 def shots(series: str, angles, first: int = 0, every: int = 1) -> list[Shot]:
     """Exposures of a series; `every` counts the series that are interleaved."""
     return [Shot(series, first + every * n, float(angle)) for n, angle in enumerate(angles)]
@@ -278,6 +288,27 @@ def renamed(name: str, taken: list[Shot], cut: int = 7, suffixes=("", ".mdoc")) 
     """The stack and its mdoc move to a folder when the series is over."""
     for suffix in suffixes:
         yield lambda disk, suffix=suffix: disk.rename(f"{name}.mrc{suffix}", f"done/{name}.mrc{suffix}")
+
+
+def paths_of(steps: Iterable[Step]) -> list[str]:
+    """The files that are there after these steps, in the order they were written."""
+    disk = Disk()
+    for step in steps:
+        step(disk)
+    return list(disk.files)
+
+
+def moved_away(steps: list[Step], folder: str = "done/") -> Iterator[Step]:
+    """All that these steps wrote is moved to another folder, file by file."""
+    for path in paths_of(steps):
+        yield lambda disk, path=path: disk.rename(path, folder + os.path.basename(path))
+
+
+def backed_up(steps: list[Step], folder: str = "backup/", *, keep_time: bool = True) -> Iterator[Step]:
+    """All that these steps wrote is copied to another folder, file by file."""
+    for path in paths_of(steps):
+        new = folder + os.path.basename(path)
+        yield lambda disk, path=path, new=new: disk.copy(path, new, keep_time=keep_time)
 
 
 def exposure_file(path: str, shot: Shot, kind: str = "tiff", sections: int = 1, frames: int = 1) -> Iterator[Step]:

@@ -10,10 +10,13 @@ from microscopes import (
     Disk,
     Watcher,
     disagreements,
+    backed_up,
     finished,
     frames_and_mdoc,
+    moved_away,
     names_only,
     renamed,
+    rest,
     serialem_stack,
     shots,
     sorted_aside,
@@ -30,6 +33,16 @@ def ended(end):
     return lambda name, taken, cut: [*serialem_stack(name, taken, cut), *end(name, taken, cut)]
 
 
+def then(writer, after, **options):
+    """All files of a series are moved or copied when it is over."""
+
+    def write(name, taken, cut):
+        steps = list(writer(name, taken, cut))
+        return [*steps, rest, *after(steps, **options)]
+
+    return write
+
+
 def option(writer, **options):
     return lambda name, taken, cut: writer(name, taken, cut, **options)
 
@@ -42,6 +55,20 @@ WRITERS = {
     "sorted beside and renamed": ended(sorted_then_renamed),
     "moved to another folder": ended(renamed),
     "moved, its mdoc first": ended(lambda *args: renamed(*args, suffixes=(".mdoc", ""))),
+    "stack copied": then(serialem_stack, backed_up),
+    "stack copied with new times": then(serialem_stack, backed_up, keep_time=False),
+    "frames moved": then(frames_and_mdoc, moved_away),
+    "frames copied": then(frames_and_mdoc, backed_up),
+    "frames copied with new times": then(frames_and_mdoc, backed_up, keep_time=False),
+    "names only, moved": then(names_only, moved_away),
+    "names only, copied": then(names_only, backed_up),
+    "Tomo5 moved": then(tomo5, moved_away),
+    "Tomo5 copied": then(tomo5, backed_up),
+    "Tomo5 copied with new times": then(tomo5, backed_up, keep_time=False),
+    "rawtlt moved": then(finished, moved_away),
+    "rawtlt copied": then(finished, backed_up),
+    "FEI moved": then(option(finished, angles="FEI"), moved_away),
+    "FEI copied": then(option(finished, angles="FEI"), backed_up),
     "frames and mdoc": frames_and_mdoc,
     "frames of another root and mdoc": lambda name, taken, cut: frames_and_mdoc(name, taken, cut, root=f"run_{name}"),
     "frames and mdoc in one folder": option(frames_and_mdoc, folder=""),
@@ -57,17 +84,21 @@ WRITERS = {
 }
 
 
-def play(steps, pauses, events=(), touches=()):
+def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=()):
     """Do the steps with these pauses between them; the watcher lists, or hears of events only."""
     disk = Disk()
     watcher = Watcher(disk)
     for number, step, pause in zip(count(), steps, pauses, strict=False):
         step(disk)
+        if number in clock_steps:
+            disk.now += (-1) ** number * 3600
+        if number in restarts:
+            watcher = Watcher(disk, watcher.told.values())
         if number in touches:
             disk.touch(sorted(disk.files)[number % len(disk.files)])
         if number in events:
             watcher.step(events_only=True)
-        watcher.wait(pause, step=0.3)
+        watcher.wait(QUIET_S if step is rest else pause, step=0.3)
     watcher.wait(QUIET_S)
     return watcher
 

@@ -64,7 +64,7 @@ class Catalogue:
         self._read = readers
         self._stacks = Stacks(self._book, readers)
         self._names = Names(acquisition.name_patterns)
-        self._singles = Singles(self._book, self._names)
+        self._singles = Singles(self._book, self._names, readers.exists)
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
         """By stack, whether it is there or not: the mdoc that speaks for it."""
@@ -118,7 +118,7 @@ class Catalogue:
             if is_mdoc(path):
                 self._look_at_mdoc(due)
             elif path.lower().endswith(ANGLE_SUFFIXES):
-                self._again |= {stack for stack in self._anonymous if stem_of(stack) == stem_of(path)}
+                self._again |= set(self._stacks.angles_settled(path))
             else:
                 self._look_at_image(due, now)
         except BadImage as error:

@@ -81,7 +81,7 @@ class Exposures:
         found = {z: twin for z, section in sections.items() if (twin := self._of_section(path, section))}
         moved = {z: image for z, image in found.items() if not self._exists(image.path)}
         moved |= self._timeless({z: section for z, section in sections.items() if z not in found}, moved)
-        marked = {z: image for z, image in found.items() if self._marks.get(image.key) == sections[z].mark}
+        marked = {z: image for z, image in found.items() if self._is_marked(image, path, sections[z].mark)}
         copied = {z: image for z, image in marked.items() if z not in moved and sections[z].mark is not None}
         if not found and not any(section.acquired_s for section in sections.values()):
             moved = dict(self._alike(path, {z: s.angle_deg for z, s in sections.items()}))
@@ -127,6 +127,11 @@ class Exposures:
             if image.path != path and not other and is_angle_of(section, image.angle_deg):
                 return image
         return None
+
+    def _is_marked(self, image: RawImage, path: str, mark: str | None) -> bool:
+        """Whether the mark is the image's; where nobody told one yet (after a restart), whether the names are akin."""
+        stems = sorted((file_key(path), file_key(image.path)), key=len)
+        return self._marks.get(image.key, mark if stems[1].startswith(stems[0]) else None) == mark
 
     def _timeless(
         self, sections: Mapping[int, MdocSection], moved: Mapping[int, RawImage]

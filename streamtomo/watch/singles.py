@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -39,14 +40,14 @@ class _Single(Struct, frozen=True):
 class Singles:
     """Gives each file with one exposure its series and its angle."""
 
-    def __init__(self, book: Book, names: Names) -> None:
-        self._book, self._names = book, names
+    def __init__(self, book: Book, names: Names, exists: Callable[[str], bool]) -> None:
+        self._book, self._names, self._exists = book, names, exists
         self._files: dict[str, _Single] = {}
         """All readable files by path."""
         self._by_key: dict[str, list[str]] = {}
         """Paths by the name of the exposure."""
         self._waiting: dict[str, float] = {}
-        """Paths that nobody was told of yet, and until when they wait."""
+        """Paths that nobody was told of yet, and since when they wait."""
         self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
         """By the name of the exposure: its mdoc's path, the mdoc, the section."""
         self._left_out: set[str] = set()
@@ -56,6 +57,20 @@ class Singles:
         """Series that waited in vain for an mdoc."""
         for path in book.paths:
             self._by_key.setdefault(file_key(path), []).append(path)
+        self._remember(book.paths)
+
+    def _remember(self, known: Mapping[str, str]) -> None:
+        """Files of an earlier run and their series tell which series new files beside them belong to."""
+        self._names.learn(known)
+        found: dict[str, set[str]] = {}
+        for path, series in known.items():
+            name = self._names.read(path)
+            found.setdefault(_source(path, name) if name else path, set()).add(series)
+        for source, series in found.items():
+            if len(series) == 1:
+                self._book.adopt(source, series.pop())
+            else:
+                self._foreign.add(source)
 
     def leave_out(self, mdoc: Mdoc) -> None:
         """The mdoc's images are taken from its stack: the single files behind them are not told of."""
@@ -112,17 +127,19 @@ class Singles:
         if known or (name is not None and not patient):
             self._tell(single)
         else:
-            self._waiting[seen.path] = now + self._hold_s(seen.path, name)
+            self._waiting.setdefault(seen.path, now)
 
-    def _hold_s(self, path: str, name: ParsedName | None) -> float:
-        if name is None:
+    def _hold_s(self, path: str) -> float:
+        if (name := self._files[path].name) is None:
             return ORPHAN_S
         return ROOT_HOLD_S if _source(path, name) in self._foreign else HOLD_S
 
     def tick(self, now: float) -> None:
         """Believe the names of those that waited long enough, and refuse those without."""
-        for path in [path for path, until in self._waiting.items() if now >= until]:
-            if (name := self._files[path].name) is not None:
+        for path in [path for path, since in self._waiting.items() if now >= since + self._hold_s(path)]:
+            if not self._exists(path):  # it was renamed or deleted before anybody was told
+                del self._waiting[path]
+            elif (name := self._files[path].name) is not None:
                 self._unexplained.add(_source(path, name))
                 self._tell(self._files[path])
             else:
@@ -186,7 +203,9 @@ class Singles:
         path, order = single.seen.path, single.name.order if single.name else None
         self._waiting.pop(path, None)
         image = build(series, path, 0, sources, single.seen.mtime, self._book.choose)
-        self._book.image(image, order, sources.section.mark if sources.section else None)
+        known = self._book.image(image, order, sources.section.mark if sources.section else None)
+        if known != series and single.name is not None:  # moved or copied, and those that follow it, too
+            self._book.adopt(_source(path, single.name), known)
 
 
 def _source(path: str, name: ParsedName) -> str:

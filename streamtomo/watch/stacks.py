@@ -41,6 +41,8 @@ class Stacks:
         self._read = readers
         self._originals: dict[str, str] = {}
         """By stack that only repeats exposures: the file that they are taken from."""
+        self._settled: set[str] = set()
+        """Files of angles that may be read."""
 
     def follow(self, stack: str, mdoc: Mdoc, written_s: float, *, why: Why) -> None:
         """Tell of the sections that the mdoc has committed and that were not told of.
@@ -93,6 +95,12 @@ class Stacks:
         for z in range(count):
             sources = Sources(header=header, beside_deg=None if beside is None else beside[z])
             self._tell(series, path, z, sources, seen.mtime)
+
+    def angles_settled(self, path: str) -> list[str]:
+        """A file of angles may be read; the stacks that it may belong to."""
+        self._settled.add(path)
+        stacks = [stem_of(path) + suffix for suffix in sorted(MRC_SUFFIXES)]
+        return [stack for stack in stacks if self._read.exists(stack)]
 
     def repeats(self, stack: str) -> str | None:
         """The file that the exposures of a stack that is left out are taken from."""
@@ -186,6 +194,8 @@ class Stacks:
             if suffix == ".tlt" and info.angles is not None:
                 break
             if self._read.exists(stem + suffix):
+                if stem + suffix not in self._settled:
+                    raise NotReady(f"{stem}{suffix}: is still being written")
                 return parse_angles(self._read.text(stem + suffix), count, stem + suffix), suffix == ".tlt"
         if info.angles is None:
             raise NotReady(
@@ -208,6 +218,8 @@ def parse_angles(text: str, count: int, name: str) -> tuple[float, ...]:
     try:
         angles = tuple(float(word) for word in text.split())
     except ValueError as error:
+        if not text.endswith("\n"):
+            raise NotReady(f"{name}: its last line has no end") from error
         raise BadImage(f"{name}: holds something else than tilt angles ({error})") from error
     if len(angles) != count:
         raise NotReady(f"{name}: has {len(angles)} angles for {count} images")
