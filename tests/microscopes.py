@@ -238,7 +238,7 @@ def serialem_stack(name: str, taken: list[Shot], cut: int = 7, *, rewrite: bool 
     for z, shot in enumerate(taken):
         yield from grow(path, taken[:z], shot)
         new = (head(path) if z == 0 else "") + section(z, shot)
-        if rewrite:
+        if rewrite or z == 0:
             yield lambda disk: disk.put(f"{path}.mdoc", "")
         for piece in in_pieces(text + new if rewrite else new, cut * (z + 1)):
             yield lambda disk, piece=piece: disk.add(f"{path}.mdoc", piece)
@@ -373,7 +373,7 @@ def disagreements(watcher: Watcher, taken: list[Shot], tolerance: float = 0.02) 
         file = watcher.disk.files.get(image.path)
         if file is None:
             wrong.append(f"{image.key} should lie in {image.path}, which is gone")
-        elif image.section >= len(file.content.shots) or file.content.shots[image.section] not in held:
+        elif image.section >= _sections(watcher.disk, image.path) or file.content.shots[image.section] not in held:
             wrong.append(f"{image.key} lies in {image.path}, {image.section}, where no such exposure is")
         else:
             held[file.content.shots[image.section]].append(image)
@@ -395,10 +395,15 @@ def _order(watcher: Watcher, taken: list[Shot]) -> list[str]:
     number = {
         image.acquired_s: watcher.disk.files[image.path].content.shots[image.section].number
         for image in watcher.images()
-        if image.acquired_s is not None and image.path in watcher.disk.files
+        if image.acquired_s is not None and image.section < _sections(watcher.disk, image.path)
     }
     numbers = [number[time] for time in sorted(number)]
     return [] if numbers == sorted(numbers) else [f"order {numbers}"]
+
+
+def _sections(disk: Disk, path: str) -> int:
+    file = disk.files.get(path)
+    return len(file.content.shots) if file else 0
 
 
 def stem(path: str) -> str:

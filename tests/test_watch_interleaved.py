@@ -94,6 +94,7 @@ def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=()):
             disk.now += (-1) ** number * 3600
         if number in restarts:
             watcher = Watcher(disk, watcher.told.values())
+            watcher.step()
         if number in touches:
             disk.touch(sorted(disk.files)[number % len(disk.files)])
         if number in events:

@@ -60,6 +60,7 @@ class Catalogue:
 
     def __init__(self, acquisition: Acquisition, readers: Readers = DISK, known: Iterable[RawImage] = ()) -> None:
         """`known` are images that an earlier run was told of: they keep their series, and are not told of again."""
+        known = list(known)
         self._book = Book(acquisition, known, readers.exists)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
@@ -68,6 +69,10 @@ class Catalogue:
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
         """By stack, whether it is there or not: the mdoc that speaks for it."""
+        self._serialem = any(image.mdoc_section is not None for image in known)
+        """Whether SerialEM wrote an mdoc of a tilt series here, ever."""
+        self._frames_in_mdocs = self._serialem
+        """Whether such an mdoc named files with one exposure."""
         self._deferred: dict[str, set[str]] = {}
         """Images that wait for an mdoc to become readable."""
         self._anonymous: dict[str, float] = {}
@@ -154,6 +159,9 @@ class Catalogue:
             self._again |= self._deferred.pop(path, set())
             self._mdoc_of |= {stack: path for stack in stack_candidates(path, mdoc) if self._prevails(path, stack)}
         if mdoc.kind == "tilt series":
+            if mdoc.writer == "SerialEM":
+                self._serialem = True
+                self._frames_in_mdocs |= any(section.file_name for section in mdoc.sections)
             self._take_in(path, mdoc, due)
         if mdoc.unfinished and due.why == "settled":
             raise NotReady(f"{path}: {mdoc.unfinished}")
@@ -280,20 +288,14 @@ class Catalogue:
 
     def _expects_mdoc(self, stack: str, info: ImageInfo) -> bool:
         """Whether SerialEM's stacks have mdocs here, and this one, new or renamed, probably gets one, too."""
-        if info.angles_from != "SerialEM" or stack in self._book.paths:
-            return False
-        return any(mdoc.writer == "SerialEM" and mdoc.kind == "tilt series" for mdoc in self._mdocs.values())
+        return info.angles_from == "SerialEM" and stack not in self._book.paths and self._serialem
 
     def _mdocs_grow_here(self) -> bool:
         """Whether it pays to wait for a new image's section in an mdoc.
 
         It does where SerialEM writes mdocs that name single files, or where it opened a stack that has no image yet.
         """
-        if any(self._read.exists(path) for path in self._unborn):
-            return True
-        return any(
-            mdoc.writer == "SerialEM" and mdoc.sections and mdoc.sections[0].file_name for mdoc in self._mdocs.values()
-        )
+        return self._frames_in_mdocs or any(self._read.exists(path) for path in self._unborn)
 
 
 def _rank(due: Due) -> int:

@@ -191,7 +191,10 @@ def recognise(sections: Mapping[int, MdocSection], here: Mapping[int, RawImage])
             displaced.remove(image)
             moved[z] = image
     new = {z: sections[z] for z in sections.keys() - stay.keys() - moved.keys()}
-    return Recognised(stay, moved, new, [image for image in displaced if image.section in sections])
+    lost = [image for image in displaced if image.section in sections]
+    if lost and not stay and not moved:
+        lost = displaced  # overwritten from its first image on: what lay behind is gone as well
+    return Recognised(stay, moved, new, lost)
 
 
 def is_section_of(section: MdocSection, image: RawImage) -> bool:

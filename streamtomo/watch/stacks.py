@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from streamtomo.errors import BadImage, NotReady
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
+from streamtomo.watch.continued import begun_as, continues
 from streamtomo.watch.exposures import Elsewhere, Recognised, is_angle_of, recognise
 from streamtomo.watch.images import MRC_SUFFIXES, ImageInfo
 from streamtomo.watch.mdoc import Mdoc, MdocSection
@@ -41,6 +42,8 @@ class Stacks:
         self._read = readers
         self._originals: dict[str, str] = {}
         """By stack that only repeats exposures: the file that they are taken from."""
+        self._mdocs: dict[str, Mdoc] = {}
+        """The mdocs of stacks that are followed, by stem."""
         self._settled: set[str] = set()
         """Files of angles that may be read."""
 
@@ -61,7 +64,8 @@ class Stacks:
             info = self._read.probe(stack, growing=True)
         if info is not None and (found.moved or found.lost):
             _demand_whole(stack, sections, info, why)
-        series = self._series(stack, found, elsewhere)
+        series = self._series(stack, mdoc, found, elsewhere)
+        self._mdocs[stem_of(stack)] = mdoc
         self._move(stack, series, mdoc, found, elsewhere.moved, sections)
         for z, image in found.stay.items():
             sources = Sources(mdoc=mdoc, section=sections[z], before=image)
@@ -122,7 +126,7 @@ class Stacks:
         )
         return recognise(sections, self._book.exposures.of(stack))
 
-    def _series(self, stack: str, found: Recognised, elsewhere: Elsewhere) -> str:
+    def _series(self, stack: str, mdoc: Mdoc, found: Recognised, elsewhere: Elsewhere) -> str:
         """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
         known = self._book.paths.get(stack)
         wanted = os.path.basename(stem_of(stack))
@@ -131,9 +135,22 @@ class Stacks:
         images = [*elsewhere.moved.values(), *elsewhere.copied.values()]
         if known is None and images:
             known = images[0].series
+        if known is None:
+            known = self._continued(stack, mdoc)
         if known is not None:
             self._book.adopt(stack, known)
         return known or self._book.name(stack, wanted)
+
+    def _continued(self, stack: str, mdoc: Mdoc) -> str | None:
+        """The series of another stack that goes on in this one."""
+        stem = begun_as(stem_of(stack))
+        first = self._mdocs.get(stem) if stem else None
+        beside = (f"{stem}{suffix}" for suffix in MRC_SUFFIXES)
+        series = next((self._book.paths[path] for path in beside if path in self._book.paths), None)
+        if series is None or first is None or not continues(first, mdoc):
+            return None
+        self._book.warn("series.continued", f"{series}: goes on in {stack}", about=stack, series=series)
+        return series
 
     def _tell(self, series: str, stack: str, z: int, sources: Sources, written_s: float | None) -> None:
         image = build(series, stack, z, sources, written_s, self._book.choose)
