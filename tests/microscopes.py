@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from streamtomo.config import Acquisition
-from streamtomo.errors import NotReady
+from streamtomo.errors import NoImageYet, NotReady
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue, is_wanted
 from streamtomo.watch.images import ImageInfo
@@ -175,7 +175,7 @@ class Watcher:
         pixels = self._file(path).content
         assert isinstance(pixels, Pixels)
         if not pixels.shots:
-            raise NotReady(f"{path}: holds no image yet")
+            raise NoImageYet(f"{path}: holds no image yet")
         if pixels.whole < len(pixels.shots) and not growing:
             raise NotReady(f"{path}: is short")
         angles = tuple(shot.angle for shot in pixels.shots) if pixels.angles else None

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from streamtomo.config import Acquisition
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, NoImageYet, NotReady
 from streamtomo.messages import FileRefused, SeriesDescribed, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue
@@ -211,7 +211,7 @@ def test_the_frames_behind_a_stack_are_not_told_again():
 def test_a_frame_that_comes_before_its_section_waits_for_it():
     folder = Folder()
     movie = info(frames=8, kind="tiff")
-    assert folder.put({"X.mrc": NotReady("X.mrc: holds no image yet")}) == []
+    assert folder.put({"X.mrc": NoImageYet("X.mrc: holds no image yet")}) == []
     assert folder.put({"f/X_000_0.0.tif": movie}) == []
     folder.put({"X.mrc": info(1), "X.mrc.mdoc": mdoc(tilt(0, frame="X_000_0.0.tif"))})
     assert folder.wait(1e6) == []

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from streamtomo.config import Acquisition
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, NoImageYet, NotReady
 from streamtomo.messages import Sighting
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
@@ -128,7 +128,7 @@ class Catalogue:
                 self._look_at_image(due, now)
         except BadImage as error:
             self._give_up_on(path, error)
-        except FileNotFoundError:
+        except (FileNotFoundError, NoImageYet):
             return True
         except (NotReady, OSError) as error:
             if due.why != "expired":
@@ -245,8 +245,8 @@ class Catalogue:
         self._unborn.discard(path)
         try:
             return self._read.probe(path)
-        except NotReady:
-            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and self._names.parse(path) is None:
+        except NoImageYet:
+            if self._names.parse(path) is None:
                 self._unborn.add(path)
             raise
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streamtomo.watch.book import Book
+from streamtomo.watch.continued import begun_as, continues
 from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import Names, ParsedName, file_key, folder_name, stem_of
@@ -51,6 +52,10 @@ class Singles:
         self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
         """By the name of the exposure: its mdoc's path, the mdoc, the section."""
         self._left_out: set[str] = set()
+        self._owners: dict[str, dict[str, Mdoc]] = {}
+        """By series: the mdocs that its images belong to, by stem."""
+        self._owned: dict[str, str] = {}
+        """By stem of an mdoc: its series."""
         self._foreign: set[str] = set()
         """Series by name whose images belong to an mdoc of another name."""
         self._unexplained: set[str] = set()
@@ -98,15 +103,37 @@ class Singles:
     def describe(self, mdoc_path: str, mdoc: Mdoc) -> None:
         """An mdoc describes these files; what was told of them is told again where it knows better."""
         keys = {file_key(s.file_name): s for s in mdoc.sections if s.file_name}
-        self._sections |= {key: (mdoc_path, mdoc, section) for key, section in keys.items()}
         paths = [path for key in keys for path in self._by_key.get(key, ())]
-        if told := next((self._book.paths[path] for path in paths if path in self._book.paths), None):
+        series = (self._book.paths[path] for path in paths if path in self._book.paths)
+        if told := next((one for one in series if self._claims(mdoc_path, mdoc, one)), None):
             self._book.adopt(stem_of(mdoc_path), told)
+        self._sections |= {key: (mdoc_path, mdoc, section) for key, section in keys.items()}
         if paths:
             self._describe(self._series_of(mdoc_path), mdoc_path, mdoc)
         for path in paths:
             if single := self._files.get(path):
                 self._tell(single)
+
+    def _claims(self, mdoc_path: str, mdoc: Mdoc, series: str) -> bool:
+        """Whether a series' images belong to this mdoc: to no other one, or to a copy, or to one that goes on in it.
+
+        The mdocs of series that are taken in turns may name files of one root, which then tells no series.
+        """
+        stem, owners = stem_of(mdoc_path), self._owners.setdefault(series, {})
+        if self._owned.setdefault(stem, series) != series:
+            return False
+        keys = (file_key(section.file_name) for section in mdoc.sections if section.file_name)
+        akin = (
+            not owners
+            or stem in owners
+            or any(stem_of(self._sections[key][0]) in owners for key in keys if key in self._sections)
+            or any(begun_as(stem) == one and continues(first, mdoc) for one, first in owners.items())
+        )
+        if akin:
+            owners[stem] = mdoc
+        else:
+            del self._owned[stem]
+        return akin
 
     def add(self, seen: Seen, info: ImageInfo, now: float, *, patient: bool) -> None:
         """A readable file with one exposure; a `patient` one waits a little for its mdoc before its name is believed.
@@ -185,7 +212,9 @@ class Singles:
 
     def _tell_by_mdoc(self, single: _Single, mdoc_path: str, mdoc: Mdoc, section: MdocSection) -> None:
         path = single.seen.path
-        series = self._book.paths.get(path) or self._series_of(mdoc_path)
+        series = self._book.paths.get(path)
+        if series is None or not self._claims(mdoc_path, mdoc, series):
+            series = self._take_over(path, mdoc_path)
         if single.name is not None:
             if folder_name(single.name.series) == series:  # the same series by name, too
                 self._book.adopt(_source(path, single.name), series)
@@ -193,6 +222,13 @@ class Singles:
                 self._foreign.add(_source(path, single.name))
         self._describe(series, mdoc_path, mdoc)
         self._tell_from(series, single, Sources(mdoc=mdoc, section=section, header=single.header, name=single.name))
+
+    def _take_over(self, path: str, mdoc_path: str) -> str:
+        """The mdoc's own series; what was told of the file as an image of another one is withdrawn."""
+        series = self._owned.setdefault(stem_of(mdoc_path), self._series_of(mdoc_path))
+        if (told := self._book.exposures.at(path, 0)) is not None:
+            self._book.withdraw([replace(told, exposure=told.key, gone=f"belongs to {series}, as {mdoc_path} tells")])
+        return series
 
     def _tell_by_name(self, single: _Single, name: ParsedName) -> None:
         path = single.seen.path
