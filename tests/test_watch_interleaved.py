@@ -1,9 +1,9 @@
 """Whatever the order in which writes, renames, deletions, events and clocks come: the same series as in plain order."""
 
-from itertools import count
+import itertools
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from microscopes import (
     QUIET_S,
@@ -26,7 +26,7 @@ from microscopes import (
 )
 
 ANGLES = (0.0, 3.0, -3.0, -6.0, 6.0)
-PAUSES = (0.0, 0.0, 0.0, 0.3, 0.7, 1.5, 4.0, 13.0, 30.0)
+PAUSES = (0.0, 0.0, 0.0, 0.3, 0.7, 1.5, 4.0, 15.0)
 
 
 def ended(end):
@@ -88,7 +88,7 @@ def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=()):
     """Do the steps with these pauses between them; the watcher lists, or hears of events only."""
     disk = Disk()
     watcher = Watcher(disk)
-    for number, step, pause in zip(count(), steps, pauses, strict=False):
+    for number, step, pause in zip(itertools.count(), steps, pauses, strict=False):
         step(disk)
         if number in clock_steps:
             disk.now += (-1) ** number * 3600
@@ -104,18 +104,121 @@ def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=()):
     return watcher
 
 
-@st.composite
-def pace(draw, length):
-    return draw(st.lists(st.sampled_from(PAUSES), min_size=length, max_size=length))
+def paces(length):
+    return st.lists(st.sampled_from(PAUSES), min_size=length, max_size=length)
+
+
+def draw_and_play(data, steps, *, touched=True):
+    """Play the steps at any pace, with events doubled and lost, files touched, restarts, and clocks set."""
+    numbers = st.sets(st.integers(0, len(steps)), max_size=4)
+    return play(
+        steps,
+        data.draw(paces(len(steps)), "pauses"),
+        data.draw(numbers, "events only"),
+        data.draw(numbers, "touched") if touched else (),
+        data.draw(numbers, "restarts"),
+        data.draw(numbers, "clock steps"),
+    )
+
+
+def in_turns(data, parts):
+    """Steps of several writers, each in its own order, mixed at will."""
+    left, steps = [list(part) for part in parts], []
+    turns = data.draw(st.lists(st.integers(0, len(left) - 1), min_size=20, max_size=60), "turns")
+    for turn in itertools.chain(turns, itertools.cycle(range(len(left)))):
+        if not any(left):
+            return steps
+        if left[turn]:
+            steps.append(left[turn].pop(0))
+    return steps
+
+
+FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FEW
 @given(data=st.data())
 def test_one_series_at_any_pace(writer, data):
     taken = shots("TS_01", ANGLES)
     steps = list(WRITERS[writer]("TS_01", taken, data.draw(st.integers(1, 300), "cut")))
-    pauses = data.draw(pace(len(steps)), "pauses")
-    numbers = st.sets(st.integers(0, len(steps)), max_size=5)
-    watcher = play(steps, pauses, data.draw(numbers, "events"), data.draw(numbers, "touches"))
+    identified_by_time_of_file = "moved" in writer or "copied" in writer
+    watcher = draw_and_play(data, steps, touched=not identified_by_time_of_file)
     assert disagreements(watcher, taken) == []
+
+
+@FEW
+@given(data=st.data())
+def test_several_series_of_any_writers_in_one_folder(data):
+    names = [f"TS_{number:02d}" for number in range(data.draw(st.integers(2, 4), "series"))]
+    taken = [shots(name, ANGLES, first=number, every=len(names)) for number, name in enumerate(names)]
+    writers = [data.draw(st.sampled_from(sorted(WRITERS)), name) for name in names]
+    steps = in_turns(data, [WRITERS[w](name, own, 7) for w, name, own in zip(writers, names, taken, strict=True)])
+    assert disagreements(draw_and_play(data, steps, touched=False), sum(taken, [])) == []
+
+
+PACE = {
+    "stacks, sorted at the end": WRITERS["sorted under its old name"],
+    "frames": frames_and_mdoc,
+    "frames of one root": option(frames_and_mdoc, root="run"),
+    "names only": names_only,
+    "Tomo5": tomo5,
+}
+
+
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("writer", PACE)
+@settings(parent=FEW, max_examples=3)
+@given(data=st.data())
+def test_series_taken_in_turns(writer, count, data):
+    names = [f"TS_{number:02d}" for number in range(count)]
+    taken = [shots(name, ANGLES[:4], first=number, every=count) for number, name in enumerate(names)]
+    parts = [list(PACE[writer](name, own, 7)) for name, own in zip(names, taken, strict=True)]
+    tilt_by_tilt = [step for steps in itertools.zip_longest(*parts) for step in steps if step is not None]
+    pauses = itertools.cycle(data.draw(st.lists(st.sampled_from(PAUSES[:6]), min_size=7, max_size=7), "pauses"))
+    numbers = st.sets(st.integers(0, len(tilt_by_tilt)), max_size=2)
+    watcher = play(tilt_by_tilt, pauses, (), (), data.draw(numbers, "restarts"))
+    assert disagreements(watcher, sum(taken, [])) == []
+
+
+@FEW
+@given(data=st.data())
+def test_a_stack_that_is_overwritten_by_another_series(data):
+    first, second = shots("A", ANGLES), shots("B", ANGLES[:3], first=10)
+    steps = [*serialem_stack("TS_01", first), *serialem_stack("TS_01", second)]
+    assert disagreements(draw_and_play(data, steps, touched=False), second) == []
+
+
+@FEW
+@given(pauses=st.lists(st.sampled_from(PAUSES[:6]), min_size=50, max_size=50), frames=st.booleans())
+def test_a_series_that_goes_on_in_a_second_file_is_one(pauses, frames):
+    first, second = shots("A", ANGLES[:3]), shots("A", ANGLES[3:], first=10)
+    write = frames_and_mdoc if frames else serialem_stack
+    watcher = play([*write("TS_01", first), *write("TS_01_01", second)], pauses)
+    assert disagreements(watcher, first + second) == []
+
+
+def test_a_series_that_begins_anew_in_a_second_file_is_another_one():
+    first, second = shots("A", ANGLES[:2]), shots("B", ANGLES, first=10)
+    watcher = play([*serialem_stack("TS_01", first), *serialem_stack("TS_01_01", second)], itertools.repeat(1.0))
+    assert disagreements(watcher, first + second) == []
+
+
+def test_what_is_deleted_after_it_was_told_changes_nothing():
+    taken = shots("TS_01", ANGLES)
+    steps = [*names_only("TS_01", taken), rest]
+    watcher = play(steps, itertools.repeat(1.0))
+    told = dict(watcher.told)
+    for path in list(watcher.disk.files):
+        watcher.disk.remove(path)
+        watcher.wait(3.0)
+    assert watcher.told == told
+    assert watcher.remarks == []
+
+
+@pytest.mark.parametrize("writer", ["growing stack", "growing stack, mdoc rewritten"])
+def test_a_growing_stack_is_opened_once_for_each_section(writer):
+    taken = shots("TS_01", ANGLES)
+    watcher = play(WRITERS[writer]("TS_01", taken, 7), itertools.repeat(1.0))
+    assert disagreements(watcher, taken) == []
+    assert len(watcher.opened) <= len(taken) + 1  # and once when it was new

@@ -52,8 +52,12 @@ class Singles:
         self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
         """By the name of the exposure: its mdoc's path, the mdoc, the section."""
         self._left_out: set[str] = set()
-        self._owners: dict[str, dict[str, Mdoc]] = {}
-        """By series: the mdocs that its images belong to, by stem."""
+        self._mdocs: dict[str, tuple[str, Mdoc]] = {}
+        """All mdocs with their paths, by stem."""
+        self._goes_on: dict[str, str] = {}
+        """By stem of an mdoc: the path of the one whose series it takes up."""
+        self._owners: dict[str, set[str]] = {}
+        """By series: stems of the mdocs that its images belong to."""
         self._owned: dict[str, str] = {}
         """By stem of an mdoc: its series."""
         self._foreign: set[str] = set()
@@ -104,6 +108,7 @@ class Singles:
         """An mdoc describes these files; what was told of them is told again where it knows better."""
         keys = {file_key(s.file_name): s for s in mdoc.sections if s.file_name}
         paths = [path for key in keys for path in self._by_key.get(key, ())]
+        self._note(mdoc_path, mdoc)
         series = (self._book.paths[path] for path in paths if path in self._book.paths)
         if told := next((one for one in series if self._claims(mdoc_path, mdoc, one)), None):
             self._book.adopt(stem_of(mdoc_path), told)
@@ -114,12 +119,24 @@ class Singles:
             if single := self._files.get(path):
                 self._tell(single)
 
+    def _note(self, mdoc_path: str, mdoc: Mdoc) -> None:
+        """See whether a new mdoc takes up the series of another one."""
+        stem = stem_of(mdoc_path)
+        if stem not in self._mdocs and (first := self._mdocs.get(begun_as(stem) or "")) and continues(first[1], mdoc):
+            self._goes_on[stem] = first[0]
+            series = self._series_of(mdoc_path)
+            self._book.warn("series.continued", f"{series}: goes on in {mdoc_path}", about=stem, series=series)
+        if mdoc.sections:
+            self._mdocs[stem] = mdoc_path, mdoc
+
     def _claims(self, mdoc_path: str, mdoc: Mdoc, series: str) -> bool:
-        """Whether a series' images belong to this mdoc: to no other one, or to a copy, or to one that goes on in it.
+        """Whether a series' images belong to this mdoc: to no other one, or to a copy.
 
         The mdocs of series that are taken in turns may name files of one root, which then tells no series.
         """
-        stem, owners = stem_of(mdoc_path), self._owners.setdefault(series, {})
+        stem, owners = stem_of(mdoc_path), self._owners.setdefault(series, set())
+        if stem in self._goes_on:
+            return series == self._series_of(mdoc_path)
         if self._owned.setdefault(stem, series) != series:
             return False
         keys = (file_key(section.file_name) for section in mdoc.sections if section.file_name)
@@ -127,10 +144,9 @@ class Singles:
             not owners
             or stem in owners
             or any(stem_of(self._sections[key][0]) in owners for key in keys if key in self._sections)
-            or any(begun_as(stem) == one and continues(first, mdoc) for one, first in owners.items())
         )
         if akin:
-            owners[stem] = mdoc
+            owners.add(stem)
         else:
             del self._owned[stem]
         return akin
@@ -178,7 +194,10 @@ class Singles:
 
     def _series_of(self, mdoc_path: str) -> str:
         """The name under which images of this mdoc were told of already, else the mdoc's own."""
-        return self._book.name(stem_of(mdoc_path), os.path.basename(stem_of(mdoc_path)))
+        stem = stem_of(mdoc_path)
+        if first := self._goes_on.get(stem):
+            return self._series_of(first)
+        return self._owned.setdefault(stem, self._book.name(stem, os.path.basename(stem)))
 
     def _describe(self, series: str, mdoc_path: str, mdoc: Mdoc) -> None:
         """Tell of the series; Tomo5 writes its mdoc when the series is over, so its sections are all there will be."""
@@ -225,7 +244,7 @@ class Singles:
 
     def _take_over(self, path: str, mdoc_path: str) -> str:
         """The mdoc's own series; what was told of the file as an image of another one is withdrawn."""
-        series = self._owned.setdefault(stem_of(mdoc_path), self._series_of(mdoc_path))
+        series = self._series_of(mdoc_path)
         if (told := self._book.exposures.at(path, 0)) is not None:
             self._book.withdraw([replace(told, exposure=told.key, gone=f"belongs to {series}, as {mdoc_path} tells")])
         return series
