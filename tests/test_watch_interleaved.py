@@ -9,8 +9,8 @@ from microscopes import (
     QUIET_S,
     Disk,
     Watcher,
-    disagreements,
     backed_up,
+    disagreements,
     finished,
     frames_and_mdoc,
     moved_away,
@@ -133,6 +133,10 @@ def in_turns(data, parts):
     return steps
 
 
+def all_of(lists):
+    return [one for some in lists for one in some]
+
+
 FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -154,7 +158,7 @@ def test_several_series_of_any_writers_in_one_folder(data):
     taken = [shots(name, ANGLES, first=number, every=len(names)) for number, name in enumerate(names)]
     writers = [data.draw(st.sampled_from(sorted(WRITERS)), name) for name in names]
     steps = in_turns(data, [WRITERS[w](name, own, 7) for w, name, own in zip(writers, names, taken, strict=True)])
-    assert disagreements(draw_and_play(data, steps, touched=False), sum(taken, [])) == []
+    assert disagreements(draw_and_play(data, steps, touched=False), all_of(taken)) == []
 
 
 PACE = {
@@ -178,7 +182,7 @@ def test_series_taken_in_turns(writer, count, data):
     pauses = itertools.cycle(data.draw(st.lists(st.sampled_from(PAUSES[:6]), min_size=7, max_size=7), "pauses"))
     numbers = st.sets(st.integers(0, len(tilt_by_tilt)), max_size=2)
     watcher = play(tilt_by_tilt, pauses, (), (), data.draw(numbers, "restarts"))
-    assert disagreements(watcher, sum(taken, [])) == []
+    assert disagreements(watcher, all_of(taken)) == []
 
 
 @FEW

@@ -35,9 +35,7 @@ def continues(first: Mdoc, second: Mdoc) -> bool:
 def _other_angles(first: Mdoc, second: Mdoc) -> bool:
     taken = [section.angle_deg for section in first.sections if section.angle_deg is not None]
     new = [section.angle_deg for section in second.sections]
-    return all(
-        angle is not None and all(abs(angle - one) > SAME_ANGLE_DEG for one in taken) for angle in new
-    )
+    return all(angle is not None and all(abs(angle - one) > SAME_ANGLE_DEG for one in taken) for angle in new)
 
 
 def _is_later(first: Mdoc, second: Mdoc) -> bool:

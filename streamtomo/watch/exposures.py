@@ -133,9 +133,7 @@ class Exposures:
         stems = sorted((file_key(path), file_key(image.path)), key=len)
         return self._marks.get(image.key, mark if stems[1].startswith(stems[0]) else None) == mark
 
-    def _timeless(
-        self, sections: Mapping[int, MdocSection], moved: Mapping[int, RawImage]
-    ) -> Mapping[int, RawImage]:
+    def _timeless(self, sections: Mapping[int, MdocSection], moved: Mapping[int, RawImage]) -> Mapping[int, RawImage]:
         """Sections whose images were told of without a time, from the file that others moved away from."""
         left = [
             image

@@ -42,7 +42,7 @@ def watch(
     folder: str | Path,
     settings: Settings,
     stop: threading.Event,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
     *,
     known: Iterable[RawImage] = (),
     skip: Collection[str | Path] = (),
@@ -53,7 +53,8 @@ def watch(
     None is yielded after every pass with nothing more to do, at least every `watch.relist_s`: the first one says that
     all that was there at the start has been worked through; later ones are good for the caller's own clockwork. `known`
     are images of an earlier run: they keep their series and are not yielded again unless something about them changed.
-    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` whether we are stuck.
+    `skip` are folders to stay out of, such as our own output. `clock` is one that nobody sets: the one on the wall may
+    jump. Another thread may ask `pulse` whether we are stuck.
     """
     watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse)
     try:
@@ -176,7 +177,7 @@ class FolderWatch:
             return self._complaints
         self._pulse.at(f"{self._folder}: reading its files")
         dues = [due for due in self._settle.due(now, is_mdoc) if self._is_unchanged(due, now)]
-        found = self._catalogue.look(dues, now)
+        found = self._catalogue.look(dues, now, time.time())
         for due in dues:
             self._answer(due, now)
         for path in found.unready:
@@ -254,7 +255,7 @@ class FolderWatch:
     def _tell_gone(self, gone: dict[str, str], now: float) -> None:
         """Say what cannot be listed any more, and what can again; both name a time, so that each time is news."""
         for path in gone.keys() - self._gone.keys():
-            seen = f", last at {_clock(self._listed_at)}" if self._listed_at else ""
+            seen = f", last at {_clock(_on_the_wall(self._listed_at))}" if self._listed_at else ""
             text = f"{path}: cannot be listed{seen} ({gone[path]}); going on when it is back"
             self._complaints.append(Warned(code="folder.gone", text=text))
         if self._folder in gone:
@@ -262,7 +263,7 @@ class FolderWatch:
             self._tuned = None
         else:
             for path in self._gone.keys() - gone.keys():
-                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {_clock(now)}"
+                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {_clock(_on_the_wall(now))}"
                 self._complaints.append(Warned(code="folder.back", text=text))
         self._gone = dict.fromkeys(gone, now) | self._gone
 
@@ -378,6 +379,11 @@ class _Events(FileSystemEventHandler):
 
     def _is_hidden(self, path: str) -> bool:
         return any(part.startswith(".") for part in Path(os.path.relpath(path, self._folder)).parts)
+
+
+def _on_the_wall(steady_s: float) -> float:
+    """Seconds since 1970 of a reading of the steady clock."""
+    return steady_s + time.time() - time.monotonic()
 
 
 def _clock(seconds: float) -> str:

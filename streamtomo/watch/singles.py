@@ -75,9 +75,9 @@ class Singles:
         for path, series in known.items():
             name = self._names.read(path)
             found.setdefault(_source(path, name) if name else path, set()).add(series)
-        for source, series in found.items():
-            if len(series) == 1:
-                self._book.adopt(source, series.pop())
+        for source, names in found.items():
+            if len(names) == 1:
+                self._book.adopt(source, names.pop())
             else:
                 self._foreign.add(source)
 

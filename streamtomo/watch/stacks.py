@@ -122,7 +122,10 @@ class Stacks:
         if not (twins := copied | moved):
             return found
         self._book.withdraw(
-            [replace(found.stay[z], gone=f"it is the exposure that was taken from {twin.path}") for z, twin in twins.items()]
+            [
+                replace(found.stay[z], gone=f"it is the exposure that was taken from {twin.path}")
+                for z, twin in twins.items()
+            ]
         )
         return recognise(sections, self._book.exposures.of(stack))
 
