@@ -77,8 +77,8 @@ class Book:
     def image(self, image: RawImage, order: int | None = None, mark: str | None = None) -> str:
         """Tell of an image, unless nothing about it is new; `mark` is what its mdoc tells of its pixels.
 
-        Returns the series that it belongs to. One that was told of from another file keeps its series and its key where that file is gone, and is left out
-        where it is still there.
+        Returns the series that it belongs to. One that was told of from another file keeps its series and its key
+        where that file is gone, and is left out where it is still there.
         """
         known = self.exposures.at(image.path, image.section)
         if known is not None:
