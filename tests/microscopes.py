@@ -109,7 +109,7 @@ class Watcher:
 
     def __init__(self, disk: Disk, known=(), acquisition: Acquisition | None = None) -> None:
         self.disk, self.now = disk, 1000.0
-        readers = Readers(probe=self._probe, text=self._text, exists=lambda path: path in disk.files)
+        readers = Readers(probe=self._probe, text=self._text, exists=lambda path: path in disk.files, size=self._size)
         self.settle, self.catalogue = Settle(SETTLE_S), Catalogue(acquisition or Acquisition(), readers, known)
         self.told: dict[str, RawImage] = {image.key: image for image in known}
         self.remarks: list = []
@@ -165,6 +165,9 @@ class Watcher:
             raise FileNotFoundError(2, "No such file or directory", path)
         return self.disk.files[path]
 
+    def _size(self, path: str) -> int:
+        return self._file(path).size
+
     def _text(self, path: str) -> str:
         text = self._file(path).content
         assert isinstance(text, str)
@@ -181,7 +184,7 @@ class Watcher:
         angles = tuple(shot.angle for shot in pixels.shots) if pixels.angles else None
         return ImageInfo(
             kind=pixels.kind, nx=10, ny=10, sections=len(pixels.shots), frames=pixels.frames, dtype="<i2",
-            data_offset=1024, whole_sections=pixels.whole, expected_bytes=0, angles=angles,
+            data_offset=1024, whole_sections=pixels.whole, expected_bytes=1024 + 2 * HALF * len(pixels.shots), angles=angles,
             angles_from=pixels.source if angles else None, pixel_size_A=2.5,
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def _is_later(first: Mdoc, second: Mdoc) -> bool:
     known = [time for time in (*before, *after) if time is not None]
     if len(known) < len(before) + len(after):
         return False
-    return max(known[: len(before)]) < min(known[len(before) :])
+    return max(known[: len(before)]) <= min(known[len(before) :])  # whole seconds
 
 
 def _same_place(first: Mdoc, second: Mdoc) -> bool:

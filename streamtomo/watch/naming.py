@@ -45,6 +45,7 @@ GROUPS = ("series", "angle", "order", "date", "time")
 
 _SUFFIX = re.compile(r"\.(?:mrcs?|st|tiff?|eer|gz|bz2)$", re.IGNORECASE)
 _TAIL = re.compile(r"_(?:EER|fractions|frames|sum)$", re.IGNORECASE)
+_SORTED = re.compile(r"(?<=.)[_-](?:un)?sorted$", re.IGNORECASE)
 _UNWANTED = re.compile(r"[^\w.+-]+")
 _NOT_TILTS = re.compile(r"_override$|_tgt_\d+(?:_(?:view|search|preview))?$", re.IGNORECASE)
 """Copies by Tomo5, and PACEtomo's target pictures: both look like tilt series of one image."""
@@ -196,6 +197,11 @@ def file_key(path: str) -> str:
 def stem_of(path: str) -> str:
     """Path without the suffixes of images and mdocs: `a/X.mrc.mdoc`, `a/X.mrc` and `a/X.rawtlt` all give `a/X`."""
     return _SUFFIX.sub("", re.sub(r"\.(?:mdoc|idoc|rawtlt|tlt)$", "", path))
+
+
+def stack_series(path: str) -> str:
+    """The name of a stack's series; a copy that was sorted, or made way for a sorted one, is no other series."""
+    return _SORTED.sub("", os.path.basename(stem_of(path)))
 
 
 def is_by_product(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from streamtomo.watch.continued import begun_as, continues
 from streamtomo.watch.exposures import Elsewhere, Recognised, is_angle_of, recognise
 from streamtomo.watch.images import MRC_SUFFIXES, ImageInfo
 from streamtomo.watch.mdoc import Mdoc, MdocSection
-from streamtomo.watch.naming import stem_of
+from streamtomo.watch.naming import stack_series, stem_of
 from streamtomo.watch.settle import Seen, Why
 from streamtomo.watch.sources import Sources, build
 
@@ -32,6 +32,7 @@ class Readers(NamedTuple):
     text: Callable[[str], str]
     """Text of a small file."""
     exists: Callable[[str], bool]
+    size: Callable[[str], int] = os.path.getsize
 
 
 class Stacks:
@@ -42,6 +43,8 @@ class Stacks:
         self._read = readers
         self._originals: dict[str, str] = {}
         """By stack that only repeats exposures: the file that they are taken from."""
+        self._infos: dict[str, ImageInfo] = {}
+        """What the headers of growing stacks told when they were opened."""
         self._mdocs: dict[str, Mdoc] = {}
         """The mdocs of stacks that are followed, by stem."""
         self._settled: set[str] = set()
@@ -50,7 +53,7 @@ class Stacks:
     def follow(self, stack: str, mdoc: Mdoc, written_s: float, *, why: Why) -> None:
         """Tell of the sections that the mdoc has committed and that were not told of.
 
-        The stack is opened once if there are any. Raises `NotReady` when it lacks some, after telling of the others,
+        The stack is opened for the first of them, and where something contradicts what is known of it. Raises `NotReady` when it lacks some, after telling of the others,
         and while it is being sorted or overwritten, before telling of any.
         """
         sections = {section.z: section for section in mdoc.sections}
@@ -60,8 +63,10 @@ class Stacks:
         elsewhere = self._book.exposures.elsewhere(stack, found.new)
         new = found.new.keys() - elsewhere.moved.keys() - elsewhere.copied.keys()
         info = None
-        if new or found.moved or found.lost or elsewhere.moved:
-            info = self._read.probe(stack, growing=True)
+        if found.moved or found.lost or elsewhere.moved:
+            info = self._infos[stack] = self._read.probe(stack, growing=True)
+        elif new:
+            info = self._grown(stack, [sections[z] for z in new])
         if info is not None and (found.moved or found.lost):
             _demand_whole(stack, sections, info, why)
         series = self._series(stack, mdoc, found, elsewhere)
@@ -85,7 +90,7 @@ class Stacks:
         path, count = seen.path, info.sections
         beside, solved = self._angles(path, info)
         old = self._book.exposures.vanished(path, seen.mtime, count)
-        wanted = os.path.basename(stem_of(path))
+        wanted = stack_series(path)
         series = self._book.paths.get(path) or (self._book.name(path, wanted) if old is None else old)
         complete = beside is not None or info.angles_from == "FEI" or now - seen.mtime > GROWN_UP_S
         self._book.describe(
@@ -114,6 +119,20 @@ class Stacks:
         """Stacks that repeat what a file held that is gone now."""
         return [stack for stack, original in self._originals.items() if not self._read.exists(original)]
 
+    def _grown(self, stack: str, new: Sequence[MdocSection]) -> ImageInfo:
+        """What a stack holds now that its mdoc tells of new sections; how many, its length tells without opening it.
+
+        Opening it is left to whoever reads the pixels: each time may be one in which the microscope cannot write.
+        """
+        before = self._infos.get(stack)
+        if before is not None and all(section.angle_deg is not None for section in new):
+            section_bytes = (before.expected_bytes - before.data_offset) // before.sections
+            whole = (self._read.size(stack) - before.data_offset) // section_bytes
+            if whole >= before.whole_sections:
+                return replace(before, sections=max(whole, before.sections), whole_sections=whole)
+        info = self._infos[stack] = self._read.probe(stack, growing=True)
+        return info
+
     def _recognise(self, stack: str, sections: Mapping[int, MdocSection]) -> Recognised:
         """What the stack holds; first withdraws what was told of it without a time and is known from another file."""
         found = recognise(sections, self._book.exposures.of(stack))
@@ -132,7 +151,7 @@ class Stacks:
     def _series(self, stack: str, mdoc: Mdoc, found: Recognised, elsewhere: Elsewhere) -> str:
         """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
         known = self._book.paths.get(stack)
-        wanted = os.path.basename(stem_of(stack))
+        wanted = stack_series(stack)
         if known is not None and found.lost and not found.stay and not found.moved:
             return self._book.renew(stack, wanted)
         images = [*elsewhere.moved.values(), *elsewhere.copied.values()]
