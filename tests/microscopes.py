@@ -184,7 +184,8 @@ class Watcher:
         angles = tuple(shot.angle for shot in pixels.shots) if pixels.angles else None
         return ImageInfo(
             kind=pixels.kind, nx=10, ny=10, sections=len(pixels.shots), frames=pixels.frames, dtype="<i2",
-            data_offset=1024, whole_sections=pixels.whole, expected_bytes=1024 + 2 * HALF * len(pixels.shots), angles=angles,
+            data_offset=1024, whole_sections=pixels.whole, expected_bytes=1024 + 2 * HALF * len(pixels.shots),
+            angles=angles,
             angles_from=pixels.source if angles else None, pixel_size_A=2.5,
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ and touch is recorded by an audit hook in every process of the run.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -78,11 +79,8 @@ def session(tmp_path, writers, events):
         folder.mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK)
     (log := tmp_path / "audit.jsonl").touch()
-    watch = {"settle_s": SETTLE_S, "relist_s": 0.5, "events": events, "min_tilts": 99}
-    options = [word for key, value in watch.items() for word in ("--set", f"watch.{key}={value}")]
     audited = {"PYTHONPATH": str(hooks), "AUDITED": str(scope), "AUDIT_LOG": str(log)}
-    axis = ("--set", "acquisition.tilt_axis_deg=85.3")
-    run = start("run", scope, "--out", out, "--plain", *axis, *options, env={**os.environ, **audited})
+    run = start("run", scope, "--out", out, *options(events), env={**os.environ, **audited})
     wait_for(run, (out / "endpoint.json").exists)
     microscopes = [
         start(
@@ -94,27 +92,39 @@ def session(tmp_path, writers, events):
             truth,
             *EVERY,
             "--seed",
-            10 * seed,
+            10 * n,
             "--pattern",
             *how,
         )
-        for seed, (name, how) in enumerate(writers.items())
+        for n, (name, how) in enumerate(writers.items())
     ]
     for microscope in microscopes:
         said, _ = microscope.communicate(timeout=100)
         assert microscope.returncode == 0, said
     total = sum(len(json.loads(path.read_text())["views"]) for path in truth.glob("*.json"))
-    wait_for(run, lambda: len(events_of(out, messages.TiltPlaced)) >= total)
+    said = end(run, out, total)
+    return Session(scope, truth, out, said, [json.loads(line) for line in log.read_text().splitlines()])
+
+
+def options(events):
+    watch = {"settle_s": SETTLE_S, "relist_s": 0.5, "events": events, "min_tilts": 99}
+    settings = [word for key, value in watch.items() for word in ("--set", f"watch.{key}={value}")]
+    return ["--plain", "--set", "acquisition.tilt_axis_deg=85.3", *settings]
+
+
+def end(run, out, tilts):
+    """Stop a run that has placed so many tilts, a little later; what it said."""
+    wait_for(run, lambda: len(events_of(out, messages.TiltPlaced)) >= tilts)
     time.sleep(5 * SETTLE_S)  # what would be told twice is told by now
     run.terminate()
     said, _ = run.communicate(timeout=60)
     assert run.returncode == 0, said
-    return Session(scope, truth, out, said, [json.loads(line) for line in log.read_text().splitlines()])
+    return said
 
 
-def start(*arguments, **options):
+def start(*arguments, before=(), **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "streamtomo", *map(str, arguments)],
+        [*before, sys.executable, "-m", "streamtomo", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
     )  # fmt: skip
 
@@ -207,6 +217,27 @@ def test_a_growing_stack_is_opened_once_for_each_section_to_be_read(done):
     opened = Counter(line["path"] for line in done.audit if line["event"] == "open" and grows(Path(line["path"])))
     for path, times in opened.items():
         assert times <= TILTS + 2, f"{path}: {times} times"  # and once when it was new, once after it was sorted
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && ! touch "$0/x" 2>/dev/null && exec "$@"'
+
+
+def test_a_folder_mounted_read_only_is_processed_like_any_other(sessions, tmp_path):
+    folder = sessions["off"].scope / "movies"
+    mount = ("unshare", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, str(folder))
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    expected = {name: images for name, images in told_tilts(sessions["off"].out).items() if name.startswith("movies")}
+    run = start("run", folder, "--out", tmp_path / "out", *options("auto"), before=mount)
+    end(run, tmp_path / "out", sum(map(len, expected.values())))
+    told = told_tilts(tmp_path / "out")
+    assert {series: angles(images) for series, images in told.items()} == {
+        series: angles(images) for series, images in expected.items()
+    }
+
+
+def angles(images):
+    return sorted(image.angle_deg for image in images)
 
 
 def grows(path):
