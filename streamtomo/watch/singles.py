@@ -13,6 +13,7 @@ from streamtomo.watch.continued import begun_as, continues
 from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import Names, ParsedName, file_key, folder_name, stem_of
+from streamtomo.watch.reconcile import Taken, differences
 from streamtomo.watch.settle import Seen
 from streamtomo.watch.sources import Sources, build
 
@@ -20,6 +21,8 @@ HOLD_S = 10.0
 """Where mdocs grow beside the images, a new image waits so long for its section before its name is believed."""
 ROOT_HOLD_S = 120.0
 """The same for one whose name begins like others that an mdoc names under another name: it tells no series."""
+RECONCILE_S = 60.0
+"""An mdoc at rest for so long is compared with the files."""
 ORPHAN_S = 600.0
 """An image whose tilt angle nobody tells is refused after so long."""
 
@@ -54,6 +57,8 @@ class Singles:
         self._left_out: set[str] = set()
         self._mdocs: dict[str, tuple[str, Mdoc]] = {}
         """All mdocs with their paths, by stem."""
+        self._unreconciled: dict[str, float | None] = {}
+        """Mdocs that have not been compared with the files, by stem, and since when they are at rest."""
         self._goes_on: dict[str, str] = {}
         """By stem of an mdoc: the path of the one whose series it takes up."""
         self._owners: dict[str, set[str]] = {}
@@ -128,6 +133,7 @@ class Singles:
             self._book.warn("series.continued", f"{series}: goes on in {mdoc_path}", about=stem, series=series)
         if mdoc.sections:
             self._mdocs[stem] = mdoc_path, mdoc
+            self._unreconciled[stem] = None
 
     def _claims(self, mdoc_path: str, mdoc: Mdoc, series: str) -> bool:
         """Whether a series' images belong to this mdoc: to no other one, or to a copy.
@@ -178,7 +184,13 @@ class Singles:
         return ROOT_HOLD_S if _source(path, name) in self._foreign else HOLD_S
 
     def tick(self, now: float) -> None:
-        """Believe the names of those that waited long enough, and refuse those without."""
+        """Believe the names of those that waited long enough, refuse those without, and say where an mdoc differs."""
+        for stem, since in list(self._unreconciled.items()):
+            if since is None:
+                self._unreconciled[stem] = now
+            elif now >= since + RECONCILE_S:
+                del self._unreconciled[stem]
+                self._reconcile(stem)
         for path in [path for path, since in self._waiting.items() if now >= since + self._hold_s(path)]:
             if not self._exists(path):  # it was renamed or deleted before anybody was told
                 del self._waiting[path]
@@ -191,6 +203,30 @@ class Singles:
                     f"its tilt angle is not known: no mdoc names it, and its name fits none of {self._names.tried()}"
                 )
                 self._book.refuse(path, reason)
+
+    def _reconcile(self, stem: str) -> None:
+        """Say where an mdoc that has come to rest differs from the files."""
+        mdoc_path, mdoc = self._mdocs[stem]
+        series = self._series_of(mdoc_path)
+        keys = [file_key(section.file_name) for section in mdoc.sections if section.file_name]
+        if self._left_out.issuperset(keys):  # its images are taken from a stack
+            return
+        singles = {
+            key: single for key in keys for path in self._by_key.get(key, ()) if (single := self._files.get(path))
+        }
+        gone = {
+            key: Taken(file=key) for key in keys if any(path in self._book.paths for path in self._by_key.get(key, ()))
+        }
+        late = mdoc.writer == "Tomo5"  # then the names were believed first, and all files have come
+        strangers = [
+            os.path.basename(path)
+            for path, known in self._book.paths.items()
+            if late and known == series and not self.described(path)
+        ]
+        found = differences(mdoc, gone | {key: _taken(one, late) for key, one in singles.items()}, strangers)
+        if found:
+            text = f"{series}: {mdoc_path} differs in {', '.join(found)}; it is believed where it tells something"
+            self._book.warn("mdoc.disagrees" if late else "frames.missing", text, about=text, series=series)
 
     def _series_of(self, mdoc_path: str) -> str:
         """The name under which images of this mdoc were told of already, else the mdoc's own."""
@@ -240,7 +276,17 @@ class Singles:
             else:
                 self._foreign.add(_source(path, single.name))
         self._describe(series, mdoc_path, mdoc)
-        self._tell_from(series, single, Sources(mdoc=mdoc, section=section, header=single.header, name=single.name))
+        self._tell_from(
+            series,
+            single,
+            Sources(
+                mdoc=mdoc,
+                section=section,
+                header=single.header,
+                name=single.name,
+                reconciled=mdoc.writer == "Tomo5",
+            ),
+        )
 
     def _take_over(self, path: str, mdoc_path: str) -> str:
         """The mdoc's own series; what was told of the file as an image of another one is withdrawn."""
@@ -261,6 +307,14 @@ class Singles:
         known = self._book.image(image, order, sources.section.mark if sources.section else None)
         if known != series and single.name is not None:  # moved or copied, and those that follow it, too
             self._book.adopt(_source(path, single.name), known)
+
+
+def _taken(single: _Single, with_name: bool) -> Taken:
+    name = single.name if with_name else None
+    pixel_size_A = single.info.pixel_size_A if with_name else None
+    return Taken(
+        file=os.path.basename(single.seen.path), angle_deg=name.angle_deg if name else None, pixel_size_A=pixel_size_A
+    )
 
 
 def _source(path: str, name: ParsedName) -> str:

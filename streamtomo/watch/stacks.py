@@ -53,8 +53,9 @@ class Stacks:
     def follow(self, stack: str, mdoc: Mdoc, written_s: float, *, why: Why) -> None:
         """Tell of the sections that the mdoc has committed and that were not told of.
 
-        The stack is opened for the first of them, and where something contradicts what is known of it. Raises `NotReady` when it lacks some, after telling of the others,
-        and while it is being sorted or overwritten, before telling of any.
+        The stack is opened for the first of them, and where something contradicts what is known of it. Raises
+        `NotReady` when it lacks some, after telling of the others, and while it is being sorted or overwritten, before
+        telling of any.
         """
         sections = {section.z: section for section in mdoc.sections}
         if not sections:
