@@ -1,7 +1,10 @@
 """Whatever the order in which writes, renames, deletions, events and clocks come: the same series as in plain order."""
 
 import itertools
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +27,9 @@ from microscopes import (
     sorted_then_renamed,
     tomo5,
 )
+from microscopes_on_disk import RealDisk, RealWatcher
+
+from streamtomo.watch.images import read_image
 
 ANGLES = (0.0, 3.0, -3.0, -6.0, 6.0)
 PAUSES = (0.0, 0.0, 0.0, 0.3, 0.7, 1.5, 4.0, 15.0)
@@ -84,16 +90,17 @@ WRITERS = {
 }
 
 
-def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=()):
+def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=(), disk=None):
     """Do the steps with these pauses between them; the watcher lists, or hears of events only."""
-    disk = Disk()
-    watcher = Watcher(disk)
+    disk = Disk() if disk is None else disk
+    watch = Watcher if type(disk) is Disk else RealWatcher
+    watcher = watch(disk)
     for number, step, pause in zip(itertools.count(), steps, pauses, strict=False):
         step(disk)
         if number in clock_steps:
             disk.now += (-1) ** number * 3600
         if number in restarts:
-            watcher = Watcher(disk, watcher.told.values())
+            watcher = watch(disk, list(watcher.told.values()))
             watcher.step()
         if number in touches:
             disk.touch(sorted(disk.files)[number % len(disk.files)])
@@ -108,7 +115,7 @@ def paces(length):
     return st.lists(st.sampled_from(PAUSES), min_size=length, max_size=length)
 
 
-def draw_and_play(data, steps, *, touched=True):
+def draw_and_play(data, steps, *, touched=True, disk=None):
     """Play the steps at any pace, with events doubled and lost, files touched, restarts, and clocks set."""
     numbers = st.sets(st.integers(0, len(steps)), max_size=4)
     return play(
@@ -118,6 +125,7 @@ def draw_and_play(data, steps, *, touched=True):
         data.draw(numbers, "touched") if touched else (),
         data.draw(numbers, "restarts"),
         data.draw(numbers, "clock steps"),
+        disk,
     )
 
 
@@ -149,6 +157,26 @@ def test_one_series_at_any_pace(writer, data):
     identified_by_time_of_file = "moved" in writer or "copied" in writer
     watcher = draw_and_play(data, steps, touched=not identified_by_time_of_file)
     assert disagreements(watcher, taken) == []
+
+
+REAL = [name for name in WRITERS if name not in ("FEI header", "tlt") and not name.startswith("FEI")]
+
+
+@pytest.mark.parametrize("writer", REAL)
+@settings(parent=FEW, max_examples=3)
+@given(data=st.data())
+def test_one_series_on_a_real_disk(writer, data):
+    taken = shots("TS_01", ANGLES)
+    steps = list(WRITERS[writer]("TS_01", taken, data.draw(st.integers(1, 300), "cut")))
+    identified_by_time_of_file = "moved" in writer or "copied" in writer
+    with tempfile.TemporaryDirectory() as folder:
+        disk = RealDisk(Path(folder))
+        watcher = draw_and_play(data, steps, touched=not identified_by_time_of_file, disk=disk)
+        assert disagreements(watcher, taken) == []
+        for image in watcher.images():
+            shot = disk.files[image.path].content.shots[image.section]
+            pixels = read_image(disk.root / image.path, image.section, frames=image.frames)
+            assert np.all(pixels == shot.number * image.frames)
 
 
 @FEW
