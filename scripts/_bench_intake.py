@@ -120,6 +120,7 @@ def bench_listing(folder: Path, row: Row, runs: int) -> None:
     print(f"\nlisting a folder with {FILES} files, ms                              minimum    median")
     row("names, sizes and times", times_ms(lambda: list(list_files(str(scope))), runs))
     row("one pass of the watcher, nothing new", times_ms(lambda: watcher.step(old + 2.0 * next(now)), runs))
+    row("the same, all at rest", times_ms(lambda: watcher.step(old + 1000.0 + 2.0 * next(now)), runs))
     watcher.close()
 
 

@@ -4,7 +4,9 @@ import itertools
 
 from microscopes import Disk, Shot, Watcher, frames_and_mdoc, rest, section, serialem_stack, shots, tomo5
 
+from streamtomo.config import Settings
 from streamtomo.messages import Warned
+from streamtomo.series import Series
 
 ANGLES = (0.0, 3.0, -3.0, -6.0, 6.0)
 
@@ -66,13 +68,17 @@ def test_frames_are_not_missed_where_their_stack_is_there():
     assert warnings(play([lambda disk: disk.put("TS_01.mrc.mdoc", text)], stack)) == []
 
 
-def test_a_retake_of_one_angle_is_an_exposure_of_its_own():
+def test_a_retake_is_an_exposure_of_its_own_and_the_newest_counts():
     taken = [*shots("TS_01", ANGLES[:3]), Shot("TS_01", 3, -3.0), Shot("TS_01", 4, 6.0)]
     for write in (serialem_stack, frames_and_mdoc, tomo5):
         watcher = play(write("TS_01", taken))
         told = sorted(watcher.images(), key=lambda image: image.acquired_s or 0.0)
         assert [round(image.angle_deg) for image in told] == [0, 3, -3, -3, 6]
         assert warnings(watcher) == []
+        series = Series("TS_01", Settings())
+        for image in watcher.told.values():
+            series.image(image, watcher.now)
+        assert [state.excluded for state in series.tilts.values()] == [None, None, "taken again as tilt 3", None, None]
 
 
 def _written(step):
