@@ -294,6 +294,27 @@ def renamed(name: str, taken: list[Shot], cut: int = 7, suffixes=("", ".mdoc")) 
         yield lambda disk, suffix=suffix: disk.rename(f"{name}.mrc{suffix}", f"done/{name}.mrc{suffix}")
 
 
+class _Below:
+    """A folder of a disk, to steps that know nothing of it."""
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk, self._folder = disk, folder
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def call(*arguments: object, **options: object) -> None:
+            paths = 2 if name in ("rename", "copy") else 1
+            places = [f"{self._folder}/{argument}" for argument in arguments[:paths]]
+            getattr(self._disk, name)(*places, *arguments[paths:], **options)
+
+        return call
+
+
+def below(folder: str, steps: Iterable[Step]) -> Iterator[Step]:
+    """The same steps in a folder of their own."""
+    for step in steps:
+        yield lambda disk, step=step: step(_Below(disk, folder))
+
+
 def paths_of(steps: Iterable[Step]) -> list[str]:
     """The files that are there after these steps, in the order they were written."""
     disk = Disk()
@@ -327,7 +348,8 @@ def frames_and_mdoc(
 ) -> Iterator[Step]:
     """SerialEM's frame files, and the mdoc or idoc that names them."""
     for z, shot in enumerate(taken):
-        frame = f"{root or name}_{shot.number:03d}_{shot.angle:.1f}.tif"
+        number = shot.number if root else z  # a root of several series counts the images of all
+        frame = f"{root or name}_{number:03d}_{shot.angle:.1f}.tif"
         yield from exposure_file(folder + frame, shot, frames=8)
         new = (head(f"{name}.mrc") if z == 0 else "") + section(frame if idoc else z, shot, "" if idoc else frame)
         for piece in in_pieces(new, cut * (z + 1)):

@@ -187,13 +187,14 @@ class Catalogue:
         if mdoc.axis_conflict:
             self._book.warn("axis.disagrees", f"{path}: {mdoc.axis_conflict}; the title is believed", about=path)
         stack = next((stack for stack in stack_candidates(path, mdoc) if self._read.exists(stack)), None)
-        if stack is None or self._prefers_singles(stack, mdoc):
+        if stack is None or self._prefers_singles(path, stack, mdoc):
             self._singles.describe(path, mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.described(movie)}
+            self._again |= self._singles.no_more_left_out()
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
             self._patient.pop(stack, None)
-            self._singles.leave_out(mdoc)
+            self._singles.leave_out(path, mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.left_out(movie)}
             self._follow(stack, mdoc, due)
 
@@ -208,7 +209,7 @@ class Catalogue:
                 raise
             self._give_up_on(stack, error)
 
-    def _prefers_singles(self, stack: str, mdoc: Mdoc) -> bool:
+    def _prefers_singles(self, path: str, stack: str, mdoc: Mdoc) -> bool:
         """Whether single files count and the stack beside them (their sums, or Tomo5's copy at the end) does not.
 
         They do where they were told of already, or where Tomo5 wrote them first: so a restart decides as the first run.
@@ -216,7 +217,7 @@ class Catalogue:
         if stack in self._book.paths:
             return False
         keys = {file_key(section.file_name) for section in mdoc.sections if section.file_name}
-        return self._singles.told(mdoc) or (mdoc.writer == "Tomo5" and bool(keys & self._keys))
+        return self._singles.told(path, mdoc) or (mdoc.writer == "Tomo5" and bool(keys & self._keys))
 
     # -- images --------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from streamtomo.watch.images import ImageInfo, is_eer
 from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import Names, ParsedName, file_key, folder_name, stem_of
 from streamtomo.watch.reconcile import Taken, differences
+from streamtomo.watch.sections import Sections, keys_of
 from streamtomo.watch.settle import Seen
 from streamtomo.watch.sources import Sources, build
 
@@ -48,13 +49,11 @@ class Singles:
         self._book, self._names, self._exists = book, names, exists
         self._files: dict[str, _Single] = {}
         """All readable files by path."""
-        self._by_key: dict[str, list[str]] = {}
-        """Paths by the name of the exposure."""
         self._waiting: dict[str, float] = {}
         """Paths that nobody was told of yet, and since when they wait."""
-        self._sections: dict[str, tuple[str, Mdoc, MdocSection]] = {}
-        """By the name of the exposure: its mdoc's path, the mdoc, the section."""
-        self._left_out: set[str] = set()
+        self._sections = Sections(exists)
+        self._skipped: set[str] = set()
+        """Files that are left out because their stack is there."""
         self._mdocs: dict[str, tuple[str, Mdoc]] = {}
         """All mdocs with their paths, by stem."""
         self._unreconciled: dict[str, float | None] = {}
@@ -70,7 +69,7 @@ class Singles:
         self._unexplained: set[str] = set()
         """Series that waited in vain for an mdoc."""
         for path in book.paths:
-            self._by_key.setdefault(file_key(path), []).append(path)
+            self._sections.add(path)
         self._remember(book.paths)
 
     def _remember(self, known: Mapping[str, str]) -> None:
@@ -86,38 +85,45 @@ class Singles:
             else:
                 self._foreign.add(source)
 
-    def leave_out(self, mdoc: Mdoc) -> None:
+    def leave_out(self, mdoc_path: str, mdoc: Mdoc) -> None:
         """The mdoc's images are taken from its stack: the single files behind them are not told of."""
-        self._left_out |= {file_key(section.file_name) for section in mdoc.sections if section.file_name}
+        self._sections.put(mdoc_path, mdoc, in_stack=True)
+        self._unreconciled.pop(stem_of(mdoc_path), None)
         for path in [path for path in self._waiting if self.left_out(path)]:
             del self._waiting[path]
 
     def left_out(self, path: str) -> bool:
         """Whether the file holds the frames of an image that is told of as a stack's."""
-        return file_key(path) in self._left_out
+        named = self._sections.of(path)
+        if named is None or not named.in_stack:
+            return False
+        self._sections.add(path)
+        self._skipped.add(path)
+        return True
+
+    def no_more_left_out(self) -> set[str]:
+        """Files that were left out until an mdoc of their own came."""
+        freed = {path for path in self._skipped if not self.left_out(path)}
+        self._skipped -= freed
+        return freed
 
     def described(self, path: str) -> bool:
         """Whether an mdoc knows this file."""
-        return file_key(path) in self._sections
+        named = self._sections.of(path)
+        return named is not None and not named.in_stack
 
-    def told(self, mdoc: Mdoc) -> bool:
+    def told(self, mdoc_path: str, mdoc: Mdoc) -> bool:
         """Whether any exposure of the mdoc was told of as a single file."""
-        return any(
-            path in self._book.paths
-            for section in mdoc.sections
-            if section.file_name
-            for path in self._by_key.get(file_key(section.file_name), ())
-        )
+        return any(path in self._book.paths for path in self._sections.meant(mdoc_path, mdoc))
 
     def describe(self, mdoc_path: str, mdoc: Mdoc) -> None:
         """An mdoc describes these files; what was told of them is told again where it knows better."""
-        keys = {file_key(s.file_name): s for s in mdoc.sections if s.file_name}
-        paths = [path for key in keys for path in self._by_key.get(key, ())]
         self._note(mdoc_path, mdoc)
+        self._sections.put(mdoc_path, mdoc)
+        paths = self._sections.owned(mdoc_path, mdoc)
         series = (self._book.paths[path] for path in paths if path in self._book.paths)
         if told := next((one for one in series if self._claims(mdoc_path, mdoc, one)), None):
             self._book.adopt(stem_of(mdoc_path), told)
-        self._sections |= {key: (mdoc_path, mdoc, section) for key, section in keys.items()}
         if paths:
             self._describe(self._series_of(mdoc_path), mdoc_path, mdoc)
         for path in paths:
@@ -145,11 +151,10 @@ class Singles:
             return series == self._series_of(mdoc_path)
         if self._owned.setdefault(stem, series) != series:
             return False
-        keys = (file_key(section.file_name) for section in mdoc.sections if section.file_name)
         akin = (
             not owners
             or stem in owners
-            or any(stem_of(self._sections[key][0]) in owners for key in keys if key in self._sections)
+            or any(stem_of(other) in owners for other in self._sections.repeated(mdoc))
         )
         if akin:
             owners.add(stem)
@@ -167,9 +172,7 @@ class Singles:
             self._book.warn("image.changed", text, about=seen.path, series=self._book.paths[seen.path])
         name = self._names.read(seen.path)
         single = self._files[seen.path] = _Single(seen, info, name, now)
-        paths = self._by_key.setdefault(file_key(seen.path), [])
-        if seen.path not in paths:
-            paths.append(seen.path)
+        self._sections.add(seen.path)
         known = self.described(seen.path) or seen.path in self._book.paths
         if name is not None and (name.tomo5 or _source(seen.path, name) in self._unexplained):
             patient = False
@@ -181,7 +184,7 @@ class Singles:
     def _hold_s(self, path: str) -> float:
         if (name := self._files[path].name) is None:
             return ORPHAN_S
-        return ROOT_HOLD_S if _source(path, name) in self._foreign else HOLD_S
+        return ROOT_HOLD_S if _source(path, name) in self._foreign or self._sections.rivals(path) else HOLD_S
 
     def tick(self, now: float) -> None:
         """Believe the names of those that waited long enough, refuse those without, and say where an mdoc differs."""
@@ -208,14 +211,12 @@ class Singles:
         """Say where an mdoc that has come to rest differs from the files."""
         mdoc_path, mdoc = self._mdocs[stem]
         series = self._series_of(mdoc_path)
-        keys = [file_key(section.file_name) for section in mdoc.sections if section.file_name]
-        if self._left_out.issuperset(keys):  # its images are taken from a stack
-            return
+        keys = keys_of(mdoc)
         singles = {
-            key: single for key in keys for path in self._by_key.get(key, ()) if (single := self._files.get(path))
+            key: single for key in keys for path in self._sections.files(key) if (single := self._files.get(path))
         }
         gone = {
-            key: Taken(file=key) for key in keys if any(path in self._book.paths for path in self._by_key.get(key, ()))
+            key: Taken(file=key) for key in keys if any(path in self._book.paths for path in self._sections.files(key))
         }
         late = mdoc.writer == "Tomo5"  # then the names were believed first, and all files have come
         strangers = [
@@ -246,9 +247,9 @@ class Singles:
         if self._twin(single.seen.path):
             self._waiting.pop(single.seen.path, None)
             return
-        described = self._sections.get(file_key(single.seen.path))
-        if described is not None and (described[2].angle_deg is not None or single.name is not None):
-            self._tell_by_mdoc(single, *described)
+        named = self._sections.of(single.seen.path)
+        if named is not None and (named.section.angle_deg is not None or single.name is not None):
+            self._tell_by_mdoc(single, named.mdoc_path, named.mdoc, named.section)
         elif single.name is not None:
             self._tell_by_name(single, single.name)
 
@@ -259,7 +260,7 @@ class Singles:
         """
         if path in self._book.paths:
             return None
-        return next((other for other in self._by_key[file_key(path)] if self._is_told_as(path, other)), None)
+        return next((other for other in self._sections.files(file_key(path)) if self._is_told_as(path, other)), None)
 
     def _is_told_as(self, path: str, other: str) -> bool:
         near = os.path.dirname(path) == os.path.dirname(other) or is_eer(path) != is_eer(other)
