@@ -13,6 +13,7 @@ from microscopes import (
     Disk,
     Watcher,
     backed_up,
+    below,
     disagreements,
     finished,
     frames_and_mdoc,
@@ -187,6 +188,27 @@ def test_several_series_of_any_writers_in_one_folder(data):
     writers = [data.draw(st.sampled_from(sorted(WRITERS)), name) for name in names]
     steps = in_turns(data, [WRITERS[w](name, own, 7) for w, name, own in zip(writers, names, taken, strict=True)])
     assert disagreements(draw_and_play(data, steps, touched=False), all_of(taken)) == []
+
+
+ALIKE = sorted(name for name in WRITERS if "moved" not in name and "copied" not in name)
+
+
+@settings(parent=FEW, max_examples=30)
+@given(data=st.data())
+def test_series_and_files_of_the_same_names_in_several_folders(data):
+    writer = WRITERS[data.draw(st.sampled_from(ALIKE), "writer")]
+    taken = [shots(f"G{number}", ANGLES, first=number, every=3) for number in range(3)]
+    parts = [list(below(f"g{number}", writer("TS_01", own, 7))) for number, own in enumerate(taken)]
+    steps = in_turns(data, parts) if data.draw(st.booleans(), "in turns") else all_of(parts)
+    assert disagreements(draw_and_play(data, steps, touched=False), all_of(taken)) == []
+
+
+def test_frames_without_a_stack_are_not_those_of_a_stack_elsewhere():
+    first, second = shots("G0", ANGLES), shots("G1", ANGLES, first=10)
+    frames = list(frames_and_mdoc("TS_01", first))
+    with_stack = [*serialem_stack("TS_01", first), *frames]
+    steps = [*below("g0", with_stack), *below("g1", frames_and_mdoc("TS_01", second))]
+    assert disagreements(play(steps, itertools.repeat(1.0)), first + second) == []
 
 
 PACE = {

@@ -99,6 +99,7 @@ class Catalogue:
         self._keys |= {file_key(path) for path in images}
         self._sums |= {file_key(path) for path in images if not is_eer(path)}
         self._names.learn(images)
+        self._singles.see(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
@@ -190,7 +191,7 @@ class Catalogue:
         if stack is None or self._prefers_singles(path, stack, mdoc):
             self._singles.describe(path, mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.described(movie)}
-            self._again |= self._singles.no_more_left_out()
+            self._again |= self._singles.no_more_left_out(mdoc)
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
             self._patient.pop(stack, None)

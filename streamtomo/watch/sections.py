@@ -97,5 +97,5 @@ def keys_of(mdoc: Mdoc) -> dict[str, MdocSection]:
 
 def _nearness(mdoc_path: str, path: str) -> tuple[int, int]:
     """Folders in common, then those that are not, negative: more is nearer."""
-    one, other = (set(os.path.dirname(place).split(os.sep)) for place in (mdoc_path, path))
+    one, other = (set(filter(None, os.path.dirname(place).split(os.sep))) for place in (mdoc_path, path))
     return len(one & other), -len(one ^ other)

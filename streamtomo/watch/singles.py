@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -85,6 +85,11 @@ class Singles:
             else:
                 self._foreign.add(source)
 
+    def see(self, paths: Iterable[str]) -> None:
+        """These files are there, readable or not: of several with one name the nearest to an mdoc is meant."""
+        for path in paths:
+            self._sections.add(path)
+
     def leave_out(self, mdoc_path: str, mdoc: Mdoc) -> None:
         """The mdoc's images are taken from its stack: the single files behind them are not told of."""
         self._sections.put(mdoc_path, mdoc, in_stack=True)
@@ -101,9 +106,10 @@ class Singles:
         self._skipped.add(path)
         return True
 
-    def no_more_left_out(self) -> set[str]:
-        """Files that were left out until an mdoc of their own came."""
-        freed = {path for path in self._skipped if not self.left_out(path)}
+    def no_more_left_out(self, mdoc: Mdoc) -> set[str]:
+        """Files that were left out until this mdoc of their own came."""
+        named = {path for key in keys_of(mdoc) for path in self._sections.files(key)}
+        freed = {path for path in named & self._skipped if not self.left_out(path)}
         self._skipped -= freed
         return freed
 
@@ -151,11 +157,7 @@ class Singles:
             return series == self._series_of(mdoc_path)
         if self._owned.setdefault(stem, series) != series:
             return False
-        akin = (
-            not owners
-            or stem in owners
-            or any(stem_of(other) in owners for other in self._sections.repeated(mdoc))
-        )
+        akin = not owners or stem in owners or any(stem_of(other) in owners for other in self._sections.repeated(mdoc))
         if akin:
             owners.add(stem)
         else:
@@ -250,8 +252,15 @@ class Singles:
         named = self._sections.of(single.seen.path)
         if named is not None and (named.section.angle_deg is not None or single.name is not None):
             self._tell_by_mdoc(single, named.mdoc_path, named.mdoc, named.section)
-        elif single.name is not None:
+        elif single.name is not None and not self._knows_more(single.seen.path):
             self._tell_by_name(single, single.name)
+
+    def _knows_more(self, path: str) -> bool:
+        """Whether an mdoc, which may not be readable now, told of the file before."""
+        told = self._book.exposures.at(path, 0)
+        if known := told is not None and told.mdoc_section is not None:
+            self._waiting.pop(path, None)
+        return known
 
     def _twin(self, path: str) -> str | None:
         """Another file of the same exposure, its movie or its sum, that was told of: the first one counts.
@@ -292,7 +301,8 @@ class Singles:
     def _take_over(self, path: str, mdoc_path: str) -> str:
         """The mdoc's own series; what was told of the file as an image of another one is withdrawn."""
         series = self._series_of(mdoc_path)
-        if (told := self._book.exposures.at(path, 0)) is not None:
+        told = self._book.exposures.at(path, 0)
+        if told is not None and told.series != series:
             self._book.withdraw([replace(told, exposure=told.key, gone=f"belongs to {series}, as {mdoc_path} tells")])
         return series
 
