@@ -472,7 +472,7 @@ def test_an_unreadable_mdoc_leaves_its_images_to_their_names():
     told = folder.see("a_0.0.mrc.mdoc", why="expired")
     assert [type(s) for s in told] == [FileRefused]
     assert angles(folder.see(*folder.unready)) == [0.0]
-    [refused] = folder.put({"note.mdoc": "remember the milk"})
+    [refused] = folder.put({"note.mdoc": "remember the milk\n"})
     assert "no mdoc" in refused.reason
 
 

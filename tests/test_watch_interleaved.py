@@ -19,6 +19,7 @@ from microscopes import (
     frames_and_mdoc,
     moved_away,
     names_only,
+    paths_of,
     renamed,
     rest,
     serialem_stack,
@@ -205,10 +206,11 @@ def test_series_and_files_of_the_same_names_in_several_folders(data):
 
 def test_frames_without_a_stack_are_not_those_of_a_stack_elsewhere():
     first, second = shots("G0", ANGLES), shots("G1", ANGLES, first=10)
-    frames = list(frames_and_mdoc("TS_01", first))
-    with_stack = [*serialem_stack("TS_01", first), *frames]
+    stack = [step for step in serialem_stack("TS_01", first) if paths_of([step]) == ["TS_01.mrc"]]
+    with_stack = [*stack, *frames_and_mdoc("TS_01", first)]
     steps = [*below("g0", with_stack), *below("g1", frames_and_mdoc("TS_01", second))]
-    assert disagreements(play(steps, itertools.repeat(1.0)), first + second) == []
+    pauses = itertools.chain(itertools.repeat(0.0, len(with_stack) - 1), itertools.repeat(1.0))
+    assert disagreements(play(steps, pauses), first + second) == []
 
 
 PACE = {

@@ -175,6 +175,8 @@ class Catalogue:
             if mdoc.unfinished:
                 self._book.warn("mdoc.incomplete", f"{path}: {mdoc.unfinished}", about=path)
         if mdoc.kind == "empty" and text.strip() and "=" not in text:
+            if "\n" not in text and due.why != "expired":
+                raise NotReady(f"{path}: its first line has no end")
             raise BadImage(f"{path}: is no mdoc")
         return mdoc
 
@@ -290,6 +292,8 @@ class Catalogue:
 
     def _expects_mdoc(self, stack: str, info: ImageInfo) -> bool:
         """Whether SerialEM's stacks have mdocs here, and this one, new or renamed, probably gets one, too."""
+        if self._stacks.had_mdoc(stack):
+            return True
         return info.angles_from == "SerialEM" and stack not in self._book.paths and self._serialem
 
     def _mdocs_grow_here(self) -> bool:

@@ -103,8 +103,15 @@ class Stacks:
         )
         header = replace(info, angles=None) if solved else info
         for z in range(count):
+            told = self._book.exposures.at(path, z)
+            if told is not None and told.mdoc_section is not None:  # which knew more
+                continue
             sources = Sources(header=header, beside_deg=None if beside is None else beside[z])
             self._tell(series, path, z, sources, seen.mtime)
+
+    def had_mdoc(self, stack: str) -> bool:
+        """Whether an mdoc told of a stack's images before."""
+        return any(image.mdoc_section is not None for image in self._book.exposures.of(stack).values())
 
     def angles_settled(self, path: str) -> list[str]:
         """A file of angles may be read; the stacks that it may belong to."""
