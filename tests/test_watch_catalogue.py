@@ -516,3 +516,14 @@ def test_a_pattern_of_the_settings_tells_series_order_and_angle():
     folder = Folder(name_patterns=(r"(?P<angle>-?\d+)at(?P<order>\d+)of(?P<series>\w+)",))
     told = images(folder.put({"-3at2ofA.mrc": info(), "0at1ofA.mrc": info()}))
     assert [(image.series, image.angle_deg) for image in told] == [("A", 0.0), ("A", -3.0)]
+
+
+def test_a_stack_that_waited_for_its_mdoc_in_vain_is_taken_or_refused_and_never_ends_the_watch():
+    folder = Folder()
+    folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1)), "X.mrc": info(1)})
+    header = info(2, angles=(0.0, 3.0), angles_from="SerialEM")
+    assert folder.put({"Y.mrc": header, "Z.mrc": header, "Z.rawtlt": "not a number\n"}) == []
+    told = folder.wait(90)
+    assert [(image.path, image.angle_deg) for image in images(told)] == [("Y.mrc", 0.0), ("Y.mrc", 3.0)]
+    [refused] = only(told, FileRefused)
+    assert (refused.path, "something else than tilt angles" in refused.reason) == ("Z.mrc", True)

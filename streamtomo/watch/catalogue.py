@@ -111,7 +111,7 @@ class Catalogue:
         for path in [path for path, (_, until, *_) in self._patient.items() if now >= until]:
             *_, seen, info = self._patient.pop(path)
             if self._read.exists(path):
-                self._stacks.alone(seen, info, now + self._ahead)
+                self._take_alone(seen, info, now)
         for path in [path for path, until in self._anonymous.items() if now >= until]:
             self._anonymous[path] = math.inf
             self._book.refuse(path, self._reasons[path])
@@ -280,9 +280,15 @@ class Catalogue:
             last, *_ = self._patient.get(seen.path, (now + LAST_PATIENCE_S,))
             self._patient[seen.path] = (last, min(last, now + PATIENCE_S), seen, info)
             return
+        self._take_alone(seen, info, now)
+
+    def _take_alone(self, seen: Seen, info: ImageInfo, now: float) -> None:
+        """Take in a stack without an mdoc, or leave it until somebody tells its angles."""
         try:
             self._stacks.alone(seen, info, now + self._ahead)
             self._anonymous.pop(seen.path, None)
+        except BadImage as error:
+            self._book.refuse(seen.path, str(error))
         except NotReady as error:
             if self._names.parse(seen.path) is not None:  # with the name of one exposure: its frames
                 self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
