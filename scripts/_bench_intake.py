@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from _bench_table import times_ms
 
 from streamtomo import messages
-from streamtomo.config import Settings
+from streamtomo.config import Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.lane import Job, Lane
 from streamtomo.messages import Envelope, SeriesOpened, SessionStarted, TiltPlaced, TiltReceived
 from streamtomo.model import Correction, Measure, Placement, RawImage, Tilt, Verdict
 from streamtomo.publish.journal import Journal
 from streamtomo.simulate.mdoc_text import Shot
+from streamtomo.simulate.mrc import Header
 from streamtomo.simulate.writers import open_writer
 from streamtomo.watch.folder import FolderWatch, list_files
 
@@ -53,6 +55,10 @@ def bench_latency(folder: Path, row: Row, runs: int) -> None:
             row(f"{name}, {way}", latency_ms(scope, pattern, container, use_events=use_events, tilts=runs + 2))
 
 
+def _settings(events: Literal["auto", "off"]) -> Settings:
+    return Settings(watch=Watch(events=events))
+
+
 def latency_ms(scope: Path, pattern: str, container: str, *, use_events: bool, tilts: int) -> tuple[float, float]:
     """Minimum and median over tilts, the first two not counted."""
     written: list[float] = []
@@ -69,7 +75,7 @@ def latency_ms(scope: Path, pattern: str, container: str, *, use_events: bool, t
         writer.close()
 
     thread = threading.Thread(target=write)
-    watcher = FolderWatch(scope, Settings(), use_events=use_events)
+    watcher = FolderWatch(scope, _settings("auto" if use_events else "off"))
     journal = Journal(scope.with_suffix(".jsonl"))
     thread.start()
     received = []
@@ -105,16 +111,19 @@ def bench_listing(folder: Path, row: Row, runs: int) -> None:
     scope.mkdir()
     old = time.time() - 86400
     known = []
+    whole = Header((1, 1), np.dtype(np.int16), 2.0, [], 1).pack() + bytes(2)
     for n in range(FILES):
         path = scope / f"TS_{n // TILTS:04d}_{n % TILTS:03d}_{3.0 * (n % TILTS):.1f}.mrc"
-        path.touch()
+        path.write_bytes(whole)
         known.append(image_of(path, n))
-    watcher = FolderWatch(scope, Settings(), known=known, use_events=False)
-    watcher.step(old)
-    now = iter(range(10**6))
+    watcher = FolderWatch(scope, _settings("off"), known=known)
+    for seconds in (0.0, 60.0):  # the first pass lists them, the second one reads them
+        watcher.step(old + seconds)
+    now = (old + 120.0 + 20.0 * n for n in range(10**6))
     print(f"\nlisting a folder with {FILES} files, ms                              minimum    median")
     row("names, sizes and times", times_ms(lambda: list(list_files(str(scope))), runs))
-    row("one pass of the watcher, nothing new", times_ms(lambda: watcher.step(old + 2.0 * next(now)), runs))
+    row("one pass of the watcher, nothing new", times_ms(lambda: watcher.step(next(now)), runs))
+    row("the same, all at rest", times_ms(lambda: watcher.step(1000.0 + next(now)), runs))
     watcher.close()
 
 

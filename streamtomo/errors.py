@@ -4,6 +4,7 @@
     ├── SettingsError        a settings file or --set that cannot be used
     ├── InputError           something in the watched folder cannot be used; the run goes on without it
     │   ├── NotReady         the file is still being written; it will be tried again
+    │   │   └── NoImageYet   the file was opened for images and has none; nothing is wrong, it will change
     │   └── BadImage         the file is no image that we can read, and never will be
     ├── OutputError          OUT cannot be written (permissions, space)
     ├── BusError             a socket cannot be opened or does not answer
@@ -28,6 +29,10 @@ class InputError(StreamtomoError):
 
 class NotReady(InputError):
     """The file is not complete yet."""
+
+
+class NoImageYet(NotReady):
+    """The file waits for its first image."""
 
 
 class BadImage(InputError):

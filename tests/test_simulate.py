@@ -194,10 +194,10 @@ def test_a_stack_is_committed_by_its_mdoc(tmp_path, monkeypatch):
     real = writer._put
     monkeypatch.setattr(writer, "_put", lambda offset, data: (order.append(("put", offset)), real(offset, data)))
     monkeypatch.setattr(
-        "streamtomo.simulate.writers._add_section", lambda path, z, lines, titles: order.append(("mdoc", z))
+        "streamtomo.simulate.stack_writer.add_section", lambda path, z, lines, titles: order.append(("mdoc", z))
     )
     monkeypatch.setattr(
-        "streamtomo.simulate.writers._write_slowly", lambda file, data, write_s: order.append(("pixels", len(data)))
+        "streamtomo.simulate.stack_writer.write_slowly", lambda file, data, write_s: order.append(("pixels", len(data)))
     )
     from datetime import datetime
 

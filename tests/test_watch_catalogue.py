@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from streamtomo.config import Acquisition
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, NoImageYet, NotReady
 from streamtomo.messages import FileRefused, SeriesDescribed, Warned
 from streamtomo.model import RawImage
 from streamtomo.watch.catalogue import Catalogue
@@ -46,7 +46,7 @@ class Folder:
         self.files = {}
         self.opened = []
         self.now = 1000.0
-        readers = Readers(probe=self._probe, text=self._text, exists=self.files.__contains__)
+        readers = Readers(probe=self._probe, text=self._text, exists=self.files.__contains__, size=self._size)
         self.catalogue = Catalogue(Acquisition(**acquisition), readers, known, claims)
         self.unready = frozenset()
 
@@ -58,6 +58,9 @@ class Folder:
         if content.whole_sections < content.sections and not growing:
             raise NotReady(f"{path}: is short")
         return content
+
+    def _size(self, path):
+        return 1024 + 200 * self.files[path].whole_sections
 
     def _text(self, path):
         if isinstance(self.files[path], Exception):
@@ -98,7 +101,7 @@ def only(sightings, kind):
 # -- growing stacks ----------------------------------------------------------------------------------------------------
 
 
-def test_a_growing_stack_is_told_section_by_section_and_opened_once_for_each():
+def test_a_growing_stack_is_told_section_by_section_and_opened_only_for_the_first():
     folder = Folder()
     assert folder.put({"X.mrc": info(1), "X.mrc.mdoc": mdoc(tilt(0))}, why="settled")
     told = []
@@ -109,7 +112,7 @@ def test_a_growing_stack_is_told_section_by_section_and_opened_once_for_each():
     assert [(image.series, image.path, image.section, image.angle_deg) for image in told] == [
         ("X", "X.mrc", z, 3.0 * z) for z in (1, 2, 3)
     ]
-    assert folder.opened == ["X.mrc"] * 4
+    assert folder.opened == ["X.mrc"]
 
 
 def test_the_stack_is_not_opened_before_its_mdoc_is_read():
@@ -211,7 +214,7 @@ def test_the_frames_behind_a_stack_are_not_told_again():
 def test_a_frame_that_comes_before_its_section_waits_for_it():
     folder = Folder()
     movie = info(frames=8, kind="tiff")
-    assert folder.put({"X.mrc": NotReady("X.mrc: holds no image yet")}) == []
+    assert folder.put({"X.mrc": NoImageYet("X.mrc: holds no image yet")}) == []
     assert folder.put({"f/X_000_0.0.tif": movie}) == []
     folder.put({"X.mrc": info(1), "X.mrc.mdoc": mdoc(tilt(0, frame="X_000_0.0.tif"))})
     assert folder.wait(1e6) == []
@@ -380,7 +383,7 @@ def test_a_file_that_nobody_explains_is_refused_late_with_what_was_tried():
     assert angles(folder.put({"TS_01.mdoc": mdoc(tilt(0, 1, "one.tif"))})) == [0.0]
 
 
-def test_where_mdocs_grow_a_new_image_waits_for_its_section_then_goes_by_its_name():
+def test_where_mdocs_name_such_files_a_new_one_waits_long_for_its_section_then_goes_by_its_name():
     folder = Folder()
     folder.put({"TS_01.mdoc": mdoc(tilt(0, 1, "run_0001_0.0.tif")), "run_0001_0.0.tif": info(kind="tiff")})
     assert folder.put({"run_0002_3.0.tif": info(kind="tiff")}) == []
@@ -388,7 +391,8 @@ def test_where_mdocs_grow_a_new_image_waits_for_its_section_then_goes_by_its_nam
     [image] = folder.put({"TS_01.mdoc": text})
     assert (image.series, image.angle_deg) == ("TS_01", 3.0)
     assert folder.put({"run_0003_6.0.tif": info(kind="tiff")}) == []
-    [image] = folder.wait(15)
+    assert folder.wait(100) == []
+    [image] = folder.wait(30)
     assert (image.series, image.angle_deg) == ("run", 6.0)
 
 
@@ -468,7 +472,7 @@ def test_an_unreadable_mdoc_leaves_its_images_to_their_names():
     told = folder.see("a_0.0.mrc.mdoc", why="expired")
     assert [type(s) for s in told] == [FileRefused]
     assert angles(folder.see(*folder.unready)) == [0.0]
-    [refused] = folder.put({"note.mdoc": "remember the milk"})
+    [refused] = folder.put({"note.mdoc": "remember the milk\n"})
     assert "no mdoc" in refused.reason
 
 
@@ -512,3 +516,14 @@ def test_a_pattern_of_the_settings_tells_series_order_and_angle():
     folder = Folder(name_patterns=(r"(?P<angle>-?\d+)at(?P<order>\d+)of(?P<series>\w+)",))
     told = images(folder.put({"-3at2ofA.mrc": info(), "0at1ofA.mrc": info()}))
     assert [(image.series, image.angle_deg) for image in told] == [("A", 0.0), ("A", -3.0)]
+
+
+def test_a_stack_that_waited_for_its_mdoc_in_vain_is_taken_or_refused_and_never_ends_the_watch():
+    folder = Folder()
+    folder.put({"X.mrc.mdoc": mdoc(tilt(0, 1)), "X.mrc": info(1)})
+    header = info(2, angles=(0.0, 3.0), angles_from="SerialEM")
+    assert folder.put({"Y.mrc": header, "Z.mrc": header, "Z.rawtlt": "not a number\n"}) == []
+    told = folder.wait(90)
+    assert [(image.path, image.angle_deg) for image in images(told)] == [("Y.mrc", 0.0), ("Y.mrc", 3.0)]
+    [refused] = only(told, FileRefused)
+    assert (refused.path, "something else than tilt angles" in refused.reason) == ("Z.mrc", True)

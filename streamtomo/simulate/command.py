@@ -18,7 +18,8 @@ from streamtomo.simulate.references import GAIN_FILES, write_references
 from streamtomo.simulate.schemes import SCHEMES, tilt_angles
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
-from streamtomo.simulate.writers import COMPRESSIONS, CONTAINERS, PATTERNS, open_writer
+from streamtomo.simulate.stack_writer import Written
+from streamtomo.simulate.writers import COMPRESSIONS, CONTAINERS, ENDINGS, PATTERNS, open_writer
 
 UNPACED_S = 20.0
 """Time between the stamps of tilts that are written without a pause."""
@@ -41,6 +42,9 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pattern", choices=PATTERNS, default=PATTERNS[0], help="the writer imitated (%(default)s)")
     every = ", ".join(f"{pattern}: {' or '.join(kinds)}" for pattern, kinds in CONTAINERS.items())
     group.add_argument("--container", help=f"kind of image file, the first is the default ({every})")
+    endings = ", ".join(f"{pattern}: {' or '.join(kinds)}" for pattern, kinds in ENDINGS.items())
+    group.add_argument("--ending", default="none", help=f"what is done when a series is over (none; {endings})")
+    group.add_argument("--restart-after", type=_count, metavar="TILTS", help="the series goes on in NAME_01")
     group.add_argument("--name", default="TS_01", help="of the series; several count on from it (%(default)s)")
     group.add_argument("--series", type=_count, default=1, help="number of series (1)")
     group.add_argument("--interleaved", action="store_true", help="one tilt of every series in turn")
@@ -266,12 +270,14 @@ class _Session:
             sections=max(256, len(plan.angles_deg)),
             write_s=args.write_time,
             compression=args.compression or ("lzw" if plan.frames else "none"),
+            ending=args.ending,
+            restart_after=args.restart_after,
         )
         self._out, self._truth_file = args.out, truth / f"{name}.json"
         self._truth = {"series": name, "pattern": args.pattern, **self._series.truth()}
         if plan.frames:
             _write_references(args, self._series)
-        self._taken: list[dict[str, object]] = []
+        self._taken: list[tuple[Written, list[dict[str, float]]]] = []
         self._index, self._closed = 0, False
 
     def expose(self, index: int) -> None:
@@ -288,18 +294,20 @@ class _Session:
             prior_dose_e_A2=round(index * dose, 6),
             defocus_um=-self._plan.optics.underfocus_um,
         )
-        written = self._writer.write(self._exposure.image, shot)
-        file = written.path.relative_to(self._out)
-        self._taken.append({"file": str(file), "section": written.section, "xrays": self._exposure.xrays})
+        self._taken.append((self._writer.write(self._exposure.image, shot), self._exposure.xrays))
 
     def close(self) -> None:
         """End the series, and tell the truth about what was taken."""
         if self._closed:
             return
         self._closed = True
-        self._writer.close()
+        moved = self._writer.close()
         views = self._truth["views"]
         assert isinstance(views, list)
-        views = [{**view, **taken} for view, taken in zip(views, self._taken, strict=False)]
+        taken = [(moved.get(written, written), xrays) for written, xrays in self._taken]
+        views = [
+            {**view, "file": str(place.path.relative_to(self._out)), "section": place.section, "xrays": xrays}
+            for view, (place, xrays) in zip(views, taken, strict=False)
+        ]
         text = json.dumps({**self._truth, "views": views}, indent=1)
         self._truth_file.write_text(text + "\n", encoding="utf-8")

@@ -12,8 +12,8 @@ store the top row first.
 from __future__ import annotations
 
 import io
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,28 +26,23 @@ from numpy.typing import DTypeLike, NDArray
 from streamtomo.simulate import mdoc_text
 from streamtomo.simulate.eer import spread_events, write_eer
 from streamtomo.simulate.mdoc_text import Shot, Titles
-from streamtomo.simulate.mrc import HEADER_BYTES, MODES, RECORD, Header, section_record
+from streamtomo.simulate.mrc import MODES, Header
+from streamtomo.simulate.stack_writer import StackWriter, Written, add_section, check, write_slowly
 
-PATTERNS = ("serialem-stack", "serialem-frames", "tomo5", "plain")
+PATTERNS = ("serialem-stack", "serialem-frames", "serialem-idoc", "tomo5", "plain")
 CONTAINERS = {
     "serialem-stack": ("mrc", "st"),
     "serialem-frames": ("tif", "mrc", "eer"),
+    "serialem-idoc": ("tif", "mrc"),
     "tomo5": ("mrc", "tiff", "eer"),
     "plain": ("mrc", "tif", "eer"),
 }
 """Kinds of image file that each pattern can write, the default first."""
+ENDINGS = {"serialem-stack": ("sort", "sort-aside"), "tomo5": ("override",)}
+"""What each pattern can do when a series is over, beside nothing: a sorted copy takes the stack's place, or the stack
+makes way for it as in PACEtomo; a second mdoc, `NAME_override.mdoc`."""
 COMPRESSIONS = ("none", "lzw", "zstd", "deflate")
 """Of TIFF files."""
-PIECES = 4
-"""Writes in which one image reaches the disk."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """Where one image went."""
-
-    path: Path
-    section: int
 
 
 class Writer(Protocol):
@@ -57,8 +52,8 @@ class Writer(Protocol):
         """Add the next image."""
         ...
 
-    def close(self) -> None:
-        """End the series; nothing of it stays open."""
+    def close(self) -> dict[Written, Written]:
+        """End the series; nothing of it stays open. Returns where images lie now that were moved at the end."""
         ...
 
 
@@ -77,12 +72,15 @@ def open_writer(
     sections: int = 256,
     write_s: float = 0.0,
     compression: str = "none",
+    ending: str = "none",
+    restart_after: int | None = None,
 ) -> Writer:
     """A writer of one series.
 
     A pixel size or an axis of None is in no file. `started` defaults to now; `container` to the first of the pattern's
     CONTAINERS; `sections` is the room that a stack keeps in its extended header; `write_s` is the time over which the
-    pixels of one image arrive; `compression` is that of TIFF files.
+    pixels of one image arrive; `compression` is that of TIFF files; `ending` is "none" or one of the pattern's ENDINGS;
+    after so many images as `restart_after` says the series goes on under another name, `NAME_01`.
     Raises ValueError for a pattern, container or pixel type that no such microscope writes.
     """
     if pattern not in PATTERNS:
@@ -90,54 +88,42 @@ def open_writer(
     container = container or CONTAINERS[pattern][0]
     if container not in CONTAINERS[pattern]:
         raise ValueError(f"{pattern} writes {' or '.join(CONTAINERS[pattern])}, not {container}")
+    if ending not in ("none", *ENDINGS.get(pattern, ())):
+        raise ValueError(f"{pattern} has no ending {ending!r}")
     kind = np.dtype(dtype)
     if kind.name not in MODES:
         raise ValueError(f"pixels of {kind.name} are written by no microscope: choose one of {', '.join(MODES)}")
     begun = started or datetime.now()
-    titles = Titles(f"{name}.{container}", shape_yx, kind, pixel_size_A, axis_deg, begun, voltage_kV)
-    if pattern == "serialem-stack":
-        return _StackWriter(folder, titles, sections, write_s)
-    return {"serialem-frames": _FramesWriter, "tomo5": _Tomo5Writer, "plain": _PlainWriter}[pattern](
-        folder, name, container, titles, write_s, compression
-    )
+
+    def writer(name: str) -> Writer:
+        titles = Titles(f"{name}.{container}", shape_yx, kind, pixel_size_A, axis_deg, begun, voltage_kV)
+        if pattern == "serialem-stack":
+            return StackWriter(folder, titles, sections, write_s, ending)
+        writers = {"serialem-frames": _FramesWriter, "serialem-idoc": _IdocWriter, "plain": _PlainWriter}
+        if pattern == "tomo5":
+            return _Tomo5Writer(folder, name, container, titles, write_s, compression, ending)
+        return writers[pattern](folder, name, container, titles, write_s, compression)
+
+    return writer(name) if restart_after is None else _RestartedWriter(writer, name, restart_after)
 
 
-class _StackWriter:
-    """SerialEM's growing stack: pixels, main header, extended header, mdoc, for each image."""
+class _RestartedWriter:
+    """A series that goes on under another name after some images."""
 
-    def __init__(self, folder: Path, titles: Titles, sections: int, write_s: float) -> None:
-        self._titles, self._write_s = titles, write_s
-        self._path = folder / titles.image_file
-        self._mdoc = folder / f"{titles.image_file}.mdoc"
-        self._room = sections
-        extended = -(-sections * RECORD.size // HEADER_BYTES) * HEADER_BYTES
-        self._header = Header(titles.shape_yx, titles.dtype, titles.pixel_size_A, titles.labels(), 0, extended)
-        self._file = self._path.open("wb")
+    def __init__(self, writer: Callable[[str], Writer], name: str, after: int) -> None:
+        self._open, self._name, self._left = writer, name, after
+        self._writer = writer(name)
+        self._moved: dict[Written, Written] = {}
 
     def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
-        _check(image, self._titles)
-        if image.ndim == 3:
-            raise ValueError("a growing stack holds no movies; they are in files of their own (serialem-frames)")
-        head, z = self._header, self._header.sections
-        if z == self._room:
-            raise ValueError(f"{self._path}: no room for more than {z} sections; open the writer with more")
-        self._file.seek(HEADER_BYTES + head.extended_bytes + z * head.section_bytes)
-        _write_slowly(self._file, image.tobytes(), self._write_s)
-        head.statistics.add(image)
-        head.sections += 1
-        self._put(0, head.pack())
-        record = section_record(shot.angle_deg, shot.stage_um, mdoc_text.MAGNIFICATION, 0.115275)
-        self._put(HEADER_BYTES + z * RECORD.size, record)
-        _add_section(self._mdoc, z, mdoc_text.serialem_section(z, shot, self._titles, image), self._titles)
-        return Written(self._path, z)
+        if self._left == 0:
+            self._moved |= self._writer.close()
+            self._writer = self._open(f"{self._name}_01")
+        self._left -= 1
+        return self._writer.write(image, shot)
 
-    def close(self) -> None:
-        self._file.close()
-
-    def _put(self, offset: int, data: bytes) -> None:
-        self._file.seek(offset)
-        self._file.write(data)
-        self._file.flush()
+    def close(self) -> dict[Written, Written]:
+        return self._moved | self._writer.close()
 
 
 class _SinglesWriter:
@@ -151,7 +137,7 @@ class _SinglesWriter:
         self._count = 0
 
     def write(self, image: NDArray[np.generic], shot: Shot) -> Written:
-        _check(image, self._titles)
+        check(image, self._titles)
         path = self._folder / self._file_name(shot)
         frames = len(image) if image.ndim == 3 else 1
         if self._container == "mrc":
@@ -164,8 +150,9 @@ class _SinglesWriter:
         self._count += 1
         return Written(path, 0)
 
-    def close(self) -> None:
+    def close(self) -> dict[Written, Written]:
         """Nothing is open between images."""
+        return {}
 
     def _file_name(self, shot: Shot) -> str:
         return f"{self._name}_{self._count:03d}_{shot.angle_deg + 0.0:.1f}.{self._container}"
@@ -187,21 +174,33 @@ class _FramesWriter(_SinglesWriter):
     def _note(self, image: NDArray[np.generic], shot: Shot) -> None:
         titles = replace(self._titles, image_file=f"{self._name}.mrc")
         lines = mdoc_text.serialem_section(self._count, shot, titles, image)
-        _add_section(self._folder / f"{titles.image_file}.mdoc", self._count, lines, titles)
+        add_section(self._folder / f"{titles.image_file}.mdoc", self._count, lines, titles)
+
+
+class _IdocWriter(_SinglesWriter):
+    """SerialEM's series of single images with one `.idoc` for all."""
+
+    def _note(self, image: NDArray[np.generic], shot: Shot) -> None:
+        lines = mdoc_text.serialem_section(self._count, replace(shot, frame_path=None), self._titles, image)
+        lines[1] = f"[Image = {self._file_name(shot)}]"
+        add_section(self._folder / f"{self._name}.idoc", self._count, lines, self._titles)
 
 
 class _Tomo5Writer(_SinglesWriter):
     """Tomography 5: order, angle and time in the names, the mdoc only at the end."""
 
     def __init__(
-        self, folder: Path, name: str, container: str, titles: Titles, write_s: float, compression: str
+        self, folder: Path, name: str, container: str, titles: Titles, write_s: float, compression: str, ending: str
     ) -> None:
         super().__init__(folder, name, container, replace(titles, image_file=f"{name}.mrc"), write_s, compression)
+        self._copies = ("", "_override") if ending == "override" else ("",)
         self._lines = mdoc_text.tomo5_head(self._titles)
 
-    def close(self) -> None:
-        if self._count:
-            _write_in_place(self._folder / f"{self._name}.mdoc", ("\n".join(self._lines) + "\n").encode("ascii"), 0.0)
+    def close(self) -> dict[Written, Written]:
+        text = "\n".join(self._lines) + "\n"
+        for suffix in self._copies if self._count else ():
+            _write_in_place(self._folder / f"{self._name}{suffix}.mdoc", text.encode("ascii"), 0.0)
+        return {}
 
     def _file_name(self, shot: Shot) -> str:
         angle = f"{round(shot.angle_deg, 2) + 0.0:.2f}"
@@ -217,14 +216,6 @@ class _Tomo5Writer(_SinglesWriter):
 
 
 # -- bytes to disk -----------------------------------------------------------------------------------------------------
-
-
-def _check(image: NDArray[np.generic], titles: Titles) -> None:
-    if image.shape[-2:] != titles.shape_yx or image.dtype != titles.dtype:
-        raise ValueError(
-            f"{titles.image_file}: opened for {titles.dtype.name} images of {titles.shape_yx}, "
-            f"given {image.dtype.name} of {image.shape}"
-        )
 
 
 def _write_mrc(path: Path, image: NDArray[np.generic], titles: Titles, write_s: float) -> None:
@@ -268,21 +259,4 @@ def _write_tiff(path: Path, image: NDArray[np.generic], titles: Titles, write_s:
 
 def _write_in_place(path: Path, data: bytes, write_s: float) -> None:
     with path.open("wb") as file:
-        _write_slowly(file, data, write_s)
-
-
-def _write_slowly(file: io.BufferedWriter, data: bytes, write_s: float) -> None:
-    """Several writes, so that a reader can meet a file that is not whole."""
-    size = -(-len(data) // PIECES)
-    for start in range(0, len(data), size):
-        file.write(data[start : start + size])
-        file.flush()
-        time.sleep(write_s / PIECES)
-
-
-def _add_section(path: Path, z: int, lines: list[str], titles: Titles) -> None:
-    """Whole for the first section, appended for the others; every line ends in CRLF."""
-    if z == 0:
-        lines = [*mdoc_text.serialem_head(titles), *lines]
-    with path.open("wb" if z == 0 else "ab") as file:
-        file.write("".join(line + "\r\n" for line in lines).encode("ascii"))
+        write_slowly(file, data, write_s)

@@ -65,11 +65,6 @@ class Book:
             self._names[source] = name
         return self._names[source]
 
-    def is_named(self, series: str, source: str, wanted: str) -> bool:
-        """Whether `name` may have given this name."""
-        base = _longer_name(source, wanted)
-        return series in (folder_name(wanted), base) or series.rpartition("_")[0] == base
-
     def adopt(self, source: str, name: str) -> None:
         """The series that comes from `source` is one that has a name already."""
         self._names[source] = name
@@ -83,11 +78,11 @@ class Book:
         self._names[source] = name
         return name
 
-    def image(self, image: RawImage, order: int | None = None, mark: str | None = None) -> None:
+    def image(self, image: RawImage, order: int | None = None, mark: str | None = None) -> str:
         """Tell of an image, unless nothing about it is new; `mark` is what its mdoc tells of its pixels.
 
-        One that was told of from another file keeps its series and its key where that file is gone, and is left out
-        where it is still there.
+        Returns the series that it belongs to. One that was told of from another file keeps its series and its key
+        where that file is gone, and is left out where it is still there.
         """
         known = self.exposures.at(image.path, image.section)
         if known is not None:
@@ -96,10 +91,17 @@ class Book:
             image = replace(image, series=old.series, exposure=old.key)
         elif twin := self.exposures.copied_to(image):
             self.refuse(image.path, f"is left out: it holds the exposure that is taken from {twin.path}")
-            return
+            return twin.series
         else:
             image = replace(image, exposure=self.exposures.new_key(image))
         self.tell([image], order, mark)
+        return image.series
+
+    def withdraw(self, images: Sequence[RawImage]) -> None:
+        """These, all `gone`, are no exposures of their own; their file may belong to another series."""
+        for path in {image.path for image in images}:
+            self.paths.pop(path, None)
+        self.tell(images)
 
     def tell(self, images: Sequence[RawImage], order: int | None = None, mark: str | None = None) -> None:
         """Tell of images that are known by their keys, all together where they change places."""
@@ -160,14 +162,17 @@ class Book:
             self._out.append(Warned(code=code, text=text, series=series))
 
     def drain(self) -> list[Sighting]:
-        """What is to be told now: words first, then the images of each series in the order they were acquired."""
+        """What is to be told now: words first, then the images of each series in the order they were acquired.
+
+        Of one exposure only the last that was found out is told.
+        """
+        last = {sighting.key: sighting for sighting in self._out if isinstance(sighting, RawImage)}
         words = [sighting for sighting in self._out if not isinstance(sighting, RawImage)]
         groups: dict[str, list[RawImage]] = {}
-        for sighting in self._out:
-            if isinstance(sighting, RawImage):
-                groups.setdefault(sighting.series, []).append(sighting)
+        for image in last.values():
+            groups.setdefault(image.series, []).append(image)
         self._out = []
-        return [*words, *(image for group in groups.values() for image in self._in_order(group))]
+        return [*words, *(one for group in groups.values() for one in self._in_order(group))]
 
     def _in_order(self, images: list[RawImage]) -> list[RawImage]:
         """Sorted by the first of these that all have: the microscope's time, the order in the name, the file's time."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from streamtomo.config import Acquisition
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, NoImageYet, NotReady
 from streamtomo.messages import Sighting
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
@@ -27,6 +27,9 @@ from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
 
+PATIENCE_S, LAST_PATIENCE_S = 60.0, 300.0
+"""Where stacks have mdocs, one without waits so long for it after it has changed, and so long at most: a sorted or
+renamed stack may come before its mdoc."""
 USELESS = Mdoc(kind="frames")
 """Stands for an mdoc that cannot be read: its images go by their names."""
 
@@ -67,19 +70,28 @@ class Catalogue:
 
         `claims` are the names of series, where they are shared with other folders.
         """
+        known = list(known)
         self._book = Book(acquisition, known, readers.exists, claims)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
         self._names = Names(acquisition.name_patterns)
-        self._singles = Singles(self._book, self._names)
+        self._singles = Singles(self._book, self._names, readers.exists)
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
         """By stack, whether it is there or not: the mdoc that speaks for it."""
+        self._serialem = any(image.mdoc_section is not None for image in known)
+        """Whether SerialEM wrote an mdoc of a tilt series here, ever."""
+        self._frames_in_mdocs = self._serialem
+        """Whether such an mdoc named files with one exposure."""
         self._deferred: dict[str, set[str]] = {}
         """Images that wait for an mdoc to become readable."""
         self._anonymous: dict[str, float] = {}
         """Stacks without angles, and until when they wait for them."""
         self._reasons: dict[str, str] = {}
+        self._ahead = 0.0
+        """What the clock on the wall is ahead of the time that we are given."""
+        self._patient: dict[str, tuple[float, float, Seen, ImageInfo]] = {}
+        """Stacks with angles of their own that wait for their mdoc all the same: until when at most, until when."""
         self._again: set[str] = set()
         self._unborn: set[str] = set()
         """Stacks without an image."""
@@ -90,12 +102,14 @@ class Catalogue:
         self._spared: dict[str, str] = {}
         """By the name of an exposure: the EER movie that its sum stands for."""
 
-    def look(self, dues: Sequence[Due], now: float) -> Pass:
-        """Look at files that are due, metadata first."""
+    def look(self, dues: Sequence[Due], now: float, wall: float | None = None) -> Pass:
+        """Look at files that are due, metadata first; `wall` is what times of files compare with, by default `now`."""
+        self._ahead = 0.0 if wall is None else wall - now
         images = [due.seen.path for due in dues if is_image(due.seen.path)]
         self._keys |= {file_key(path) for path in images}
         self._sums |= {file_key(path) for path in images if not is_eer(path)}
         self._names.learn(images)
+        self._singles.see(images)
         unready = {due.seen.path for due in sorted(dues, key=_rank) if not self._look(due, now)}
         self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
@@ -109,6 +123,10 @@ class Catalogue:
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""
         self._singles.tick(now)
+        for path in [path for path, (_, until, *_) in self._patient.items() if now >= until]:
+            *_, seen, info = self._patient.pop(path)
+            if self._read.exists(path):
+                self._take_alone(seen, info, now)
         for path in [path for path, until in self._anonymous.items() if now >= until]:
             self._anonymous[path] = math.inf
             self._book.refuse(path, self._reasons[path])
@@ -121,12 +139,12 @@ class Catalogue:
             if is_mdoc(path):
                 self._look_at_mdoc(due)
             elif path.lower().endswith(ANGLE_SUFFIXES):
-                self._again |= {stack for stack in self._anonymous if stem_of(stack) == stem_of(path)}
+                self._again |= set(self._stacks.angles_settled(path))
             else:
                 self._look_at_image(due, now)
         except BadImage as error:
             self._give_up_on(path, error)
-        except FileNotFoundError:
+        except (FileNotFoundError, NoImageYet):
             return True
         except (NotReady, OSError) as error:
             if due.why != "expired":
@@ -157,6 +175,9 @@ class Catalogue:
             self._again |= self._deferred.pop(path, set())
             self._mdoc_of |= {stack: path for stack in stack_candidates(path, mdoc) if self._prevails(path, stack)}
         if mdoc.kind == "tilt series":
+            if mdoc.writer == "SerialEM":
+                self._serialem = True
+                self._frames_in_mdocs |= any(section.file_name for section in mdoc.sections)
             self._take_in(path, mdoc, due)
         if mdoc.unfinished and due.why == "settled":
             raise NotReady(f"{path}: {mdoc.unfinished}")
@@ -169,6 +190,8 @@ class Catalogue:
             if mdoc.unfinished:
                 self._book.warn("mdoc.incomplete", f"{path}: {mdoc.unfinished}", about=path)
         if mdoc.kind == "empty" and text.strip() and "=" not in text:
+            if "\n" not in text and due.why != "expired":
+                raise NotReady(f"{path}: its first line has no end")
             raise BadImage(f"{path}: is no mdoc")
         return mdoc
 
@@ -182,12 +205,14 @@ class Catalogue:
         if mdoc.axis_conflict:
             self._book.warn("axis.disagrees", f"{path}: {mdoc.axis_conflict}; the title is believed", about=path)
         stack = next((stack for stack in stack_candidates(path, mdoc) if self._read.exists(stack)), None)
-        if stack is None or self._prefers_singles(stack, mdoc):
+        if stack is None or self._prefers_singles(path, stack, mdoc):
             self._singles.describe(path, mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.described(movie)}
+            self._again |= self._singles.no_more_left_out(mdoc)
         elif self._mdoc_of[stack] == path:
             self._anonymous.pop(stack, None)
-            self._singles.leave_out(mdoc)
+            self._patient.pop(stack, None)
+            self._singles.leave_out(path, mdoc)
             self._again |= {movie for movie in self._anonymous if self._singles.left_out(movie)}
             self._follow(stack, mdoc, due)
 
@@ -202,7 +227,7 @@ class Catalogue:
                 raise
             self._give_up_on(stack, error)
 
-    def _prefers_singles(self, stack: str, mdoc: Mdoc) -> bool:
+    def _prefers_singles(self, path: str, stack: str, mdoc: Mdoc) -> bool:
         """Whether single files count and the stack beside them (their sums, or Tomo5's copy at the end) does not.
 
         They do where they were told of already, or where Tomo5 wrote them first: so a restart decides as the first run.
@@ -210,7 +235,7 @@ class Catalogue:
         if stack in self._book.paths:
             return False
         keys = {file_key(section.file_name) for section in mdoc.sections if section.file_name}
-        return self._singles.told(mdoc) or (mdoc.writer == "Tomo5" and bool(keys & self._keys))
+        return self._singles.told(path, mdoc) or (mdoc.writer == "Tomo5" and bool(keys & self._keys))
 
     # -- images --------------------------------------------------------------------------------------------------------
 
@@ -239,8 +264,8 @@ class Catalogue:
         self._unborn.discard(path)
         try:
             return self._read.probe(path)
-        except NotReady:
-            if due.why != "expired" and path.lower().endswith((".mrc", ".st")) and self._names.parse(path) is None:
+        except NoImageYet:
+            if self._names.parse(path) is None:
                 self._unborn.add(path)
             raise
 
@@ -266,9 +291,19 @@ class Catalogue:
         return is_mdoc(mdoc_path) and not is_by_product(mdoc_path) and (mdoc is None or mdoc.kind == "empty")
 
     def _look_at_stack(self, seen: Seen, info: ImageInfo, now: float) -> None:
+        if self._expects_mdoc(seen.path, info):
+            last, *_ = self._patient.get(seen.path, (now + LAST_PATIENCE_S,))
+            self._patient[seen.path] = (last, min(last, now + PATIENCE_S), seen, info)
+            return
+        self._take_alone(seen, info, now)
+
+    def _take_alone(self, seen: Seen, info: ImageInfo, now: float) -> None:
+        """Take in a stack without an mdoc, or leave it until somebody tells its angles."""
         try:
-            self._stacks.alone(seen, info, now)
+            self._stacks.alone(seen, info, now + self._ahead)
             self._anonymous.pop(seen.path, None)
+        except BadImage as error:
+            self._book.refuse(seen.path, str(error))
         except NotReady as error:
             if self._names.parse(seen.path) is not None:  # with the name of one exposure: its frames
                 self._singles.add(seen, info, now, patient=self._mdocs_grow_here())
@@ -276,16 +311,18 @@ class Catalogue:
             self._anonymous.setdefault(seen.path, now + ORPHAN_S)
             self._reasons[seen.path] = str(error)
 
+    def _expects_mdoc(self, stack: str, info: ImageInfo) -> bool:
+        """Whether SerialEM's stacks have mdocs here, and this one, new or renamed, probably gets one, too."""
+        if self._stacks.had_mdoc(stack):
+            return True
+        return info.angles_from == "SerialEM" and stack not in self._book.paths and self._serialem
+
     def _mdocs_grow_here(self) -> bool:
         """Whether it pays to wait for a new image's section in an mdoc.
 
         It does where SerialEM writes mdocs that name single files, or where it opened a stack that has no image yet.
         """
-        if any(self._read.exists(path) for path in self._unborn):
-            return True
-        return any(
-            mdoc.writer == "SerialEM" and mdoc.sections and mdoc.sections[0].file_name for mdoc in self._mdocs.values()
-        )
+        return self._frames_in_mdocs or any(self._read.exists(path) for path in self._unborn)
 
 
 def _rank(due: Due) -> int:

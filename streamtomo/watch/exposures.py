@@ -80,7 +80,8 @@ class Exposures:
         """Sections of a stack that lay in a file that is gone, or lie in another one too."""
         found = {z: twin for z, section in sections.items() if (twin := self._of_section(path, section))}
         moved = {z: image for z, image in found.items() if not self._exists(image.path)}
-        marked = {z: image for z, image in found.items() if self._marks.get(image.key) == sections[z].mark}
+        moved |= self._timeless({z: section for z, section in sections.items() if z not in found}, moved)
+        marked = {z: image for z, image in found.items() if self._is_marked(image, path, sections[z].mark)}
         copied = {z: image for z, image in marked.items() if z not in moved and sections[z].mark is not None}
         if not found and not any(section.acquired_s for section in sections.values()):
             moved = dict(self._alike(path, {z: s.angle_deg for z, s in sections.items()}))
@@ -127,6 +128,26 @@ class Exposures:
                 return image
         return None
 
+    def _is_marked(self, image: RawImage, path: str, mark: str | None) -> bool:
+        """Whether the mark is the image's; where nobody told one yet (after a restart), whether the names are akin."""
+        stems = sorted((file_key(path), file_key(image.path)), key=len)
+        return self._marks.get(image.key, mark if stems[1].startswith(stems[0]) else None) == mark
+
+    def _timeless(self, sections: Mapping[int, MdocSection], moved: Mapping[int, RawImage]) -> Mapping[int, RawImage]:
+        """Sections whose images were told of without a time, from the file that others moved away from."""
+        left = [
+            image
+            for path in {image.path for image in moved.values()}
+            for image in self.of(path).values()
+            if image.acquired_s is None
+        ]
+        found: dict[int, RawImage] = {}
+        for z, section in sections.items():
+            if image := next((image for image in left if _is_repeated(section, image)), None):
+                left.remove(image)
+                found[z] = image
+        return found
+
     def _alike(self, path: str, angles: Mapping[int, float | None]) -> Mapping[int, RawImage]:
         """Images of a file that is gone and had these angles in this order."""
         for other, images in self._files.items():
@@ -168,7 +189,10 @@ def recognise(sections: Mapping[int, MdocSection], here: Mapping[int, RawImage])
             displaced.remove(image)
             moved[z] = image
     new = {z: sections[z] for z in sections.keys() - stay.keys() - moved.keys()}
-    return Recognised(stay, moved, new, [image for image in displaced if image.section in sections])
+    lost = [image for image in displaced if image.section in sections]
+    if lost and not stay and not moved:
+        lost = displaced  # overwritten from its first image on: what lay behind is gone as well
+    return Recognised(stay, moved, new, lost)
 
 
 def is_section_of(section: MdocSection, image: RawImage) -> bool:

@@ -46,7 +46,7 @@ def watch(
     folder: str | Path,
     settings: Settings,
     stop: threading.Event,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
     *,
     known: Iterable[RawImage] = (),
     skip: Collection[str | Path] = (),
@@ -58,8 +58,9 @@ def watch(
     None is yielded after every pass with nothing more to do, at least every `watch.relist_s`: the first one says that
     all that was there at the start has been worked through; later ones are good for the caller's own clockwork. `known`
     are images of an earlier run: they keep their series and are not yielded again unless something about them changed.
-    `skip` are folders to stay out of, such as our own output. Another thread may ask `pulse` how we are doing. Watchers
-    that share their `claims` give no two series one name.
+    `skip` are folders to stay out of, such as our own output. `clock` is one that nobody sets: the one on the wall may
+    jump. Another thread may ask `pulse` how we are doing. Watchers that share their `claims` give no two series one
+    name.
     """
     watcher = FolderWatch(folder, settings, known=known, skip=skip, pulse=pulse, claims=claims)
     try:
@@ -166,7 +167,7 @@ class FolderWatch:
         if self._folder in self._gone:
             return self._complaints
         dues = [due for due in self._settle.due(now, is_mdoc) if self._is_unchanged(due, now)]
-        found = self._catalogue.look(dues, now)
+        found = self._catalogue.look(dues, now, time.time())
         for due in dues:
             self._answer(due, now)
         for path in found.unready:
@@ -250,7 +251,7 @@ class FolderWatch:
     def _tell_gone(self, gone: dict[str, str], now: float) -> None:
         """Say what cannot be listed any more, and what can again; both name a time, so that each time is news."""
         for path in gone.keys() - self._gone.keys():
-            seen = f", last at {clock(self._listed_at)}" if self._listed_at else ""
+            seen = f", last at {clock(_on_the_wall(self._listed_at))}" if self._listed_at else ""
             text = f"{path}: cannot be listed{seen} ({gone[path]}); going on when it is back"
             self._complaints.append(Warned(code="folder.gone", text=text))
             self._pulse.gone = MappingProxyType({**self._pulse.gone, path: text})
@@ -259,7 +260,7 @@ class FolderWatch:
             self._tuned = None
         else:
             for path in self._gone.keys() - gone.keys():
-                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {clock(now)}"
+                text = f"{path}: is back, after {now - self._gone.pop(path):.0f} s, at {clock(_on_the_wall(now))}"
                 self._complaints.append(Warned(code="folder.back", text=text))
         self._gone = dict.fromkeys(gone, now) | self._gone
         self._pulse.gone = MappingProxyType({path: text for path, text in self._pulse.gone.items() if path in gone})
@@ -331,3 +332,8 @@ class FolderWatch:
             self._settle.peeked(due.seen.path, now)
         else:
             self._settle.done(due.seen.path)
+
+
+def _on_the_wall(steady_s: float) -> float:
+    """Seconds since 1970 of a reading of the steady clock."""
+    return steady_s + time.time() - time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.errors import BadImage, NotReady
+from streamtomo.errors import BadImage, NoImageYet, NotReady
 from streamtomo.watch import eer, mrc, tiff, tiff_header
 from streamtomo.watch.image_file import ImageInfo as ImageInfo
 from streamtomo.watch.mrc_header import HEADER_BYTES
@@ -77,7 +77,7 @@ def open_image(path: str | Path, *, growing: bool = False) -> Iterator[tuple[Fil
         size = os.fstat(file.fileno()).st_size
         info = _headers(path, file, size)
         if info.sections == 0:
-            raise NotReady(f"{path}: holds no image yet")
+            raise NoImageYet(f"{path}: holds no image yet")
         if info.whole_sections < info.sections and not growing:
             raise NotReady(f"{path}: {size} bytes, but its headers demand {info.expected_bytes}")
         yield file, info

@@ -44,6 +44,7 @@ GROUPS = ("series", "angle", "order", "date", "time")
 
 _SUFFIX = re.compile(r"\.(?:mrcs?|st|tiff?|eer|gz|bz2)$", re.IGNORECASE)
 _TAIL = re.compile(r"_(?:EER|fractions|frames|sum)$", re.IGNORECASE)
+_SORTED = re.compile(r"(?<=.)[_-](?:un)?sorted$", re.IGNORECASE)
 _UNWANTED = re.compile(r"[^\w.+-]+")
 _NOT_TILTS = re.compile(r"_override$|_tgt_\d+(?:_(?:view|search|preview))?$", re.IGNORECASE)
 """Copies by Tomo5, and PACEtomo's target pictures: both look like tilt series of one image."""
@@ -200,6 +201,11 @@ def stem_of(path: str) -> str:
 def base_name(path: str) -> str | None:
     """Last part of a path of Windows or Unix; None for an empty one."""
     return re.split(r"[\\/]", path.strip())[-1] or None
+
+
+def stack_series(path: str) -> str:
+    """The name of a stack's series; a copy that was sorted, or made way for a sorted one, is no other series."""
+    return _SORTED.sub("", os.path.basename(stem_of(path)))
 
 
 def is_by_product(path: str) -> bool:

@@ -57,6 +57,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     section: MdocSection | None = None
     header: ImageInfo | None = None
     name: ParsedName | None = None
+    reconciled: bool = False
+    """Whether the mdoc came after names and headers were believed: where they differ is said of the whole series."""
     beside_deg: float | None = None
     """Its angle in a file of angles."""
     before: RawImage | None = None
@@ -80,7 +82,7 @@ def build(series: str, path: str, section: int, sources: Sources, written_s: flo
     if angle is None or size is None:
         raise ValueError(f"{path}: neither angle nor size of section {section} are known")
     axis = choose(series, "tilt axis", _axes(mdoc, header))
-    pixel = choose(series, "pixel size", _pixel_sizes(mdoc, part, header))
+    pixel = choose(series, "pixel size", _pixel_sizes(sources))
     acquired = _first(part.acquired_s if part else None, name.acquired_s if name else None)
     return RawImage(
         series=series,
@@ -110,6 +112,8 @@ def angles_of(sources: Sources, section: int) -> Statements:
         "header": header[section] if header and section < len(header) else None,
         "name": sources.name.angle_deg if sources.name else None,
     }
+    if sources.reconciled and found["mdoc"] is not None:
+        return {"mdoc": found["mdoc"]}
     nobody = all(value is None for value in found.values())
     return {"mdoc": sources.before.angle_deg} if nobody and sources.before else found
 
@@ -118,8 +122,11 @@ def _axes(mdoc: Mdoc | None, header: ImageInfo | None) -> Statements:
     return {"mdoc": mdoc.tilt_axis_deg if mdoc else None, "header": header.tilt_axis_deg if header else None}
 
 
-def _pixel_sizes(mdoc: Mdoc | None, section: MdocSection | None, header: ImageInfo | None) -> Statements:
+def _pixel_sizes(sources: Sources) -> Statements:
+    mdoc, section, header = sources.mdoc, sources.section, sources.header
     stated = _first(section.pixel_size_A if section else None, mdoc.pixel_size_A if mdoc else None)
+    if sources.reconciled and stated is not None:
+        return {"mdoc": stated}
     return {"mdoc": stated, "header": header.pixel_size_A if header else None}
 
 

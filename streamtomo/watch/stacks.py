@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from streamtomo.errors import BadImage, NotReady
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
+from streamtomo.watch.continued import begun_as, continues
 from streamtomo.watch.exposures import Elsewhere, Recognised, is_angle_of, recognise
 from streamtomo.watch.images import MRC_SUFFIXES, ImageInfo
 from streamtomo.watch.mdoc import Mdoc, MdocSection
-from streamtomo.watch.naming import stem_of
+from streamtomo.watch.naming import stack_series, stem_of
 from streamtomo.watch.settle import Seen, Why
 from streamtomo.watch.sources import Sources, build
 
@@ -31,6 +32,7 @@ class Readers(NamedTuple):
     text: Callable[[str], str]
     """Text of a small file."""
     exists: Callable[[str], bool]
+    size: Callable[[str], int] = os.path.getsize
 
 
 class Stacks:
@@ -41,25 +43,35 @@ class Stacks:
         self._read = readers
         self._originals: dict[str, str] = {}
         """By stack that only repeats exposures: the file that they are taken from."""
+        self._infos: dict[str, ImageInfo] = {}
+        """What the headers of growing stacks told when they were opened."""
+        self._mdocs: dict[str, Mdoc] = {}
+        """The mdocs of stacks that are followed, by stem."""
+        self._settled: set[str] = set()
+        """Files of angles that may be read."""
 
     def follow(self, stack: str, mdoc: Mdoc, written_s: float, *, why: Why) -> None:
         """Tell of the sections that the mdoc has committed and that were not told of.
 
-        The stack is opened once if there are any. Raises `NotReady` when it lacks some, after telling of the others,
-        and while it is being sorted or overwritten, before telling of any.
+        The stack is opened for the first of them, and where something contradicts what is known of it. Raises
+        `NotReady` when it lacks some, after telling of the others, and while it is being sorted or overwritten, before
+        telling of any.
         """
         sections = {section.z: section for section in mdoc.sections}
         if not sections:
             return
-        found = recognise(sections, self._book.exposures.of(stack))
+        found = self._recognise(stack, sections)
         elsewhere = self._book.exposures.elsewhere(stack, found.new)
         new = found.new.keys() - elsewhere.moved.keys() - elsewhere.copied.keys()
         info = None
-        if new or found.moved or found.lost or elsewhere.moved:
-            info = self._read.probe(stack, growing=True)
+        if found.moved or found.lost or elsewhere.moved:
+            info = self._infos[stack] = self._read.probe(stack, growing=True)
+        elif new:
+            info = self._grown(stack, [sections[z] for z in new])
         if info is not None and (found.moved or found.lost):
             _demand_whole(stack, sections, info, why)
-        series = self._series(stack, found, elsewhere)
+        series = self._series(stack, mdoc, found, elsewhere)
+        self._mdocs[stem_of(stack)] = mdoc
         self._move(stack, series, mdoc, found, elsewhere.moved, sections)
         for z, image in found.stay.items():
             sources = Sources(mdoc=mdoc, section=sections[z], before=image)
@@ -79,7 +91,7 @@ class Stacks:
         path, count = seen.path, info.sections
         beside, solved = self._angles(path, info)
         old = self._book.exposures.vanished(path, seen.mtime, count)
-        wanted = os.path.basename(stem_of(path))
+        wanted = stack_series(path)
         series = self._book.paths.get(path) or (self._book.name(path, wanted) if old is None else old)
         complete = beside is not None or info.angles_from == "FEI" or now - seen.mtime > GROWN_UP_S
         self._book.describe(
@@ -91,8 +103,21 @@ class Stacks:
         )
         header = replace(info, angles=None) if solved else info
         for z in range(count):
+            told = self._book.exposures.at(path, z)
+            if told is not None and told.mdoc_section is not None:  # which knew more
+                continue
             sources = Sources(header=header, beside_deg=None if beside is None else beside[z])
             self._tell(series, path, z, sources, seen.mtime)
+
+    def had_mdoc(self, stack: str) -> bool:
+        """Whether an mdoc told of a stack's images before."""
+        return any(image.mdoc_section is not None for image in self._book.exposures.of(stack).values())
+
+    def angles_settled(self, path: str) -> list[str]:
+        """A file of angles may be read; the stacks that it may belong to."""
+        self._settled.add(path)
+        stacks = [stem_of(path) + suffix for suffix in sorted(MRC_SUFFIXES)]
+        return [stack for stack in stacks if self._read.exists(stack)]
 
     def repeats(self, stack: str) -> str | None:
         """The file that the exposures of a stack that is left out are taken from."""
@@ -102,18 +127,60 @@ class Stacks:
         """Stacks that repeat what a file held that is gone now."""
         return [stack for stack, original in self._originals.items() if not self._read.exists(original)]
 
-    def _series(self, stack: str, found: Recognised, elsewhere: Elsewhere) -> str:
+    def _grown(self, stack: str, new: Sequence[MdocSection]) -> ImageInfo:
+        """What a stack holds now that its mdoc tells of new sections; how many, its length tells without opening it.
+
+        Opening it is left to whoever reads the pixels: each time may be one in which the microscope cannot write.
+        """
+        before = self._infos.get(stack)
+        if before is not None and all(section.angle_deg is not None for section in new):
+            section_bytes = (before.expected_bytes - before.data_offset) // before.sections
+            whole = (self._read.size(stack) - before.data_offset) // section_bytes
+            if whole >= before.whole_sections:
+                return replace(before, sections=max(whole, before.sections), whole_sections=whole)
+        info = self._infos[stack] = self._read.probe(stack, growing=True)
+        return info
+
+    def _recognise(self, stack: str, sections: Mapping[int, MdocSection]) -> Recognised:
+        """What the stack holds; first withdraws what was told of it without a time and is known from another file."""
+        found = recognise(sections, self._book.exposures.of(stack))
+        timeless = {z: sections[z] for z, image in found.stay.items() if image.acquired_s is None}
+        moved, copied = self._book.exposures.elsewhere(stack, timeless)
+        if not (twins := copied | moved):
+            return found
+        self._book.withdraw(
+            [
+                replace(found.stay[z], gone=f"it is the exposure that was taken from {twin.path}")
+                for z, twin in twins.items()
+            ]
+        )
+        return recognise(sections, self._book.exposures.of(stack))
+
+    def _series(self, stack: str, mdoc: Mdoc, found: Recognised, elsewhere: Elsewhere) -> str:
         """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
         known = self._book.paths.get(stack)
-        wanted = os.path.basename(stem_of(stack))
+        wanted = stack_series(stack)
         if known is not None and found.lost and not found.stay and not found.moved:
             return self._book.renew(stack, wanted)
         images = [*elsewhere.moved.values(), *elsewhere.copied.values()]
         if known is None and images:
             known = images[0].series
+        if known is None:
+            known = self._continued(stack, mdoc)
         if known is not None:
             self._book.adopt(stack, known)
         return known or self._book.name(stack, wanted)
+
+    def _continued(self, stack: str, mdoc: Mdoc) -> str | None:
+        """The series of another stack that goes on in this one."""
+        stem = begun_as(stem_of(stack))
+        first = self._mdocs.get(stem) if stem else None
+        beside = (f"{stem}{suffix}" for suffix in MRC_SUFFIXES)
+        series = next((self._book.paths[path] for path in beside if path in self._book.paths), None)
+        if series is None or first is None or not continues(first, mdoc):
+            return None
+        self._book.warn("series.continued", f"{series}: goes on in {stack}", about=stack, series=series)
+        return series
 
     def _tell(self, series: str, stack: str, z: int, sources: Sources, written_s: float | None) -> None:
         image = build(series, stack, z, sources, written_s, self._book.choose)
@@ -174,6 +241,8 @@ class Stacks:
             if suffix == ".tlt" and info.angles is not None:
                 break
             if self._read.exists(stem + suffix):
+                if stem + suffix not in self._settled:
+                    raise NotReady(f"{stem}{suffix}: is still being written")
                 return parse_angles(self._read.text(stem + suffix), count, stem + suffix), suffix == ".tlt"
         if info.angles is None:
             raise NotReady(
@@ -196,6 +265,8 @@ def parse_angles(text: str, count: int, name: str) -> tuple[float, ...]:
     try:
         angles = tuple(float(word) for word in text.split())
     except ValueError as error:
+        if not text.endswith("\n"):
+            raise NotReady(f"{name}: its last line has no end") from error
         raise BadImage(f"{name}: holds something else than tilt angles ({error})") from error
     if len(angles) != count:
         raise NotReady(f"{name}: has {len(angles)} angles for {count} images")
