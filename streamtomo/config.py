@@ -531,9 +531,7 @@ class Publish(_Table, frozen=True):
             str,
             Meta(
                 min_length=1,
-                description=(
-                    "Folder with server.key_secret and the public keys of the clients that may connect (clients/*.key)."
-                ),
+                description=("Folder of keys, made by `streamtomo keys`: who may listen, and who may give orders."),
                 extra={"unit": "", "absent": "no encryption, loopback only", "example": "/etc/streamtomo/keys"},
             ),
         ]

@@ -42,7 +42,7 @@ from streamtomo.messages import (
 from streamtomo.model import RawImage
 from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share
 from streamtomo.publish.bus import Publisher
-from streamtomo.publish.endpoints import command_socket
+from streamtomo.publish.endpoints import RunAddress, command_socket
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Teller
@@ -81,6 +81,7 @@ class Engine:
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
         self._fault: str | None = None
+        self._turned_away: Callable[[], int] = lambda: 0
 
     # -- what others may call ------------------------------------------------------------------------------------
 
@@ -93,9 +94,9 @@ class Engine:
         """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
         return self._teller.state()
 
-    def ask(self, command: messages.Command) -> messages.Answer:
-        """Carry out a command from outside; safe from any thread."""
-        return self._inbox.ask(command)
+    def ask(self, command: messages.Command, by: str = "this program") -> messages.Answer:
+        """Carry out a command from outside, given by somebody; safe from any thread."""
+        return self._inbox.ask(command, by)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class Engine:
             case Finishing():
                 self._finishing_news(item.job, item.event)
             case Asked():
-                item.answer.set_result(self._obey(item.command))
+                item.answer.set_result(self._obey(item.command, item.by))
             case Stop() | None:
                 pass
 
@@ -224,13 +225,26 @@ class Engine:
             case _:
                 pass
 
-    def _obey(self, command: messages.Command) -> messages.Answer:
+    def _obey(self, command: messages.Command, by: str) -> messages.Answer:
+        """Carry out a command, and tell who gave it and what came of it."""
+        try:
+            answer = self._carry_out(command)
+        except SettingsError as error:
+            answer = messages.Answer(ok=False, text=str(error))
+        order = msgspec.to_builtins(command)
+        self._teller.say(messages.OrderGiven(by=by, order=order, ok=answer.ok, text=answer.text))
+        return answer
+
+    def _carry_out(self, command: messages.Command) -> messages.Answer:
         match command:
             case messages.StopRun():
                 self._stop_reason = "stopped by command"
                 return messages.Answer(ok=True, text="stopping")
             case messages.WatchFolder():
-                return self._watch_folder(command)
+                self._add_folder(command.path, command.overrides)
+                return messages.Answer(ok=True, text=f"watching {command.path}")
+            case messages.PauseFinishing() | messages.ResumeFinishing():
+                return self._pause(pause=isinstance(command, messages.PauseFinishing))
         series = self.series.get(command.series)
         if series is None:
             known = ", ".join(self.series) or "none yet"
@@ -239,12 +253,12 @@ class Engine:
         self._perform(commands)
         return answer
 
-    def _watch_folder(self, command: messages.WatchFolder) -> messages.Answer:
-        try:
-            self._add_folder(command.path, command.overrides)
-        except SettingsError as error:
-            return messages.Answer(ok=False, text=str(error))
-        return messages.Answer(ok=True, text=f"watching {command.path}")
+    def _pause(self, *, pause: bool) -> messages.Answer:
+        if pause == self._finishing.paused:
+            return messages.Answer(ok=False, text=f"finishing is {'paused' if pause else 'not paused'} already")
+        self._teller.say(messages.FinishingPaused() if pause else messages.FinishingResumed())
+        self._finishing.pause(pause=pause)
+        return messages.Answer(ok=True, text="finishing pauses" if pause else "finishing goes on")
 
     def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
         check_folder(Path(path), self.out)
@@ -270,10 +284,12 @@ class Engine:
     def _say(self, event: Event) -> None:
         self._teller.say(event)
         match event:
-            case SeriesReopened() | SeriesCompleted():
+            case SeriesReopened() | SeriesCompleted() | messages.SeriesRejected():
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
+                if isinstance(event, messages.SeriesRejected):
+                    self._live.drop(event.series)
             case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
                 if self.series.of(event.series).has_ended:
                     self._live.let_go(event.series)
@@ -321,6 +337,7 @@ class Engine:
                 waiting_for="; ".join(waiting[:3]),
                 free_GB=free,
                 memory_GB=memory_GB(),
+                turned_away=self._turned_away(),
             )
         )
 
@@ -376,6 +393,8 @@ class Engine:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
             if isinstance(event, FolderAdded):
                 self._apply_folder(event)
+            if isinstance(event, messages.FinishingPaused | messages.FinishingResumed):
+                self._finishing.pause(pause=isinstance(event, messages.FinishingPaused))
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
@@ -385,17 +404,21 @@ class Engine:
 
     def _open_bus(self) -> Publisher:
         settings = self.settings.publish
+        keys = Path(settings.curve_keys) if settings.curve_keys else None
         publisher = Publisher(
+            session=self._teller.session,
             bind=settings.bind,
             port=settings.port,
-            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
+            curve_keys=keys,
             snapshot=self.state,
             command=self.ask,
             command_socket=command_socket(self.out),
         )
         self.endpoint = publisher.endpoint
+        self._turned_away = publisher.gate.turned_away.total
+        address = RunAddress(self.endpoint, self._teller.session, str(keys.absolute()) if keys else None)
         try:
-            write_text(self.out / "endpoint.json", msgspec.json.encode({"endpoint": self.endpoint}).decode() + "\n")
+            write_text(self.out / "endpoint.json", msgspec.json.encode(address).decode() + "\n")
         except OutputError:
             publisher.close()
             raise

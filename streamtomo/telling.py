@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import msgspec
 
 from streamtomo import messages
 from streamtomo.errors import OutputError
-from streamtomo.messages import AlarmCleared, AlarmRaised, Envelope, Event, FileRefused, Warned
+from streamtomo.messages import (
+    AlarmCleared,
+    AlarmRaised,
+    Envelope,
+    Event,
+    FileRefused,
+    FinishDone,
+    TomogramReady,
+    Warned,
+)
 from streamtomo.publish import journal as journals
 from streamtomo.publish.bus import Publisher
 from streamtomo.publish.state import SessionState
@@ -31,6 +41,7 @@ class Teller:
         self._publisher: Publisher | None = None
         self._state, self._lock = SessionState(), threading.Lock()
         self._seq = 0
+        self._topics: Counter[str] = Counter()
         self._unwritten: list[Envelope] = []
         self.unwritable = False
         """Whether the journal cannot be written: then nothing new is begun that would have to be in it."""
@@ -66,10 +77,7 @@ class Teller:
 
     def say(self, event: Event) -> None:
         """Tell everybody."""
-        self._seq += 1
-        envelope = Envelope(
-            version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
-        )
+        envelope = self._envelope(event)
         change = self._keep(envelope)
         with self._lock:
             self._state.apply(envelope)
@@ -77,8 +85,22 @@ class Teller:
             self._publisher.publish(envelope)
         for listener in self._listeners:
             listener(envelope)
-        if change is not None:
-            self.say(change)
+        for more in (change, _follows(event)):
+            if more is not None:
+                self.say(more)
+
+    def _envelope(self, event: Event) -> Envelope:
+        topic = messages.topic(event)
+        self._seq += 1
+        self._topics[topic] += 1
+        return Envelope(
+            version=messages.VERSION,
+            session=self.session,
+            seq=self._seq,
+            topic_seq=self._topics[topic],
+            time_s=time.time(),
+            event=event,
+        )
 
     def once(self, event: FileRefused | Warned) -> None:
         """Say it, unless it was said before in this or an earlier run with the same output folder."""
@@ -103,3 +125,16 @@ class Teller:
             self.unwritable = True
             return None if before else AlarmRaised(code="journal.unwritable", text=str(error))
         return AlarmCleared(code="journal.unwritable") if before else None
+
+
+def _follows(event: Event) -> TomogramReady | None:
+    """What other programs wait for, where an event means it."""
+    if not isinstance(event, FinishDone):
+        return None
+    return TomogramReady(
+        series=event.series,
+        path=event.tomogram.path,
+        pixel_size_A=event.tomogram.pixel_size_A,
+        residual_px=event.alignment.residual_px,
+        tilts=len(event.alignment.views),
+    )

@@ -278,11 +278,12 @@ def endpoint(tmp_path):
         port = free.getsockname()[1]
     told = state(*STATES["finishing failed"], messages.Heartbeat(backlog=3, waiting_for="tilt 3 of 41"))
     publisher = Publisher(
+        session="s",
         bind="127.0.0.1",
         port=port,
         curve_keys=None,
         snapshot=lambda: msgspec.json.encode(told),
-        command=lambda _: Answer(ok=True, text=""),
+        command=lambda _, by: Answer(ok=True, text=""),
         command_socket=tmp_path / ".command",
     )
     yield publisher.endpoint

@@ -11,15 +11,20 @@ from streamtomo.messages import (
     Envelope,
     Event,
     FileRefused,
+    FinishAsked,
     FinishDone,
     FinishFailed,
+    FinishingPaused,
+    FinishingResumed,
     FinishStarted,
     FinishStep,
     FolderAdded,
+    OrderGiven,
     SeriesCompleted,
     SeriesDescribed,
     SeriesJudged,
     SeriesOpened,
+    SeriesRejected,
     SeriesReopened,
     SeriesTooFew,
     SessionEnded,
@@ -54,6 +59,12 @@ def _words(event: Event) -> str | None:
         case FolderAdded():
             settings = f" with {', '.join(event.overrides)}" if event.overrides else ""
             return f"watching {event.path}{settings}"
+        case FinishingPaused():
+            return "finishing pauses: nothing is finished until it is resumed"
+        case FinishingResumed():
+            return "finishing goes on"
+        case OrderGiven():
+            return _order(event)
         case AlarmRaised():
             return f"ALARM {event.code}: {event.text}"
         case AlarmCleared():
@@ -69,6 +80,11 @@ def _words(event: Event) -> str | None:
             return f"{event.series}  tilt {event.index} FAILED ({again}): {event.reason}"
         case _:
             return _series(event)
+
+
+def _order(event: OrderGiven) -> str:
+    words = " ".join(str(value) for value in event.order.values() if value not in ("", [], None))
+    return f"order from {event.by}: {words}: {event.text if event.ok else 'REFUSED, ' + event.text}"
 
 
 def _tilt(event: TiltPlaced) -> str:
@@ -105,6 +121,10 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  tilt {event.index} left out: {event.reason}"
         case TiltRestored():
             return f"{event.series}  tilt {event.index} counts again"
+        case SeriesRejected():
+            return f"{event.series}  REJECTED by the operator: {event.reason}"
+        case FinishAsked():
+            return f"{event.series}  to be finished with {', '.join(event.overrides)}"
         case SeriesReopened():
             return f"{event.series}  open again: {event.reason}"
         case FinishStarted():

@@ -16,15 +16,19 @@ from streamtomo.messages import (
     FileRefused,
     FinishDone,
     FinishFailed,
+    FinishingPaused,
+    FinishingResumed,
     FinishStarted,
     FinishStep,
     FolderAdded,
     Heartbeat,
+    OrderGiven,
     Picture,
     SeriesCompleted,
     SeriesDescribed,
     SeriesJudged,
     SeriesOpened,
+    SeriesRejected,
     SeriesReopened,
     SeriesState,
     SeriesTooFew,
@@ -37,11 +41,13 @@ from streamtomo.messages import (
     TiltRestored,
     TiltRetried,
     TiltUpdated,
+    TomogramReady,
     Warned,
 )
 
 MESSAGES_KEPT = 200
 """Warnings and refused files that a state remembers."""
+ALARMS_KEPT = ORDERS_KEPT = 20
 
 
 class TiltRow(Struct, kw_only=True):
@@ -102,6 +108,13 @@ class SeriesRow(Struct, kw_only=True):
         return median(b - a for a, b in pairwise(stamps)) if len(stamps) > 1 else None
 
 
+class PastAlarm(Struct, frozen=True, kw_only=True):
+    """An alarm that is over."""
+
+    alarm: AlarmRaised
+    over_s: float
+
+
 class SessionState(Struct, kw_only=True):
     """A whole session."""
 
@@ -123,6 +136,11 @@ class SessionState(Struct, kw_only=True):
     """Those that stand."""
     warnings: list[Warned] = field(default_factory=list)
     refused: list[FileRefused] = field(default_factory=list)
+    past_alarms: list[PastAlarm] = field(default_factory=list)
+    """Those that are over, the last ones: nobody may have seen them yet."""
+    finishing_paused: bool = False
+    orders: list[OrderGiven] = field(default_factory=list)
+    """The last ones."""
 
     def apply(self, envelope: Envelope) -> None:
         """Take in an envelope; one that was taken in before changes nothing."""
@@ -135,7 +153,9 @@ class SessionState(Struct, kw_only=True):
         event = envelope.event
         match event:
             case SessionStarted():
-                self.started, self.ended, self.alarms = event, None, []
+                self.started, self.ended = event, None
+                for alarm in self.alarms:
+                    self._clear(alarm, envelope.time_s)
                 self._add_folder(event.watched)
             case FolderAdded():
                 self._add_folder(event.path)
@@ -146,7 +166,13 @@ class SessionState(Struct, kw_only=True):
             case AlarmRaised():
                 self.alarms = [*self._alarms_but(event), event]
             case AlarmCleared():
-                self.alarms = self._alarms_but(event)
+                self._clear(event, envelope.time_s)
+            case FinishingPaused() | FinishingResumed():
+                self.finishing_paused = isinstance(event, FinishingPaused)
+            case OrderGiven():
+                self.orders = [*self.orders, event][-ORDERS_KEPT:]
+            case TomogramReady():
+                pass  # `finish.done` told it
             case Warned():
                 self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
             case FileRefused():
@@ -162,6 +188,12 @@ class SessionState(Struct, kw_only=True):
 
     def _alarms_but(self, event: AlarmRaised | AlarmCleared) -> list[AlarmRaised]:
         return [one for one in self.alarms if (one.code, one.about) != (event.code, event.about)]
+
+    def _clear(self, event: AlarmRaised | AlarmCleared, now: float) -> None:
+        left = self._alarms_but(event)
+        over = [PastAlarm(alarm=one, over_s=now) for one in self.alarms if one not in left]
+        self.past_alarms = [*self.past_alarms, *over][-ALARMS_KEPT:]
+        self.alarms = left
 
     @property
     def active(self) -> SeriesRow | None:
@@ -221,6 +253,8 @@ def _apply_phase(row: SeriesRow, event: Event) -> None:
         case SeriesTooFew():
             row.state = "too few"
             row.failure = f"{event.usable} usable tilts, {event.needed} are needed (watch.min_tilts)"
+        case SeriesRejected():
+            row.state, row.failure = "rejected", event.reason
         case SeriesReopened():
             row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
             row.failure = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -13,22 +14,23 @@ from rich.rule import Rule
 from rich.text import Text
 
 from streamtomo.errors import BusError
-from streamtomo.publish.bus import Subscriber
+from streamtomo.publish.client import Subscriber
 from streamtomo.publish.dashboard import REFRESH_S, render
-from streamtomo.publish.endpoints import find_endpoint
+from streamtomo.publish.endpoints import find_endpoint, read_endpoint
+from streamtomo.publish.keys import ClientKeys, client_keys
 from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, SessionState
 
 ANSWER_S = 2.0
 
 
-def status(where: str | None, *, json: bool) -> int:
+def status(where: str | None, *, json: bool, keys: Path | None = None) -> int:
     """Print what a run is doing; raises BusError if it does not answer."""
     endpoint = find_endpoint(where)
-    subscriber = Subscriber(endpoint)
+    subscriber = Subscriber(endpoint, _keys(where, keys))
     try:
         if not subscriber.snapshot(ANSWER_S):
-            raise BusError(f"{endpoint}: no answer; is a run active there?")
+            raise BusError(f"{endpoint}: no answer; is a run active there, and does it know your key?")
     finally:
         subscriber.close()
     state = subscriber.state
@@ -38,6 +40,13 @@ def status(where: str | None, *, json: bool) -> int:
     for line in _lines(state):
         print(printable(line))
     return 0
+
+
+def _keys(where: str | None, keys: Path | None) -> ClientKeys | None:
+    """The keys for a run: those given, or those that the run on this machine itself has."""
+    if keys is None and where and Path(where).is_dir() and (own := read_endpoint(Path(where)).curve_keys):
+        keys = Path(own)
+    return None if keys is None else client_keys(keys)
 
 
 def _without_pixels(state: SessionState) -> SessionState:
@@ -65,11 +74,11 @@ def _line(row: SeriesRow) -> str:
 class _Watched:
     """One endpoint, followed by a thread of its own."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None) -> None:
         self.endpoint = endpoint
         self._answered_s = 0.0
         """When the run was heard last, by this machine's steady clock."""
-        self._subscriber = Subscriber(endpoint)
+        self._subscriber = Subscriber(endpoint, keys)
         self._lock = threading.Lock()
         self._encoded = b""
         threading.Thread(target=self._follow, daemon=True).start()
@@ -90,13 +99,13 @@ class _Watched:
                     self._encoded = msgspec.json.encode(self._subscriber.state)
 
 
-def dashboard(where: Sequence[str]) -> int:
+def dashboard(where: Sequence[str], keys: Path | None = None) -> int:
     """Show one or several runs until Ctrl-C."""
     named: Sequence[str | None] = where or [None]
     console = Console()
     if not console.is_terminal:
         raise BusError("the dashboard needs a terminal; use `streamtomo status` for text")
-    watched = [_Watched(find_endpoint(one)) for one in named]
+    watched = [_Watched(find_endpoint(one), _keys(one, keys)) for one in named]
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
