@@ -284,11 +284,11 @@ class Engine:
     def _say(self, event: Event) -> None:
         self._teller.say(event)
         match event:
-            case SeriesReopened() | SeriesCompleted() | messages.SeriesRejected():
+            case SeriesReopened() | SeriesCompleted() | messages.SeriesDropped():
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
-                if isinstance(event, messages.SeriesRejected):
+                if isinstance(event, messages.SeriesDropped):
                     self._live.drop(event.series)
             case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
                 if self.series.of(event.series).has_ended:

@@ -296,7 +296,7 @@ class SeriesReopened(Happening, frozen=True, kw_only=True, tag="series.reopened"
     """Then the planned number of tilts closes it no more: only silence and the operator do."""
 
 
-class SeriesRejected(Happening, frozen=True, kw_only=True, tag="series.rejected"):
+class SeriesDropped(Happening, frozen=True, kw_only=True, tag="series.dropped"):
     """The operator gives a series up: nothing more is made of it, nothing of it is deleted."""
 
     series: str
@@ -367,6 +367,15 @@ class TomogramReady(Happening, frozen=True, kw_only=True, tag="tomogram.ready"):
     """Views that it is made of."""
 
 
+class SeriesRejected(Happening, frozen=True, kw_only=True, tag="series.rejected"):
+    """*Wire only.* What other programs wait for: a series is not worth more beam time. Follows what says so."""
+
+    series: str
+    by: Literal["judge", "operator"]
+    """The judge's word is advice: the series goes on if it goes on."""
+    reasons: tuple[str, ...] = ()
+
+
 class OrderGiven(Happening, frozen=True, kw_only=True, tag="order.given"):
     """Somebody asked the run to do something, and this was the answer."""
 
@@ -428,7 +437,7 @@ Event = (
     | SeriesCompleted
     | SeriesTooFew
     | SeriesReopened
-    | SeriesRejected
+    | SeriesDropped
     | FinishAsked
     | FinishingPaused
     | FinishingResumed
@@ -437,12 +446,13 @@ Event = (
     | FinishDone
     | FinishFailed
     | TomogramReady
+    | SeriesRejected
     | OrderGiven
     | Heartbeat
     | Picture
 )
 
-WIRE_ONLY = (Heartbeat, Picture, TomogramReady)
+WIRE_ONLY = (Heartbeat, Picture, TomogramReady, SeriesRejected)
 
 Sighting = RawImage | SeriesDescribed | FileRefused | Warned
 """What the folder watcher yields."""

@@ -33,9 +33,9 @@ from streamtomo.messages import (
     FinishStarted,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
-    SeriesRejected,
     SeriesReopened,
     SeriesState,
     SeriesTooFew,
@@ -209,7 +209,7 @@ class Series:
         """Nothing more is made of it; tilts that come are noted, and wait until it is opened again."""
         if self.state == "rejected":
             return []
-        return self._say([SeriesRejected(series=self.name, reason=reason)], now)
+        return self._say([SeriesDropped(series=self.name, reason=reason)], now)
 
     def reopen(self, now: float) -> list[Command]:
         """More tilts are expected: it is closed by silence or the operator, whatever the plan says."""
@@ -347,7 +347,7 @@ class Series:
                 self._blocked, self._finish_at = 0, None
                 if event.by_operator:
                     self._held_open, self._last_activity = True, time
-            case SeriesRejected():
+            case SeriesDropped():
                 self.state = "rejected"
             case FinishStarted():
                 self.state = "finishing"

@@ -20,6 +20,9 @@ from streamtomo.messages import (
     Event,
     FileRefused,
     FinishDone,
+    SeriesDropped,
+    SeriesJudged,
+    SeriesRejected,
     TomogramReady,
     Warned,
 )
@@ -127,14 +130,20 @@ class Teller:
         return AlarmCleared(code="journal.unwritable") if before else None
 
 
-def _follows(event: Event) -> TomogramReady | None:
+def _follows(event: Event) -> TomogramReady | SeriesRejected | None:
     """What other programs wait for, where an event means it."""
-    if not isinstance(event, FinishDone):
-        return None
-    return TomogramReady(
-        series=event.series,
-        path=event.tomogram.path,
-        pixel_size_A=event.tomogram.pixel_size_A,
-        residual_px=event.alignment.residual_px,
-        tilts=len(event.alignment.views),
-    )
+    match event:
+        case FinishDone():
+            return TomogramReady(
+                series=event.series,
+                path=event.tomogram.path,
+                pixel_size_A=event.tomogram.pixel_size_A,
+                residual_px=event.alignment.residual_px,
+                tilts=len(event.alignment.views),
+            )
+        case SeriesDropped():
+            return SeriesRejected(series=event.series, by="operator", reasons=(event.reason,))
+        case SeriesJudged(state="reject"):
+            return SeriesRejected(series=event.series, by="judge", reasons=event.reasons)
+        case _:
+            return None

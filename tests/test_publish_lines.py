@@ -105,7 +105,7 @@ TOLD = [
         r"TS  complete \(count\): 41 of 41 planned tilts are here",
     ),
     (SeriesReopened(series="TS", reason="a tilt came late"), "TS  open again: a tilt came late"),
-    (messages.SeriesRejected(series="TS", reason="ice"), "TS  REJECTED by the operator: ice"),
+    (messages.SeriesDropped(series="TS", reason="ice"), "TS  REJECTED by the operator: ice"),
     (messages.FinishAsked(series="TS", overrides=("final.binning=2",)), "TS  to be finished with final.binning=2"),
     (messages.FinishingPaused(), "finishing pauses: nothing is finished until it is resumed"),
     (messages.FinishingResumed(), "finishing goes on"),
@@ -125,6 +125,7 @@ TOLD = [
     (FinishFailed(series="TS", reason="killed", final=True), r"TS  FINISHING FAILED \(given up\): killed"),
 ]
 SILENT = [
+    messages.SeriesRejected(series="TS", by="judge"),
     messages.TomogramReady(series="TS", path="p", tilts=1),
     TiltReceived(series="TS", tilt=TILT),
     TiltUpdated(series="TS", tilt=TILT),

@@ -2,11 +2,13 @@
 
 import msgspec
 
+from streamtomo import messages
 from streamtomo.errors import OutputError
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
     Heartbeat,
+    SeriesJudged,
     TiltFailed,
     Warned,
 )
@@ -79,3 +81,25 @@ def test_every_outage_of_the_journal_is_said_once(tmp_path):
         teller.say(warned("a"))
     alarms = [type(one.event) for one in heard if not isinstance(one.event, Warned)]
     assert alarms == [AlarmRaised, AlarmCleared, AlarmRaised]
+
+
+def test_each_topic_counts_for_itself_and_what_others_wait_for_follows(tmp_path):
+    heard = []
+    teller = Teller(tmp_path, [heard.append])
+    list(teller.open())
+    teller.say(SeriesJudged(series="A", state="reject", reasons=("dark",)))
+    teller.say(SeriesJudged(series="B", state="watch"))
+    teller.say(messages.SeriesDropped(series="A", reason="ice"))
+    teller.say(Heartbeat(backlog=0))
+    teller.close()
+    assert [(messages.topic(one.event), one.topic_seq) for one in heard] == [
+        ("series.judged/A/", 1),
+        ("series.rejected/A/", 1),
+        ("series.judged/B/", 1),
+        ("series.dropped/A/", 1),
+        ("series.rejected/A/", 2),
+        ("heartbeat/", 1),
+    ]
+    assert [one.event.by for one in heard if isinstance(one.event, messages.SeriesRejected)] == ["judge", "operator"]
+    kept = [type(one.event) for one in journal.read(tmp_path / "journal.jsonl")]
+    assert kept == [SeriesJudged, SeriesJudged, messages.SeriesDropped]

@@ -22,9 +22,9 @@ from streamtomo.messages import (
     OrderGiven,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
-    SeriesRejected,
     SeriesReopened,
     SeriesTooFew,
     SessionEnded,
@@ -121,7 +121,7 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  tilt {event.index} left out: {event.reason}"
         case TiltRestored():
             return f"{event.series}  tilt {event.index} counts again"
-        case SeriesRejected():
+        case SeriesDropped():
             return f"{event.series}  REJECTED by the operator: {event.reason}"
         case FinishAsked():
             return f"{event.series}  to be finished with {', '.join(event.overrides)}"

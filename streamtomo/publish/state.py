@@ -26,6 +26,7 @@ from streamtomo.messages import (
     Picture,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
     SeriesRejected,
@@ -171,8 +172,8 @@ class SessionState(Struct, kw_only=True):
                 self.finishing_paused = isinstance(event, FinishingPaused)
             case OrderGiven():
                 self.orders = [*self.orders, event][-ORDERS_KEPT:]
-            case TomogramReady():
-                pass  # `finish.done` told it
+            case TomogramReady() | SeriesRejected():
+                pass  # told by what they follow
             case Warned():
                 self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
             case FileRefused():
@@ -253,7 +254,7 @@ def _apply_phase(row: SeriesRow, event: Event) -> None:
         case SeriesTooFew():
             row.state = "too few"
             row.failure = f"{event.usable} usable tilts, {event.needed} are needed (watch.min_tilts)"
-        case SeriesRejected():
+        case SeriesDropped():
             row.state, row.failure = "rejected", event.reason
         case SeriesReopened():
             row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
