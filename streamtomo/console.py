@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -14,9 +16,10 @@ import msgspec
 from streamtomo.config import Settings
 from streamtomo.engine import Engine
 from streamtomo.messages import Envelope, FinishDone, Heartbeat, Picture
-from streamtomo.publish.dashboard import Dashboard
+from streamtomo.publish.dashboard import Known
 from streamtomo.publish.lines import plain_line, printable
 from streamtomo.publish.state import SessionState
+from streamtomo.publish.terminal import Window
 
 
 class Log:
@@ -56,7 +59,8 @@ def run_here(
     on_engine(engine)
     _stop_on_signals(engine)
     if show:
-        with Dashboard(lambda: _decoded(engine)):
+        look = lambda: [Known("", _decoded(engine), time.time())]  # noqa: E731
+        with Window(look, lambda _name, order: engine.ask(order, getpass.getuser())):
             reason = engine.run()
     else:
         reason = engine.run()

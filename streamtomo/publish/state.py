@@ -127,6 +127,7 @@ class SessionState(Struct, kw_only=True):
     missed: int = 0
     """Envelopes of this session that never came."""
     started: SessionStarted | None = None
+    started_s: float = 0.0
     ended: SessionEnded | None = None
     heartbeat: Heartbeat | None = None
     heartbeat_s: float = 0.0
@@ -154,7 +155,7 @@ class SessionState(Struct, kw_only=True):
         event = envelope.event
         match event:
             case SessionStarted():
-                self.started, self.ended = event, None
+                self.started, self.started_s, self.ended = event, envelope.time_s, None
                 for alarm in self.alarms:
                     self._clear(alarm, envelope.time_s)
                 self._add_folder(event.watched)
