@@ -25,7 +25,7 @@ BEHIND = 5
 """More waiting tilts than this are shown as lagging."""
 RED = frozenset("BF")
 LOWEST_WITH_FOOTER = 12
-FOOTER = "arrows choose · x leave out · r count again · c close · p pause · a seen · ? help · q leave"
+FOOTER = "arrows choose · x leave out · r count again · c close · ? help · q leave"
 
 
 class Health(NamedTuple):

@@ -114,7 +114,7 @@ def detail(row: SeriesRow, tilt: int | None, width: int, height: int, now: float
     curves = _curves(row, left, max(2, min(5, height // 8))) if height >= ROOM_FOR_CURVES else []
     parts: list[RenderableType] = [facts(row, left, now), *curves]
     parts.append(_tilt_table(row, tilt, left, height - 4 - len(curves)))
-    parts.append(_stages(row, left))
+    parts.append(_last_line(row, tilt, left))
     if not picture_width:
         return Group(*parts)
     grid = Table.grid(padding=(0, 1, 0, 0))
@@ -251,6 +251,14 @@ def _tilt_cells(tilt: TiltRow) -> list[RenderableType]:
         f"{placed.stage_ms.get('total', 0.0):.0f}",
         words,
     ]
+
+
+def _last_line(row: SeriesRow, marked: int | None, width: int) -> Text:
+    """Why the marked tilt is not good, where the table has no room for it; else the times of the last one."""
+    tilt = row.tilts.get(-1 if marked is None else marked)
+    if tilt is None or tilt.letter in "G.":
+        return _stages(row, width)
+    return Text(short(f"{tilt.index}: {reason(tilt)}", width, keep="left"), style=STYLES[tilt.letter], no_wrap=True)
 
 
 def _stages(row: SeriesRow, width: int) -> Text:

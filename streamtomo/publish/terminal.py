@@ -101,7 +101,7 @@ def parse(typed: bytes) -> list[str]:
             typed = typed[end + 1 :]
         else:
             text = typed.decode("utf-8", "ignore")[:1]
-            keys += [text] if text.isprintable() else []
+            keys += [text] if text and text.isprintable() else []
             typed = typed[max(1, len(text.encode())) :]
     return keys
 
