@@ -37,6 +37,8 @@ HIGH_WATER = 2000
 """Messages kept for a slow subscriber; what is beyond is lost to it, and it sees the gap."""
 REQUESTS_KEPT = 100
 """Requests of one connection that wait to be read; then its sender waits."""
+SENT_AT_ONCE, PAUSE_S = HIGH_WATER // 4, 0.01
+"""After so many messages the network gets time to take them: a burst is no loss to who reads."""
 REST_S = 0.05
 """A socket that is flooded is not read for so long ..."""
 FLOOD = 64
@@ -206,7 +208,11 @@ class Publisher:
 
     def _send_all(self) -> bool:
         """Send everything queued; False when the end was queued."""
+        sent = 0
         while not self._outbox.empty():
+            sent += 1
+            if sent % SENT_AT_ONCE == 0:
+                time.sleep(PAUSE_S)
             envelope = self._outbox.get()
             if envelope is None:
                 return False

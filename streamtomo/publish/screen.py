@@ -14,6 +14,8 @@ from rich.console import Console, RenderableType
 from rich.style import Style
 
 BYTES_PER_S = 4000.0
+BURST_S = 0.25
+"""What was not used is kept for so long."""
 JOINED = 4
 """Changes on a line with fewer equal cells between them are sent as one."""
 SYSTEMS = {
@@ -47,7 +49,7 @@ class Screen:
 
     def __init__(self, console: Console, write: Callable[[str], object], bytes_per_s: float = BYTES_PER_S) -> None:
         self._console, self._write = console, write
-        self._rate = self._room = bytes_per_s
+        self._rate, self._room = bytes_per_s, BURST_S * bytes_per_s
         self._shown: list[list[Cell]] = []
         self._at_s = 0.0
         self.behind = False
@@ -59,7 +61,7 @@ class Screen:
         """Send what changed, as far as there is room for it at the time `now` (seconds); all of it `at_once`."""
         width, height = self._console.size
         cells = _cells(self._console, frame, width, height)
-        self._room = min(self._rate, self._room + (now - self._at_s) * self._rate)
+        self._room = min(BURST_S * self._rate, self._room + (now - self._at_s) * self._rate)
         self._at_s = now
         head = ""
         if [len(row) for row in self._shown] != [width] * height:
@@ -78,7 +80,7 @@ class Screen:
             if self._room <= 0 and not at_once:
                 self.behind = True
                 return
-            self._room -= len(text.encode())
+            self._room = max(0.0, self._room - len(text.encode())) if at_once else self._room - len(text.encode())
             self._shown[span.row][span.column : span.column + len(span.cells)] = span.cells
             yield text
 

@@ -119,7 +119,7 @@ class Dashboard:
         self._stop = threading.Event()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._view = View()
-        self._marked = ""
+        self._marked, self._known = "", 0
         self.screen = Screen(self._console, self._send)
 
     def run(self) -> None:
@@ -148,7 +148,8 @@ class Dashboard:
             except OSError:
                 raise
             except Exception as error:  # a fault of ours must not take the window away
-                self.screen.draw(Text(f"cannot be drawn: {type(error).__name__}: {error}"), time.monotonic())
+                words = Text(f"cannot be drawn: {type(error).__name__}: {error}")
+                self.screen.draw(words, time.monotonic(), at_once=True)
                 drawn = "fault"
 
     def _turn(self, pressed: Sequence[str], drawn: object) -> object:
@@ -163,7 +164,9 @@ class Dashboard:
         marks: object = [(run.name, run.state and (run.state.session, run.state.seq), int(run.now)) for run in runs]
         frame = (marks, self._view, self._marked, self._console.size)
         if frame != drawn or self.screen.behind:
-            self.screen.draw(self._frame(runs), time.monotonic(), at_once=bool(pressed))
+            known = sum(run.state is not None for run in runs)
+            self.screen.draw(self._frame(runs), time.monotonic(), at_once=bool(pressed) or known > self._known)
+            self._known = known
         return frame
 
     def _frame(self, runs: Sequence[Known]) -> RenderableType:
