@@ -77,6 +77,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="close all series, finish them and end when nothing new came for so long",
     )
     parser.add_argument("--plain", action="store_true", help="lines of text instead of the dashboard")
+    parser.add_argument("--verbose", action="store_true", help="every event in the log, and on the terminal if --plain")
 
 
 def _positive(text: str) -> float:
@@ -250,7 +251,14 @@ def _run(args: argparse.Namespace) -> int:
     from streamtomo.console import run_here
 
     settings = config_file.load(args.config, args.set)
-    return run_here(args.watched, args.out, settings, exit_when_idle_s=args.exit_when_idle, plain=args.plain)
+    return run_here(
+        args.watched,
+        args.out,
+        settings,
+        exit_when_idle_s=args.exit_when_idle,
+        plain=args.plain,
+        verbose=args.verbose,
+    )
 
 
 def _demo(args: argparse.Namespace) -> int:

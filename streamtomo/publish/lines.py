@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
@@ -20,6 +22,7 @@ from streamtomo.messages import (
     FinishStep,
     FolderAdded,
     OrderGiven,
+    Picture,
     SeriesCompleted,
     SeriesDescribed,
     SeriesDropped,
@@ -42,6 +45,20 @@ def plain_line(envelope: Envelope) -> str | None:
     """One line for an event worth a line, else None."""
     words = _words(envelope.event)
     return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {printable(words)}" if words else None
+
+
+def verbose_line(envelope: Envelope) -> str | None:
+    """A line for every event but pictures, in full where there are no words for it."""
+    event = envelope.event
+    if isinstance(event, Picture):
+        return None
+    content = {key: value for key, value in msgspec.to_builtins(event).items() if key != "kind"}
+    words = plain_line(envelope) or f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {_kind(event)} {content}"
+    return printable(words)
+
+
+def _kind(event: Event) -> str:
+    return str(event.__struct_config__.tag)
 
 
 def printable(text: str) -> str:
