@@ -25,6 +25,7 @@ from streamtomo.publish.state import SessionState
 from streamtomo.publish.view import View, press
 
 REFRESH_S = 0.25
+LONGEST_LEAVE_S = 2.0
 ESCAPE_S = 0.05
 """An escape that nothing follows for so long was the key itself."""
 SEQUENCES = {
@@ -50,7 +51,7 @@ class Keys:
     """The keys that are pressed, one by one and unseen, while it is entered; none where there is no keyboard."""
 
     def __init__(self, fd: int | None) -> None:
-        self._fd = fd if fd is not None and os.isatty(fd) else None
+        self._fd = fd if fd is not None and os.isatty(fd) and _in_foreground(fd) else None
         self._saved: list[Any] = []
 
     def __enter__(self) -> Keys:
@@ -72,6 +73,9 @@ class Keys:
             return []
         if not select.select([self._fd], [], [], timeout_s)[0]:
             return []
+        if not _in_foreground(self._fd):  # reading would stop the whole process
+            stop.wait(timeout_s)
+            return []
         typed = self._typed()
         if typed == b"\x1b" and select.select([self._fd], [], [], ESCAPE_S)[0]:
             typed += self._typed()
@@ -85,6 +89,14 @@ class Keys:
         if not typed:  # the keyboard is gone
             self._fd = None
         return typed
+
+
+def _in_foreground(fd: int) -> bool:
+    """Whether the terminal takes orders from this process; one sent to the background may not touch it."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # no controlling terminal, so nobody who could stop it
+        return True
 
 
 def parse(typed: bytes) -> list[str]:
@@ -220,7 +232,7 @@ class Window:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Give the screen back."""
         self.dashboard.stop()
-        self._thread.join()
+        self._thread.join(LONGEST_LEAVE_S)  # a line that stands still must not keep the run from ending
 
 
 def _keyboard() -> int | None:
