@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import queue
 import signal
 import sys
 import time
@@ -78,10 +79,29 @@ def run_here(
     with served(settings.publish.metrics_port, engine.state):
         if not show:
             return _farewell(engine, engine.run())
-        look = lambda: [Known("", _decoded(engine), time.time())]  # noqa: E731
-        with Window(look, lambda _name, order: engine.ask(order, getpass.getuser())):
+        with Window(_Seen(engine).look, lambda _name, order: engine.ask(order, getpass.getuser())):
             reason = engine.run()
     return _farewell(engine, reason)
+
+
+class _Seen:
+    """What the dashboard of this run knows: the state when it began, and every event since.
+
+    So that looking costs the run next to nothing, however long the session is.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._state = engine, SessionState()
+        self._news: queue.SimpleQueue[Envelope] = queue.SimpleQueue()
+        engine.listeners.append(self._news.put)
+
+    def look(self) -> list[Known]:
+        """The state now."""
+        if not self._state.session and not self._news.empty():  # what the journal had is in it by now
+            self._state = _decoded(self._engine)
+        while not self._news.empty():
+            self._state.apply(self._news.get())
+        return [Known("", self._state, time.time())]
 
 
 def _stop_on_signals(engine: Engine) -> None:

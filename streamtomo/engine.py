@@ -158,6 +158,7 @@ class Engine:
                 self._heartbeat()
             if not self._on_hold:
                 self._feed()
+        self._heartbeat()
 
     def _handle(self, item: Item | None) -> None:
         match item:
@@ -338,6 +339,7 @@ class Engine:
                 free_GB=free,
                 memory_GB=memory_GB(),
                 turned_away=self._turned_away(),
+                ending=self._stop_reason or "",
             )
         )
 

@@ -400,6 +400,8 @@ class Heartbeat(Happening, frozen=True, kw_only=True, tag="heartbeat"):
     memory_GB: float | None = None
     turned_away: int = 0
     """Messages from outside that were malformed, oversized, repeated or too many, since the start."""
+    ending: str = ""
+    """Why the run is about to end; then no further heartbeat comes."""
 
 
 class Picture(Happening, frozen=True, kw_only=True, tag="picture"):

@@ -110,8 +110,13 @@ TOLD = [
     (messages.FinishingPaused(), "finishing pauses: nothing is finished until it is resumed"),
     (messages.FinishingResumed(), "finishing goes on"),
     (
-        messages.OrderGiven(by="alice", order={"command": "close", "series": "TS"}, ok=True, text="closed"),
-        "order from alice: close TS: closed",
+        messages.OrderGiven(
+            by="alice",
+            order={"command": "exclude", "series": "TS", "tilts": (1, 2), "reason": ""},
+            ok=True,
+            text="done",
+        ),
+        "order from alice: exclude TS 1 2: done",
     ),
     (
         messages.OrderGiven(by="bob", order={"command": "close", "series": "X"}, ok=False, text="no series X"),

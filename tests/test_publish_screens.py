@@ -103,6 +103,7 @@ def test_every_red_thing_says_why():
         ({"heartbeat_s": -3.0}, "NO SIGN OF LIFE for 3 s", 3),
         ({"finishing_paused": True}, "FINISHING PAUSED", 1),
         ({"heartbeat": messages.Heartbeat(backlog=9)}, "LAGGING 9 tilts", 1),
+        ({"heartbeat": messages.Heartbeat(backlog=0, ending="SIGTERM"), "heartbeat_s": -9.0}, "ENDING: SIGTERM", 1),
         ({"ended": messages.SessionEnded(reason="Ctrl-C")}, "ENDED: Ctrl-C", 2),
     ],
 )

@@ -63,12 +63,14 @@ class Subscriber:
         self.state = state
         return True
 
-    def envelopes(self, timeout_s: float = 1.0) -> Iterator[Envelope | None]:
+    def envelopes(self, timeout_s: float = 1.0, answer_s: float | None = None) -> Iterator[Envelope | None]:
         """Envelopes as they come, already taken into `state`; None after each `timeout_s` without one.
 
-        Starts with a snapshot, and takes another one when envelopes were missed or the program was started anew.
+        Starts with a snapshot, and takes another one when envelopes were missed or the program was started anew; it is
+        waited for `answer_s` (None: as for envelopes).
         """
-        while not self.snapshot(timeout_s):
+        answer_s = timeout_s if answer_s is None else answer_s
+        while not self.snapshot(answer_s):
             yield None
         while True:
             envelope = self._receive(timeout_s)
@@ -77,7 +79,7 @@ class Subscriber:
                 continue
             fresh = envelope.session != self.state.session or envelope.seq > self.state.seq
             gap = envelope.session != self.state.session or envelope.seq > self.state.seq + 1
-            filled = fresh and gap and self.snapshot(timeout_s)
+            filled = fresh and gap and self.snapshot(answer_s)
             self.filled += filled
             if fresh and not filled:
                 self.state.apply(envelope)
@@ -115,6 +117,8 @@ def send_command(out: Path, command: Command, timeout: float = 6.0) -> Answer:
     path = command_socket(out)
     if not path.exists():
         raise BusError(f"{out}: no run is active there")
+    if path.stat().st_uid != out.stat().st_uid:
+        raise BusError(f"{path}: belongs to somebody else than {out}; nothing is sent there")
     answer = _ask(f"ipc://{path}", read_endpoint(out).session, command, None, timeout)
     if answer is None:
         raise BusError(f"{out}: the run does not answer; it may have been killed")

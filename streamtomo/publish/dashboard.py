@@ -21,6 +21,8 @@ LATE_S = 2.5
 """A heartbeat older than this is shown as trouble."""
 RESTARTED_S = 60.0
 """So long it is shown that a run was taken up again."""
+LONGEST_END_S = 30.0
+"""So long a run that is about to end may be silent."""
 BEHIND = 5
 """More waiting tilts than this are shown as lagging."""
 RED = frozenset("BF")
@@ -124,6 +126,8 @@ def health(state: SessionState, now: float) -> Health:
     if state.ended is not None:
         return Health(f"ENDED: {state.ended.reason}", 2)
     silent = now - max(state.heartbeat_s, state.time_s)
+    if state.heartbeat is not None and state.heartbeat.ending and silent < LONGEST_END_S:
+        return Health(f"ENDING: {state.heartbeat.ending}", 1)
     if silent > LATE_S:
         return Health(f"NO SIGN OF LIFE for {silent:.0f} s", 3)
     words, bad = [], 0

@@ -100,8 +100,12 @@ def _words(event: Event) -> str | None:
 
 
 def _order(event: OrderGiven) -> str:
-    words = " ".join(str(value) for value in event.order.values() if value not in ("", [], None))
+    words = " ".join(filter(None, map(_in_words, event.order.values())))
     return f"order from {event.by}: {words}: {event.text if event.ok else 'REFUSED, ' + event.text}"
+
+
+def _in_words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _tilt(event: TiltPlaced) -> str:

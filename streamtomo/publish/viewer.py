@@ -25,6 +25,7 @@ from streamtomo.publish.terminal import Dashboard, Look, Order
 from streamtomo.publish.view import View
 
 ANSWER_S = 2.0
+COPY_S = 0.2
 LINES = 40
 """Of a screen that is printed where there is no terminal."""
 
@@ -75,8 +76,8 @@ class _Watched:
 
     def __init__(self, name: str, endpoint: str, keys: ClientKeys | None = None) -> None:
         self.name, self.endpoint, self.keys = name, endpoint, keys
-        self._answered_s = 0.0
-        """When the run was heard last, by this machine's steady clock."""
+        self._answered_s = self._heard_s = 0.0
+        """When the run was heard last, by this machine's steady clock; and that of what is shown."""
         self._subscriber = Subscriber(endpoint, keys)
         self._lock = threading.Lock()
         self._encoded = b""
@@ -90,7 +91,7 @@ class _Watched:
                 self._known, self._encoded = msgspec.json.decode(self._encoded, type=SessionState), b""
             if self._known is None:
                 return Known(self.name, None, time.time())
-            return Known(self.name, self._known, self._known.time_s + time.monotonic() - self._answered_s)
+            return Known(self.name, self._known, self._known.time_s + time.monotonic() - self._heard_s)
 
     def order(self, command: Command) -> Answer:
         """Send a command by the way that there is: the owner's socket file, or keys. Raises BusError."""
@@ -104,10 +105,15 @@ class _Watched:
         return send_command_to(self.endpoint, self.keys, command)
 
     def _follow(self) -> None:
-        for envelope in self._subscriber.envelopes():
-            if envelope is not None or (self._subscriber.state.session and self._known is None):
+        dirty, encoded_s = False, 0.0
+        for envelope in self._subscriber.envelopes(COPY_S, ANSWER_S):
+            now = time.monotonic()
+            if envelope is not None or (self._subscriber.state.session and not encoded_s):
+                dirty, self._answered_s = True, now
+            if dirty and now - encoded_s >= COPY_S:  # a burst is copied as one
+                dirty, encoded_s = False, now
                 with self._lock:
-                    self._answered_s = time.monotonic()
+                    self._heard_s = self._answered_s
                     self._encoded = msgspec.json.encode(self._subscriber.state)
 
 
