@@ -77,7 +77,7 @@ def joined(session: Session) -> tuple[Subscriber, Iterator[Envelope | None]]:
     return reader, stream
 
 
-def bench(folder: Path, row: Row) -> None:
+def bench(folder: Path, row: Row, runs: int) -> None:
     """Print the table."""
     print("\ntelling (loopback)")
     bench_latency(folder, row)
@@ -87,6 +87,7 @@ def bench(folder: Path, row: Row) -> None:
     bench_rubbish(row)
     for size in ((80, 24), (120, 40), (200, 60)):
         bench_dashboard(folder, row, size)
+    bench_readers(folder, row, runs)
 
 
 def bench_latency(folder: Path, row: Row) -> None:
@@ -303,3 +304,61 @@ def on_terminal(endpoint: str, size: tuple[int, int]) -> Iterator[Callable[[Call
         shown.kill()
         shown.wait()
         os.close(ours)
+
+
+# -- what readers cost a run -----------------------------------------------------------------------------------------
+
+
+def bench_readers(folder: Path, row: Row, pairs: int) -> None:
+    """CPU time of a run of 41 tilts with 20 readers of everything in another process, and without, in turn."""
+    scope = folder / "scope"
+    simulated = [sys.executable, "-m", "streamtomo", "simulate", str(scope), "--interval", "0", "--size", "512x512"]
+    subprocess.run(simulated, check=True, stdout=subprocess.DEVNULL)
+    spent: dict[bool, list[float]] = {False: [], True: []}
+    for pair in range(pairs):
+        for with_readers in (False, True) if pair % 2 else (True, False):
+            spent[with_readers].append(run_cpu_s(scope, folder / f"out-{pair}-{with_readers}", with_readers))
+    without, more = (statistics.median(spent[one]) for one in (False, True))
+    row(f"a run of 41 tilts, CPU s without and with 20 readers ({pairs} pairs)", (without, more))
+    ratios = [a / b - 1 for a, b in zip(spent[True], spent[False], strict=True)]
+    row("  difference, %: median, standard error", (100 * statistics.median(ratios), standard_error(ratios)))
+
+
+def standard_error(ratios: list[float]) -> float:
+    return 100 * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+
+
+def run_cpu_s(scope: Path, out: Path, with_readers: bool) -> float:
+    """User and system time of `streamtomo run` itself: its live lane, without what finishes the series."""
+    settings = ["--set", f"publish.port={PORT}", "--set", "acquisition.planned_tilts=42", "--exit-when-idle", "600"]
+    command = [sys.executable, "-m", "streamtomo", "run", str(scope), "--out", str(out), "--plain", *settings]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    readers = None
+    if with_readers:
+        code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import _bench_told as b; b.read_all()"
+        readers = subprocess.Popen([sys.executable, "-c", code])
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "tilt  40" in line:
+            break
+    run.terminate()
+    run.stdout.close()
+    _, _, used = os.wait4(run.pid, 0)
+    if readers is not None:
+        readers.kill()
+        readers.wait()
+    return used.ru_utime + used.ru_stime
+
+
+def read_all() -> None:
+    """Twenty readers, until killed."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    poller = zmq.Poller()
+    for _ in range(20):
+        socket = context.socket(zmq.SUB)
+        socket.connect(f"tcp://127.0.0.1:{PORT}")
+        socket.subscribe(b"")
+        poller.register(socket, zmq.POLLIN)
+    while True:
+        for socket, _ in poller.poll():
+            socket.recv_multipart()

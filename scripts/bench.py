@@ -130,7 +130,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if args.only in (None, "told"):
-            _bench_told.bench(folder, row)
+            _bench_told.bench(folder, row, runs)
         if args.only in (None, "lane"):
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
