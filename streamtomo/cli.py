@@ -128,6 +128,7 @@ def _add_dashboard(verbs: Verbs) -> None:
     parser = verbs.add_parser("dashboard", help="attach to running processes from another terminal")
     parser.add_argument("endpoints", nargs="*", help="tcp://HOST:PORT, ports, or output folders")
     parser.add_argument("--once", action="store_true", help="print one screen and end")
+    parser.add_argument("--plain", action="store_true", help="a line of text for each event, also on a terminal")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="show a recorded session: OUT/journal.jsonl")
     parser.add_argument("--speed", type=_positive, default=10.0, help="times faster than it happened (10)")
     _add_keys_option(parser)
@@ -290,7 +291,7 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     if args.journal is not None:
         return viewer.replay(args.journal, args.speed, once=args.once)
-    return viewer.dashboard(args.endpoints, args.keys, once=args.once)
+    return viewer.dashboard(args.endpoints, args.keys, once=args.once, plain=args.plain)
 
 
 def _order(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from rich.console import Console
 from streamtomo.errors import BusError
 from streamtomo.messages import Answer, Command
 from streamtomo.publish.client import Subscriber, send_command, send_command_to
-from streamtomo.publish.dashboard import Known, render, render_all, worst_first
+from streamtomo.publish.dashboard import Known, health, render, render_all, troubles, worst_first
 from streamtomo.publish.endpoints import DEFAULT_ENDPOINT, command_socket, find_endpoint, read_endpoint
 from streamtomo.publish.film import Film
 from streamtomo.publish.keys import ClientKeys, client_keys
@@ -58,10 +58,11 @@ def _without_pixels(state: SessionState) -> SessionState:
 
 def _lines(state: SessionState) -> list[str]:
     started, beat = state.started, state.heartbeat
-    lines = [f"watching {started.watched}, results in {started.out}" if started else "starting"]
+    lines = [health(state, max(state.time_s, state.heartbeat_s)).words]
+    lines += [f"watching {started.watched}, results in {started.out}" if started else "starting"]
     if beat is not None:
         lines.append(f"{beat.backlog} tilts in the queue; next: {beat.waiting_for}")
-    return [*lines, *(_line(row) for row in state.series.values())]
+    return [*lines, *troubles(state), *(_line(row) for row in state.series.values())]
 
 
 def _line(row: SeriesRow) -> str:
@@ -117,13 +118,13 @@ class _Watched:
                     self._encoded = msgspec.json.encode(self._subscriber.state)
 
 
-def dashboard(where: Sequence[str], keys: Path | None = None, *, once: bool = False) -> int:
-    """Show one or several runs until left; `once` prints one screen; lines of text where there is no terminal."""
+def dashboard(where: Sequence[str], keys: Path | None = None, *, once: bool = False, plain: bool = False) -> int:
+    """Show one or several runs until left; `once` prints one screen; `plain`, or without a terminal, lines of text."""
     named = list(where) or [DEFAULT_ENDPOINT]
     console = Console()
     if once:
         return _print_once([_snapshot(one, keys) for one in named], console)
-    if not console.is_terminal:
+    if plain or not console.is_terminal:
         return _print_lines(named, keys)
     runs = {one: _Watched(one, find_endpoint(one), _keys(one, keys)) for one in named}
     return _show(lambda: [run.look() for run in runs.values()], lambda name, order: runs[name].order(order), console)
