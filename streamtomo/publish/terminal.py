@@ -122,9 +122,19 @@ class Dashboard:
     """Draws what `look` knows, and sends the orders that keys give, until left or stopped."""
 
     def __init__(
-        self, look: Look, order: Order, console: Console | None = None, *, keyboard: int | None = None
+        self,
+        look: Look,
+        order: Order,
+        console: Console | None = None,
+        *,
+        keyboard: int | None = None,
+        leaving: str = "",
     ) -> None:
-        """`keyboard` is the descriptor to read keys from; None: the standard input."""
+        """`keyboard` is the descriptor to read keys from; None: the standard input.
+
+        `leaving` is what `q` says where it does not leave.
+        """
+        self._leaving = leaving
         self._look, self._order = look, order
         self._console = console or Console()
         self._keyboard = keyboard if keyboard is not None else _keyboard()
@@ -192,7 +202,10 @@ class Dashboard:
 
     def _press(self, key: str, runs: Sequence[Known]) -> None:
         if key == "q" and self._view.asked is None:
-            self.stop()
+            self._view = replace(self._view, words=self._leaving)
+            if not self._leaving:
+                self.stop()
+            return
         names = [run.name for run in worst_first(runs)]
         if key == "tab":
             self._marked = names[(names.index(self._marked) + 1) % len(names)]
@@ -221,7 +234,7 @@ class Window:
     """A dashboard in a thread, for a run in the same process."""
 
     def __init__(self, look: Look, order: Order, console: Console | None = None) -> None:
-        self.dashboard = Dashboard(look, order, console)
+        self.dashboard = Dashboard(look, order, console, leaving="Ctrl-C ends the run; the same command goes on")
         self._thread = threading.Thread(target=self.dashboard.run, name="dashboard", daemon=True)
 
     def __enter__(self) -> Window:
