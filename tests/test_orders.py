@@ -3,6 +3,7 @@
 import getpass
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import mrcfile
@@ -11,6 +12,7 @@ import pytest
 from runs import placed, run, run_until_idle, settings, told, wait_for, write_series
 
 from streamtomo import messages, outfolder
+from streamtomo.cli import main
 from streamtomo.config import Acquisition, Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.errors import SettingsError
@@ -217,3 +219,38 @@ def test_an_operator_who_waits_for_more_tilts_gets_them_whatever_the_plan_says()
     assert series.state == "collecting", "neither the count nor the silence before closes it"
     series.tick(5062.0)
     assert series.state == "too few", "but a silence after it does"
+
+
+@pytest.mark.parametrize(
+    ("typed", "order"),
+    [
+        ("close TS", CloseSeries(series="TS")),
+        ("reopen TS", messages.ReopenSeries(series="TS")),
+        ("reject TS --reason ice", messages.RejectSeries(series="TS", reason="ice")),
+        ("retry TS", messages.RetrySeries(series="TS")),
+        ("again TS --set final.binning=2", messages.FinishSeries(series="TS", overrides=("final.binning=2",))),
+        ("exclude TS 3 4 --reason ice", messages.ExcludeTilts(series="TS", tilts=(3, 4), reason="ice")),
+        ("restore TS 3", messages.RestoreTilts(series="TS", tilts=(3,))),
+        ("watch /b --set final.binning=2", messages.WatchFolder(path="/b", overrides=("final.binning=2",))),
+        ("pause", messages.PauseFinishing()),
+        ("resume", messages.ResumeFinishing()),
+        ("stop", messages.StopRun()),
+    ],
+)
+def test_every_order_has_its_verb(typed, order, monkeypatch, capsys):
+    sent = []
+
+    def send(out, command):
+        sent.append((out, command))
+        return messages.Answer(ok=len(sent) == 1, text="heard")
+
+    monkeypatch.setattr("streamtomo.publish.ordering.send_command", send)
+    assert main([*typed.split(), "--out", "/out"]) == 0
+    assert main([*typed.split(), "--out", "/out"]) == 1, "a refusal is an exit status"
+    assert sent == [(Path("/out"), order)] * 2
+    assert capsys.readouterr().out == "heard\nheard\n"
+
+
+def test_orders_from_another_machine_need_keys(capsys):
+    assert main(["stop", "--at", "tcp://nowhere:1"]) == 1
+    assert "need --keys" in capsys.readouterr().err
