@@ -120,6 +120,7 @@ def _add_status(verbs: Verbs) -> None:
     parser = verbs.add_parser("status", help="what a running process is doing")
     parser.add_argument("endpoint", nargs="?", help="tcp://HOST:PORT, a port, or an output folder")
     _add_keys_option(parser)
+    parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.add_argument("--json", action="store_true", help="the whole state as JSON")
     parser.set_defaults(verb=_status)
 
@@ -132,6 +133,7 @@ def _add_dashboard(verbs: Verbs) -> None:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="show a recorded session: OUT/journal.jsonl")
     parser.add_argument("--speed", type=_positive, default=10.0, help="times faster than it happened (10)")
     _add_keys_option(parser)
+    parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.set_defaults(verb=_dashboard)
 
 
@@ -283,7 +285,17 @@ def _simulate(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from streamtomo.publish import viewer
 
-    return viewer.status(args.endpoint, json=args.json, keys=args.keys)
+    return viewer.status(args.endpoint, json=args.json, keys=_keys_of(args))
+
+
+def _keys_of(args: argparse.Namespace) -> Path | None:
+    """The folder of keys: given, or named by a settings file."""
+    if args.keys is None and args.config is not None:
+        from streamtomo import config_file
+
+        keys = config_file.load(args.config).publish.curve_keys
+        return Path(keys) if keys else None
+    return Path(args.keys) if args.keys else None
 
 
 def _dashboard(args: argparse.Namespace) -> int:
@@ -291,7 +303,7 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     if args.journal is not None:
         return viewer.replay(args.journal, args.speed, once=args.once)
-    return viewer.dashboard(args.endpoints, args.keys, once=args.once, plain=args.plain)
+    return viewer.dashboard(args.endpoints, _keys_of(args), once=args.once, plain=args.plain)
 
 
 def _order(args: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ from streamtomo.publish.bus import Publisher
 from streamtomo.publish.endpoints import RunAddress, command_socket
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
-from streamtomo.telling import Listener, Teller
+from streamtomo.telling import Listener, Pictures, Teller
 
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
@@ -71,6 +71,7 @@ class Engine:
         self.endpoint: str | None = None
         self._inbox = Inbox()
         self._teller, self._alarms = Teller(out, self.listeners), Alarms(settings)
+        self._pictures = Pictures()
         self._stop = threading.Event()
         self._folders = Folders(lambda *found: self._inbox.put(Sighted(*found)), self._stop, self._or_stop)
         self.series = Roster(self._folders)
@@ -204,8 +205,14 @@ class Engine:
                 self._perform(self.series.of(event.series).processed(event, time.time()))
             elif isinstance(event, Warned):
                 self._teller.once(event)
+            elif isinstance(event, messages.Picture):
+                self._show(self._pictures.offer(event, time.monotonic()))
             else:
                 self._teller.say(event)
+
+    def _show(self, pictures: Sequence[messages.Picture]) -> None:
+        for picture in pictures:
+            self._teller.say(picture)
 
     def _finishing_news(self, job: FinishJob, event: Event) -> None:
         if not self._finishing.is_at_work(job):
@@ -354,6 +361,7 @@ class Engine:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
+        self._show(self._pictures.due(now))
         for series in self.series.observed():
             self._perform(series.tick(time.time()))
         limit = self.exit_when_idle_s

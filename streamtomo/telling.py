@@ -20,6 +20,7 @@ from streamtomo.messages import (
     Event,
     FileRefused,
     FinishDone,
+    Picture,
     SeriesDropped,
     SeriesJudged,
     SeriesRejected,
@@ -31,6 +32,8 @@ from streamtomo.publish.bus import Publisher
 from streamtomo.publish.state import SessionState
 
 Listener = Callable[[Envelope], None]
+PICTURE_S = 1.0
+"""Between two pictures of one plane."""
 
 
 class Teller:
@@ -128,6 +131,26 @@ class Teller:
             self.unwritable = True
             return None if before else AlarmRaised(code="journal.unwritable", text=str(error))
         return AlarmCleared(code="journal.unwritable") if before else None
+
+
+class Pictures:
+    """Lets through one picture of each plane of a series a second: the first at once, of the others the last."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], Picture] = {}
+        self._shown_s: dict[tuple[str, str], float] = {}
+
+    def offer(self, picture: Picture, now: float) -> list[Picture]:
+        """There is a picture at the time `now` (seconds, steady); those to be shown now."""
+        self._waiting[picture.series, picture.plane] = picture
+        return self.due(now)
+
+    def due(self, now: float) -> list[Picture]:
+        """Those that have waited for long enough."""
+        never = -PICTURE_S
+        keys = [key for key in self._waiting if now - self._shown_s.get(key, never) >= PICTURE_S]
+        self._shown_s.update(dict.fromkeys(keys, now))
+        return [self._waiting.pop(key) for key in keys]
 
 
 def _follows(event: Event) -> TomogramReady | SeriesRejected | None:

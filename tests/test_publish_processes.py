@@ -9,6 +9,7 @@ import pytest
 import zmq
 from test_publish_bus import certificates, free_port
 
+from streamtomo.cli import main
 from streamtomo.errors import BusError
 from streamtomo.messages import StopRun
 from streamtomo.publish import viewer
@@ -140,3 +141,7 @@ def test_lines_are_printed_where_there_is_no_terminal(started, tmp_path):
     command = [sys.executable, "-m", "streamtomo", "dashboard", run.endpoint, "--keys", str(tmp_path / "keys")]
     shown = subprocess.run([*command, "--once"], capture_output=True, text=True, timeout=30)
     assert (shown.returncode, "TS_01" in shown.stdout, "\x1b" in shown.stdout) == (0, True, False)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[publish]\ncurve_keys = "{tmp_path / "keys"}"\n')
+    assert main(["status", run.endpoint, "--config", str(settings)]) == 0
+    assert main(["dashboard", run.endpoint, "--once", "--config", str(settings)]) == 0

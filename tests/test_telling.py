@@ -8,13 +8,14 @@ from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
     Heartbeat,
+    Picture,
     SeriesJudged,
     TiltFailed,
     Warned,
 )
 from streamtomo.publish import journal
 from streamtomo.publish.state import SessionState
-from streamtomo.telling import Teller
+from streamtomo.telling import Pictures, Teller
 
 
 def warned(code):
@@ -103,3 +104,17 @@ def test_each_topic_counts_for_itself_and_what_others_wait_for_follows(tmp_path)
     assert [one.event.by for one in heard if isinstance(one.event, messages.SeriesRejected)] == ["judge", "operator"]
     kept = [type(one.event) for one in journal.read(tmp_path / "journal.jsonl")]
     assert kept == [SeriesJudged, SeriesJudged, messages.SeriesDropped]
+
+
+def test_pictures_are_told_once_a_second_and_the_last_one_always():
+    pictures = Pictures()
+    xy, xz = (
+        [Picture(series="A", plane=plane, tilts=n, width=1, height=1, pixels=b"0") for n in range(5)]
+        for plane in ("xy", "xz")
+    )
+    assert pictures.offer(xy[0], 10.0) == [xy[0]]
+    assert pictures.offer(xz[0], 10.0) == [xz[0]]
+    assert [pictures.offer(one, 10.1) for one in xy[1:]] == [[]] * 4
+    assert pictures.due(10.9) == []
+    assert pictures.due(11.0) == [xy[4]]
+    assert pictures.due(99.0) == []
