@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import zmq
@@ -40,6 +41,8 @@ print(bus.endpoint, flush=True)
 for line in sys.stdin:  # whenever the test says so
     for n in range(count):
         teller.say(Heartbeat(backlog=n))
+    if count == 1:
+        teller.say(Warned(code="beat", text=str(time.time())))
 """
 
 
@@ -136,7 +139,7 @@ def test_ten_thousand_messages_reach_a_healthy_reader_beside_a_stuck_one(started
     reader.close()
 
 
-def test_lines_are_printed_where_there_is_no_terminal(started, tmp_path):
+def test_one_screen_is_printed_without_a_terminal(started, tmp_path):
     run = started(free_port(), "TS_01")
     command = [sys.executable, "-m", "streamtomo", "dashboard", run.endpoint, "--keys", str(tmp_path / "keys")]
     shown = subprocess.run([*command, "--once"], capture_output=True, text=True, timeout=30)
@@ -145,3 +148,23 @@ def test_lines_are_printed_where_there_is_no_terminal(started, tmp_path):
     settings.write_text(f'[publish]\ncurve_keys = "{tmp_path / "keys"}"\n')
     assert main(["status", run.endpoint, "--config", str(settings)]) == 0
     assert main(["dashboard", run.endpoint, "--once", "--config", str(settings)]) == 0
+
+
+def test_every_event_is_a_line_where_there_is_no_terminal(started, tmp_path):
+    run = started(free_port(), "TS_01")
+    command = [sys.executable, "-m", "streamtomo", "dashboard", run.endpoint, "--keys", str(tmp_path / "keys")]
+    shown = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    first = []
+    reading = threading.Thread(target=lambda: first.append(shown.stdout.readline()))
+    reading.start()
+    while reading.is_alive():  # until its subscription is known
+        run.beat()
+        reading.join(0.1)
+    assert "WARNING beat: " in first[0]
+    shown.kill()
+    shown.communicate()
+
+
+def test_what_is_no_endpoint_is_named(capsys):
+    assert main(["dashboard", "/nowhere", "--plain"]) == 1
+    assert "/nowhere: is no endpoint" in capsys.readouterr().err

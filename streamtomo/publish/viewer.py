@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -168,19 +171,23 @@ def _snapshot(where: str, keys: Path | None) -> Known:
 
 
 def _print_lines(named: list[str], keys: Path | None) -> int:
-    """Every event as a line, until interrupted."""
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        threads = [
-            threading.Thread(target=_follow_lines, args=(one, keys, len(named) > 1), daemon=True) for one in named
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    """Every event as a line, until interrupted or nobody reads any more. Raises BusError."""
+    readers = {one: Subscriber(find_endpoint(one), _keys(one, keys)) for one in named}
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for one, reader in readers.items():
+        head = f"{one}  " if len(named) > 1 else ""
+        threading.Thread(target=_follow_lines, args=(reader, head, lines), daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            try:
+                print(lines.get(), flush=True)
+            except BrokenPipeError:  # or Python complains again when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                break
     return 0
 
 
-def _follow_lines(where: str, keys: Path | None, named: bool) -> None:
-    for envelope in Subscriber(find_endpoint(where), _keys(where, keys)).envelopes():
+def _follow_lines(reader: Subscriber, head: str, lines: queue.SimpleQueue[str]) -> None:
+    for envelope in reader.envelopes():
         if envelope is not None and (line := plain_line(envelope)):
-            print(f"{where}  {line}" if named else line, flush=True)
+            lines.put(head + line)
