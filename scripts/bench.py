@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import _bench_intake
+import _bench_told
 import mrcfile
 import numpy as np
 from _bench_reconstruction import bench_reconstruction
@@ -121,19 +122,21 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    parser.add_argument("--only", choices=("lane", "intake"), help="one half of it")
+    parser.add_argument("--only", choices=("lane", "intake", "told"), help="one part of it")
     args = parser.parse_args()
     runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
     warm_live(Settings())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if args.only != "intake":
+        if args.only in (None, "told"):
+            _bench_told.bench(folder, row, runs)
+        if args.only in (None, "lane"):
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
             bench_first_tilt(folder)
             bench_reconstruction(max(2, runs // 3))
-        if args.only != "lane":
+        if args.only in (None, "intake"):
             _bench_intake.bench(folder, row, runs)
 
 

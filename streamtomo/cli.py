@@ -15,6 +15,8 @@ from streamtomo import __version__
 from streamtomo.errors import SettingsError, StreamtomoError
 
 if TYPE_CHECKING:
+    from streamtomo.messages import Command
+
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -38,9 +40,9 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"streamtomo {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
+    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean):
+    for add in (_add_names, _add_selftest, _add_clean, _add_make_keys):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -75,6 +77,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="close all series, finish them and end when nothing new came for so long",
     )
     parser.add_argument("--plain", action="store_true", help="lines of text instead of the dashboard")
+    parser.add_argument("--verbose", action="store_true", help="every event in the log, and on the terminal if --plain")
 
 
 def _positive(text: str) -> float:
@@ -116,6 +119,8 @@ def _add_simulate(verbs: Verbs, *, complete: bool) -> None:
 def _add_status(verbs: Verbs) -> None:
     parser = verbs.add_parser("status", help="what a running process is doing")
     parser.add_argument("endpoint", nargs="?", help="tcp://HOST:PORT, a port, or an output folder")
+    _add_keys_option(parser)
+    parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.add_argument("--json", action="store_true", help="the whole state as JSON")
     parser.set_defaults(verb=_status)
 
@@ -123,15 +128,24 @@ def _add_status(verbs: Verbs) -> None:
 def _add_dashboard(verbs: Verbs) -> None:
     parser = verbs.add_parser("dashboard", help="attach to running processes from another terminal")
     parser.add_argument("endpoints", nargs="*", help="tcp://HOST:PORT, ports, or output folders")
+    parser.add_argument("--once", action="store_true", help="print one screen and end")
+    parser.add_argument("--plain", action="store_true", help="a line of text for each event, also on a terminal")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="show a recorded session: OUT/journal.jsonl")
+    parser.add_argument("--speed", type=_positive, default=10.0, help="times faster than it happened (10)")
+    _add_keys_option(parser)
+    parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.set_defaults(verb=_dashboard)
 
 
 def _add_orders(verbs: Verbs) -> None:
-    for name, verb, words in (
-        ("close", _close, "say that a series is complete; it is finished at once"),
-        ("retry", _retry, "try again what failed in a series: tilts, refused files, the finishing"),
-        ("exclude", _exclude, "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
-        ("restore", _restore, "count tilts again that were left out or judged bad"),
+    for name, words in (
+        ("close", "say that a series is complete; it is finished at once"),
+        ("reopen", "let a series wait for more tilts than were planned"),
+        ("reject", "give a series up: nothing more is made of it, nothing is deleted"),
+        ("retry", "try again what failed in a series: tilts, refused files, the finishing"),
+        ("again", "let a run finish a series, again where it was, with other settings"),
+        ("exclude", "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
+        ("restore", "count tilts again that were left out or judged bad"),
     ):
         parser = verbs.add_parser(name, help=words)
         if name == "retry":
@@ -143,22 +157,43 @@ def _add_orders(verbs: Verbs) -> None:
             parser.add_argument(
                 "tilts", type=int, nargs="+", help="numbers of the tilts, from 0, as the dashboard has them"
             )
-        if name == "exclude":
+        if name in ("exclude", "reject"):
             parser.add_argument("--reason", default="", help="why, in words")
-        parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
-        parser.set_defaults(verb=verb)
+        if name == "again":
+            _add_settings(parser)
+        _add_run_asked(parser, name)
     parser = verbs.add_parser("watch", help="let a run watch a further folder, or change the settings of one")
     parser.add_argument("folder", type=Path, help="folder that the microscope writes to")
-    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
-    parser.add_argument("--config", type=Path, help="settings file for its series")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting for them")
-    parser.set_defaults(verb=_watch)
+    _add_settings(parser)
+    _add_run_asked(parser, "watch")
+    for name, words in (
+        ("pause", "let a run finish nothing for now; the series at work stands still, live processing goes on"),
+        ("resume", "let a run finish series again"),
+        ("stop", "end a run; it resumes with the same --out"),
+    ):
+        _add_run_asked(verbs.add_parser(name, help=words), name)
 
 
-def _add_stop(verbs: Verbs) -> None:
-    parser = verbs.add_parser("stop", help="end a run; it resumes with the same --out")
-    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
-    parser.set_defaults(verb=_stop)
+def _add_run_asked(parser: argparse.ArgumentParser, order: str) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--out", type=Path, help="output folder of the run, on this machine")
+    which.add_argument("--at", metavar="ENDPOINT", help="tcp://HOST:PORT of a run on another machine; needs --keys")
+    _add_keys_option(parser)
+    parser.set_defaults(verb=_order, order=order)
+
+
+def _add_keys_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keys", type=Path, metavar="DIR", help="folder with server.key and client.key_secret (see `streamtomo keys`)"
+    )
+
+
+def _add_make_keys(verbs: Verbs) -> None:
+    parser = verbs.add_parser("keys", help="make the keys with which a run is reached from other machines")
+    parser.add_argument("folder", type=Path, help="the run's folder of keys, for the setting publish.curve_keys")
+    parser.add_argument("--add", metavar="NAME", help="let one more person or program in")
+    parser.add_argument("--read-only", action="store_true", help="who may listen, but give no orders")
+    parser.set_defaults(verb=_keys)
 
 
 def _add_init(verbs: Verbs) -> None:
@@ -223,7 +258,14 @@ def _run(args: argparse.Namespace) -> int:
     from streamtomo.console import run_here
 
     settings = config_file.load(args.config, args.set)
-    return run_here(args.watched, args.out, settings, exit_when_idle_s=args.exit_when_idle, plain=args.plain)
+    return run_here(
+        args.watched,
+        args.out,
+        settings,
+        exit_when_idle_s=args.exit_when_idle,
+        plain=args.plain,
+        verbose=args.verbose,
+    )
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -247,65 +289,75 @@ def _simulate(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from streamtomo.publish import viewer
 
-    return viewer.status(args.endpoint, json=args.json)
+    return viewer.status(args.endpoint, json=args.json, keys=_keys_of(args))
+
+
+def _keys_of(args: argparse.Namespace) -> Path | None:
+    """The folder of keys: given, or named by a settings file."""
+    if args.keys is None and args.config is not None:
+        from streamtomo import config_file
+
+        keys = config_file.load(args.config).publish.curve_keys
+        return Path(keys) if keys else None
+    return Path(args.keys) if args.keys else None
 
 
 def _dashboard(args: argparse.Namespace) -> int:
     from streamtomo.publish import viewer
 
-    return viewer.dashboard(args.endpoints)
+    if args.journal is not None:
+        return viewer.replay(args.journal, args.speed, once=args.once)
+    return viewer.dashboard(args.endpoints, _keys_of(args), once=args.once, plain=args.plain)
 
 
-def _close(args: argparse.Namespace) -> int:
-    from streamtomo.messages import CloseSeries
+def _order(args: argparse.Namespace) -> int:
+    from streamtomo.publish import ordering
 
-    return _command(args.out, CloseSeries(series=args.series))
+    return ordering.give(_command(args), args.out, args.at, args.keys)
 
 
-def _retry(args: argparse.Namespace) -> int:
+def _command(args: argparse.Namespace) -> Command:
+    """The command that a verb stands for."""
+    from streamtomo import config_file, messages
+
+    match args.order:
+        case "close":
+            return messages.CloseSeries(series=args.series)
+        case "reopen":
+            return messages.ReopenSeries(series=args.series)
+        case "reject":
+            return messages.RejectSeries(series=args.series, reason=args.reason)
+        case "retry":
+            return _retry(args)
+        case "again":
+            return messages.FinishSeries(series=args.series, overrides=config_file.as_overrides(args.config, args.set))
+        case "exclude":
+            return messages.ExcludeTilts(series=args.series, tilts=tuple(args.tilts), reason=args.reason)
+        case "restore":
+            return messages.RestoreTilts(series=args.series, tilts=tuple(args.tilts))
+        case "watch":
+            overrides = config_file.as_overrides(args.config, args.set)
+            return messages.WatchFolder(path=str(args.folder.absolute()), overrides=overrides)
+        case "pause":
+            return messages.PauseFinishing()
+        case "resume":
+            return messages.ResumeFinishing()
+        case _:
+            return messages.StopRun()
+
+
+def _retry(args: argparse.Namespace) -> Command:
     from streamtomo.messages import RetryFile, RetrySeries
 
     if (args.series is None) == (args.file is None):
         raise SettingsError("retry: give a series or --file FILE")
-    if args.file is not None:
-        return _command(args.out, RetryFile(path=str(args.file.absolute())))
-    return _command(args.out, RetrySeries(series=args.series))
+    return RetrySeries(series=args.series) if args.file is None else RetryFile(path=str(args.file.absolute()))
 
 
-def _exclude(args: argparse.Namespace) -> int:
-    from streamtomo.messages import ExcludeTilts
+def _keys(args: argparse.Namespace) -> int:
+    from streamtomo.publish import ordering
 
-    return _command(args.out, ExcludeTilts(series=args.series, tilts=tuple(args.tilts), reason=args.reason))
-
-
-def _restore(args: argparse.Namespace) -> int:
-    from streamtomo.messages import RestoreTilts
-
-    return _command(args.out, RestoreTilts(series=args.series, tilts=tuple(args.tilts)))
-
-
-def _watch(args: argparse.Namespace) -> int:
-    from streamtomo import config_file
-    from streamtomo.messages import WatchFolder
-
-    overrides = config_file.as_overrides(args.config, args.set)
-    return _command(args.out, WatchFolder(path=str(args.folder.absolute()), overrides=overrides))
-
-
-def _stop(args: argparse.Namespace) -> int:
-    from streamtomo.messages import StopRun
-
-    return _command(args.out, StopRun())
-
-
-def _command(out: Path, command: object) -> int:
-    from streamtomo.messages import Command
-    from streamtomo.publish.bus import send_command
-
-    assert isinstance(command, Command)
-    answer = send_command(out, command)
-    print(answer.text)
-    return 0 if answer.ok else 1
+    return ordering.make_keys(args.folder, args.add, read_only=args.read_only)
 
 
 def _init(args: argparse.Namespace) -> int:

@@ -567,14 +567,33 @@ class Publish(_Table, frozen=True):
             str,
             Meta(
                 min_length=1,
-                description=(
-                    "Folder with server.key_secret and the public keys of the clients that may connect (clients/*.key)."
-                ),
+                description=("Folder of keys, made by `streamtomo keys`: who may listen, and who may give orders."),
                 extra={"unit": "", "absent": "no encryption, loopback only", "example": "/etc/streamtomo/keys"},
             ),
         ]
         | None
     ) = None
+    metrics_port: (
+        Annotated[
+            int,
+            Meta(
+                ge=1024,
+                le=65535,
+                description="Port on loopback where Prometheus finds the numbers of the run, at /metrics.",
+                extra={"unit": "", "absent": "none", "example": 9570},
+            ),
+        ]
+        | None
+    ) = None
+    log_MB: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=10000,
+            description="A log file (OUT/streamtomo.log) of this size is put aside; the last five are kept.",
+            extra={"unit": "MB"},
+        ),
+    ] = 10.0
 
 
 class Alarms(_Table, frozen=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import queue
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -13,29 +16,45 @@ import msgspec
 
 from streamtomo.config import Settings
 from streamtomo.engine import Engine
-from streamtomo.messages import Envelope, FinishDone, Heartbeat, Picture
-from streamtomo.publish.dashboard import Dashboard
-from streamtomo.publish.lines import plain_line, printable
+from streamtomo.messages import Envelope, FinishDone
+from streamtomo.publish.dashboard import Known
+from streamtomo.publish.lines import plain_line, printable, verbose_line
+from streamtomo.publish.metrics import served
 from streamtomo.publish.state import SessionState
+from streamtomo.publish.terminal import Window
+
+LOGS_KEPT = 5
 
 
 class Log:
-    """Plain lines to `OUT/streamtomo.log`, and to the terminal where no dashboard runs."""
+    """Lines to `OUT/streamtomo.log`, and to the terminal where no dashboard runs; a long log is put aside."""
 
-    def __init__(self, path: Path, *, echo: bool) -> None:
-        self.path, self._echo = path, echo
+    def __init__(self, path: Path, *, echo: bool, verbose: bool = False, most_bytes: float = 1e7) -> None:
+        self.path, self._echo, self._most_bytes = path, echo, most_bytes
+        self._line = verbose_line if verbose else plain_line
 
     def __call__(self, envelope: Envelope) -> None:
         """Listener of the engine; a log that cannot be written never disturbs the run (the journal warns)."""
-        if isinstance(envelope.event, Heartbeat | Picture) or (line := plain_line(envelope)) is None:
+        if (line := self._line(envelope)) is None:
             return
         if self._echo:
             _show(line)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+                full = file.tell() > self._most_bytes
+            if full:
+                self._put_aside()
         except OSError:
             return
+
+    def _put_aside(self) -> None:
+        """streamtomo.log becomes streamtomo.log.1, that becomes streamtomo.log.2, and so on."""
+        for number in range(LOGS_KEPT - 1, 0, -1):
+            older = self.path.with_name(f"{self.path.name}.{number}")
+            if older.exists():
+                older.replace(self.path.with_name(f"{self.path.name}.{number + 1}"))
+        self.path.replace(self.path.with_name(f"{self.path.name}.1"))
 
 
 def run_here(
@@ -45,6 +64,7 @@ def run_here(
     *,
     exit_when_idle_s: float | None = None,
     plain: bool = False,
+    verbose: bool = False,
     on_engine: Callable[[Engine], None] = lambda engine: None,
 ) -> int:
     """Run until stopped or idle, shown in this terminal; exit status 0, or 1 if a series could not be finished."""
@@ -52,15 +72,36 @@ def run_here(
     out = out.absolute()
     show = sys.stdout.isatty() and not plain
     engine = Engine(first, out, settings, more=more, exit_when_idle_s=exit_when_idle_s)
-    engine.listeners.append(Log(out / "streamtomo.log", echo=not show))
+    most_bytes = 1e6 * settings.publish.log_MB
+    engine.listeners.append(Log(out / "streamtomo.log", echo=not show, verbose=verbose, most_bytes=most_bytes))
     on_engine(engine)
     _stop_on_signals(engine)
-    if show:
-        with Dashboard(lambda: _decoded(engine)):
+    with served(settings.publish.metrics_port, engine.state):
+        if not show:
+            return _farewell(engine, engine.run())
+        with Window(_Seen(engine).look, lambda _name, order: engine.ask(order, getpass.getuser())):
             reason = engine.run()
-    else:
-        reason = engine.run()
     return _farewell(engine, reason)
+
+
+class _Seen:
+    """What the dashboard of this run knows: the state when it began, and every event since.
+
+    So that looking costs the run next to nothing, however long the session is.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._state = engine, SessionState()
+        self._news: queue.SimpleQueue[Envelope] = queue.SimpleQueue()
+        engine.listeners.append(self._news.put)
+
+    def look(self) -> list[Known]:
+        """The state now."""
+        if not self._state.session and not self._news.empty():  # what the journal had is in it by now
+            self._state = _decoded(self._engine)
+        while not self._news.empty():
+            self._state.apply(self._news.get())
+        return [Known("", self._state, time.time())]
 
 
 def _stop_on_signals(engine: Engine) -> None:

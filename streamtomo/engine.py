@@ -37,7 +37,7 @@ from streamtomo.model import RawImage
 from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share, with_room
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
-from streamtomo.telling import Listener, Teller
+from streamtomo.telling import Listener, Pictures, Teller
 
 TICK_S = 0.2
 HEARTBEAT_S = 1.0
@@ -63,6 +63,7 @@ class Engine:
         self.endpoint: str | None = None
         self._inbox = Inbox()
         self._teller, self._alarms = Teller(out, self.listeners), Alarms(settings)
+        self._pictures = Pictures()
         self._stop = threading.Event()
         self._folders = Folders(lambda *found: self._inbox.put(Sighted(*found)), self._stop, self._or_stop)
         self.series = Roster(self._folders)
@@ -73,6 +74,7 @@ class Engine:
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
         self._fault: str | None = None
+        self._turned_away: Callable[[], int] = lambda: 0
 
     # -- what others may call ------------------------------------------------------------------------------------
 
@@ -85,9 +87,9 @@ class Engine:
         """The session's state as JSON, for late joiners and the dashboard; safe from any thread."""
         return self._teller.state()
 
-    def ask(self, command: messages.Command) -> messages.Answer:
-        """Carry out a command from outside; safe from any thread."""
-        return self._inbox.ask(command)
+    def ask(self, command: messages.Command, by: str = "this program") -> messages.Answer:
+        """Carry out a command from outside, given by somebody; safe from any thread."""
+        return self._inbox.ask(command, by)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Engine:
                 self._folders.add(self.watched, self.settings)
                 resumed = self._replay()
                 publisher = self._teller.open_bus(self.settings.publish, self.ask)
-                self.endpoint = publisher.endpoint
+                self.endpoint, self._turned_away = publisher.endpoint, publisher.gate.turned_away.total
                 try:
                     self._teller.say(self._started(resumed))
                     for path in self.more:
@@ -150,6 +152,7 @@ class Engine:
                 self._heartbeat()
             if not self._on_hold:
                 self._feed()
+        self._heartbeat()
 
     def _handle(self, item: Item | None) -> None:
         match item:
@@ -163,7 +166,7 @@ class Engine:
             case Finishing():
                 self._finishing_news(item.job, item.event)
             case Asked():
-                item.answer.set_result(self._obey(item.command))
+                item.answer.set_result(self._obey(item.command, item.by))
             case Stop() | None:
                 pass
 
@@ -197,8 +200,14 @@ class Engine:
                 self._perform(self.series.of(event.series).processed(event, time.time()))
             elif isinstance(event, Warned):
                 self._teller.once(event)
+            elif isinstance(event, messages.Picture):
+                self._show(self._pictures.offer(event, time.monotonic()))
             else:
                 self._teller.say(event)
+
+    def _show(self, pictures: Sequence[messages.Picture]) -> None:
+        for picture in pictures:
+            self._teller.say(picture)
 
     def _finishing_news(self, job: FinishJob, event: Event) -> None:
         if not self._finishing.is_at_work(job):
@@ -219,13 +228,27 @@ class Engine:
             case _:
                 pass
 
-    def _obey(self, command: messages.Command) -> messages.Answer:
+    def _obey(self, command: messages.Command, by: str) -> messages.Answer:
+        """Carry out a command, and tell who gave it and what came of it."""
+        try:
+            answer = self._carry_out(command)
+        except SettingsError as error:
+            answer = messages.Answer(ok=False, text=str(error))
+        order = msgspec.to_builtins(command)
+        self._teller.say(messages.OrderGiven(by=by, order=order, ok=answer.ok, text=answer.text))
+        return answer
+
+    def _carry_out(self, command: messages.Command) -> messages.Answer:
+        """Raises SettingsError where its settings are wrong."""
         match command:
             case messages.StopRun():
                 self._stop_reason = "stopped by command"
                 return messages.Answer(ok=True, text="stopping")
             case messages.WatchFolder():
-                return self._watch_folder(command)
+                self._add_folder(command.path, command.overrides)
+                return messages.Answer(ok=True, text=f"watching {command.path}")
+            case messages.PauseFinishing() | messages.ResumeFinishing():
+                return self._pause(pause=isinstance(command, messages.PauseFinishing))
             case messages.RetryFile():
                 refused = self._teller.refused()
                 return self._look_again([command.path] if command.path in refused else [], command.path)
@@ -251,12 +274,12 @@ class Engine:
         text = f"looking again at {', '.join(paths)}" if paths else f"nothing of {wanted} has failed or was refused"
         return messages.Answer(ok=bool(paths), text=text)
 
-    def _watch_folder(self, command: messages.WatchFolder) -> messages.Answer:
-        try:
-            self._add_folder(command.path, command.overrides)
-        except SettingsError as error:
-            return messages.Answer(ok=False, text=str(error))
-        return messages.Answer(ok=True, text=f"watching {command.path}")
+    def _pause(self, *, pause: bool) -> messages.Answer:
+        if pause == self._finishing.paused:
+            return messages.Answer(ok=False, text=f"finishing is {'paused' if pause else 'not paused'} already")
+        self._teller.say(messages.FinishingPaused() if pause else messages.FinishingResumed())
+        self._finishing.pause(pause=pause)
+        return messages.Answer(ok=True, text="finishing pauses" if pause else "finishing goes on")
 
     def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
         check_folder(Path(path), self.out)
@@ -279,10 +302,12 @@ class Engine:
     def _say(self, event: Event) -> None:
         self._teller.say(event)
         match event:
-            case messages.SeriesReopened() | SeriesCompleted():
+            case messages.SeriesReopened() | SeriesCompleted() | messages.SeriesDropped():
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
+                if isinstance(event, messages.SeriesDropped):
+                    self._live.drop(event.series)
             case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
                 if self.series.of(event.series).has_ended:
                     self._live.let_go(event.series)
@@ -327,6 +352,8 @@ class Engine:
                 waiting_for="; ".join(waiting[:3]),
                 free_GB=free,
                 memory_GB=memory_GB(),
+                turned_away=self._turned_away(),
+                ending=self._stop_reason or "",
             )
         )
 
@@ -341,6 +368,7 @@ class Engine:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
+        self._show(self._pictures.due(now))
         for series in self.series.observed():
             self._perform(series.tick(time.time()))
         limit = self.exit_when_idle_s
@@ -382,6 +410,8 @@ class Engine:
                 raise SettingsError(f"{self.out}: holds results of {event.watched}; choose another --out")
             if isinstance(event, FolderAdded):
                 self._folders.take_up(event, self.settings, self.out)
+            if isinstance(event, messages.FinishingPaused | messages.FinishingResumed):
+                self._finishing.pause(pause=isinstance(event, messages.FinishingPaused))
             name = getattr(event, "series", None)
             if name is not None and not isinstance(event, FileRefused | Warned):
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)

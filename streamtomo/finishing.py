@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +44,7 @@ class FinishingLane(threading.Thread):
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
         self._cancelled: FinishJob | None = None
+        self._held = False
 
     def submit(self, job: FinishJob) -> None:
         """Queue a series."""
@@ -52,6 +55,13 @@ class FinishingLane(threading.Thread):
         self._cancelled = job
         if self._process is not None:
             self._process.kill()
+
+    def hold(self, *, still: bool) -> None:
+        """Let the process at work stand still, or go on; with the processes that it started."""
+        self._held = still
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGSTOP if still else signal.SIGCONT)
 
     def stop(self) -> None:
         """End the process at work, forget the jobs that wait; they are done again after a restart."""
@@ -91,6 +101,8 @@ class FinishingLane(threading.Thread):
             if self._stopping.is_set() or self._cancelled is job:  # asked before there was a process to end
                 self._process.kill()
             _lower_priority(self._process.pid, nice)
+            if self._held:
+                self.hold(still=True)
             return self._listen(job, self._process)
 
     def _listen(self, job: FinishJob, process: subprocess.Popen[str]) -> Event:

@@ -44,9 +44,10 @@ class Finishing(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """A command from outside, and where its answer goes."""
+    """A command from outside, who gave it, and where its answer goes."""
 
     command: Command
+    by: str
     answer: Future[Answer]
 
 
@@ -74,12 +75,12 @@ class Inbox:
             return self._queue.get(timeout=timeout_s)
         return None
 
-    def ask(self, command: Command) -> Answer:
+    def ask(self, command: Command, by: str) -> Answer:
         """Have the dispatcher carry out a command, and wait for its answer."""
         if self._closed.is_set():
             return _too_late(command)
         answer: Future[Answer] = Future()
-        self.put(Asked(command, answer))
+        self.put(Asked(command, by, answer))
         try:
             return answer.result(timeout=ANSWER_S)
         except NoAnswer:

@@ -69,6 +69,11 @@ class LiveQueue:
         self._jobs.put(_live_job(series_of[name], waiting[name].popleft(), self._out))
         return series_of[name]
 
+    def drop(self, series: str) -> None:
+        """What waits of a series is not processed for now, and no more of it is expected."""
+        self._pending.pop(series, None)
+        self.let_go(series)
+
     def let_go(self, series: str) -> None:
         """No more tilts of a series are expected."""
         self._jobs.put(Over(series=series))
@@ -126,6 +131,12 @@ class FinishQueue:
         self.names: list[str] = []
         """The series, the one at work first."""
         self._job: FinishJob | None = None
+        self.paused = False
+
+    def pause(self, *, pause: bool) -> None:
+        """Begin nothing new and let the process at work stand still, or go on."""
+        self.paused = pause
+        self.lane.hold(still=pause)
 
     def add(self, series: str) -> None:
         """A series is to be finished."""
@@ -145,7 +156,7 @@ class FinishQueue:
 
     def feed(self, series_of: Mapping[str, Series], out: Path, why_missing: Callable[[str, int], str]) -> None:
         """Give the lane the series that waits for longest; `why_missing` tells of tilts that were never placed."""
-        if self._job is None and self.names:
+        if self._job is None and self.names and not self.paused:
             self._job = _finish_job(series_of[self.names[0]], out, why_missing)
             self.lane.submit(self._job)
 

@@ -7,13 +7,94 @@ not kept in the journal.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from streamtomo.model import Alignment, Correction, Placement, RawImage, Tilt, Tomogram, Verdict
 
 VERSION = 1
+
+
+class _Order(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
+    """Base of the commands: closed to unknown fields."""
+
+
+class CloseSeries(_Order, frozen=True, kw_only=True, tag="close"):
+    """A series is complete."""
+
+    series: str
+
+
+class RetrySeries(_Order, frozen=True, kw_only=True, tag="retry"):
+    """What failed in a series is tried again: its tilts, its finishing, and refused files of its name."""
+
+    series: str
+
+
+class RetryFile(_Order, frozen=True, kw_only=True, tag="retry-file"):
+    """A refused file is looked at again."""
+
+    path: str
+
+
+class ExcludeTilts(_Order, frozen=True, kw_only=True, tag="exclude"):
+    """Tilts are left out of a series; a finished one is finished again."""
+
+    series: str
+    tilts: tuple[int, ...]
+    reason: str = ""
+
+
+class RestoreTilts(_Order, frozen=True, kw_only=True, tag="restore"):
+    """Tilts that were excluded, or judged bad, count again; a finished series is finished again."""
+
+    series: str
+    tilts: tuple[int, ...]
+
+
+class WatchFolder(_Order, frozen=True, kw_only=True, tag="watch"):
+    """A further folder is watched, or one that is watched already gets other settings for its next series."""
+
+    path: str
+    overrides: tuple[str, ...] = ()
+
+
+class RejectSeries(_Order, frozen=True, kw_only=True, tag="reject"):
+    """A series is given up: it is not finished, or what is being made of it ends."""
+
+    series: str
+    reason: str = ""
+
+
+class ReopenSeries(_Order, frozen=True, kw_only=True, tag="reopen"):
+    """A series that is complete, finished or rejected waits for more tilts."""
+
+    series: str
+
+
+class FinishSeries(_Order, frozen=True, kw_only=True, tag="finish"):
+    """A series is finished, again where it was, with other settings; they stay with it."""
+
+    series: str
+    overrides: tuple[str, ...] = ()
+    """Settings that change, each as `table.key=value`."""
+
+
+class PauseFinishing(_Order, frozen=True, kw_only=True, tag="pause"):
+    """No series is finished for now, the one at work stands still: the machine is needed for something else."""
+
+
+class ResumeFinishing(_Order, frozen=True, kw_only=True, tag="resume"):
+    """Series are finished again."""
+
+
+class StopRun(_Order, frozen=True, kw_only=True, tag="stop"):
+    """The run ends."""
+
+
+SeriesOrder = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts | RejectSeries | ReopenSeries | FinishSeries
+Command = SeriesOrder | RetryFile | WatchFolder | PauseFinishing | ResumeFinishing | StopRun
 
 
 class Happening(Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -192,7 +273,7 @@ class AlarmCleared(Happening, frozen=True, kw_only=True, tag="alarm.cleared"):
     about: str = ""
 
 
-SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed", "too few"]
+SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed", "too few", "rejected"]
 Witness = Literal["count", "mdoc", "siblings", "silence", "operator"]
 """Who says that a series is complete: the settings' count or angles, the mdoc's sections, the angles of the series
 before it, a long silence, the operator."""
@@ -238,10 +319,35 @@ class SeriesTooFew(Happening, frozen=True, kw_only=True, tag="series.too_few"):
 
 
 class SeriesReopened(Happening, frozen=True, kw_only=True, tag="series.reopened"):
-    """A tilt came after the series had been closed; it will be finished again."""
+    """A tilt came after the series had been closed, or the operator waits for more; it will be finished again."""
 
     series: str
     reason: str
+    by_operator: bool = False
+    """Then the planned number of tilts closes it no more: only silence and the operator do."""
+
+
+class SeriesDropped(Happening, frozen=True, kw_only=True, tag="series.dropped"):
+    """The operator gives a series up: nothing more is made of it, nothing of it is deleted."""
+
+    series: str
+    reason: str
+
+
+class FinishAsked(Happening, frozen=True, kw_only=True, tag="finish.asked"):
+    """The operator has a series finished again, with these settings changed from now on."""
+
+    series: str
+    overrides: tuple[str, ...] = ()
+    """Each as `table.key=value`."""
+
+
+class FinishingPaused(Happening, frozen=True, kw_only=True, tag="finishing.paused"):
+    """No series is finished until that is resumed; live processing goes on."""
+
+
+class FinishingResumed(Happening, frozen=True, kw_only=True, tag="finishing.resumed"):
+    """Series are finished again."""
 
 
 class FinishStarted(Happening, frozen=True, kw_only=True, tag="finish.started"):
@@ -280,6 +386,38 @@ class FinishFailed(Happening, frozen=True, kw_only=True, tag="finish.failed"):
     """Whether the output folder could not be written: it is tried again until it can, and does not count."""
 
 
+class TomogramReady(Happening, frozen=True, kw_only=True, tag="tomogram.ready"):
+    """*Wire only.* What other programs wait for: the tomogram of a series is on disk. Follows `finish.done`."""
+
+    series: str
+    path: str
+    pixel_size_A: float | None = None
+    """Of the tomogram's voxels."""
+    residual_px: float | None = None
+    tilts: int
+    """Views that it is made of."""
+
+
+class SeriesRejected(Happening, frozen=True, kw_only=True, tag="series.rejected"):
+    """*Wire only.* What other programs wait for: a series is not worth more beam time. Follows what says so."""
+
+    series: str
+    by: Literal["judge", "operator"]
+    """The judge's word is advice: the series goes on if it goes on."""
+    reasons: tuple[str, ...] = ()
+
+
+class OrderGiven(Happening, frozen=True, kw_only=True, tag="order.given"):
+    """Somebody asked the run to do something, and this was the answer."""
+
+    by: str
+    """The name of the key, or the user on this machine."""
+    order: dict[str, Any]
+    """The command as JSON; open, unlike the command itself, so that readers need not know them all."""
+    ok: bool
+    text: str
+
+
 class Heartbeat(Happening, frozen=True, kw_only=True, tag="heartbeat"):
     """*Wire only.* The run is alive, and this is how it is doing."""
 
@@ -291,6 +429,10 @@ class Heartbeat(Happening, frozen=True, kw_only=True, tag="heartbeat"):
     """What happens next, in words."""
     free_GB: float | None = None
     memory_GB: float | None = None
+    turned_away: int = 0
+    """Messages from outside that were malformed, oversized, repeated or too many, since the start."""
+    ending: str = ""
+    """Why the run is about to end; then no further heartbeat comes."""
 
 
 class Picture(Happening, frozen=True, kw_only=True, tag="picture"):
@@ -330,15 +472,22 @@ Event = (
     | SeriesCompleted
     | SeriesTooFew
     | SeriesReopened
+    | SeriesDropped
+    | FinishAsked
+    | FinishingPaused
+    | FinishingResumed
     | FinishStarted
     | FinishStep
     | FinishDone
     | FinishFailed
+    | TomogramReady
+    | SeriesRejected
+    | OrderGiven
     | Heartbeat
     | Picture
 )
 
-WIRE_ONLY = (Heartbeat, Picture)
+WIRE_ONLY = (Heartbeat, Picture, TomogramReady, SeriesRejected)
 
 Sighting = RawImage | SeriesDescribed | FileRefused | Warned
 """What the folder watcher yields."""
@@ -352,60 +501,28 @@ class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Identifies one start of the program."""
     seq: int
     """Counts all envelopes of the session from 1, without gaps."""
+    topic_seq: int = 0
+    """Counts those of the same topic from 1, for who subscribes to a few; 0 in journals older than the count."""
     time_s: float
     """When it happened, seconds since 1970 (UTC)."""
     event: Event
 
 
-class _Order(Struct, frozen=True, kw_only=True, tag_field="command", forbid_unknown_fields=True):
-    """Base of the commands: closed to unknown fields."""
+def topic(event: Event) -> str:
+    """`kind/series/`, or `kind/` for events of no series: it ends in a slash, so that TS_1 never matches TS_10."""
+    kind = event.__struct_config__.tag
+    series = getattr(event, "series", None)
+    return f"{kind}/{series}/" if series else f"{kind}/"
 
 
-class CloseSeries(_Order, frozen=True, kw_only=True, tag="close"):
-    """A series is complete."""
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command on its way: it works once, and only in the session that it is meant for."""
 
-    series: str
-
-
-class RetrySeries(_Order, frozen=True, kw_only=True, tag="retry"):
-    """What failed in a series is tried again: its tilts, its finishing, and refused files of its name."""
-
-    series: str
-
-
-class RetryFile(_Order, frozen=True, kw_only=True, tag="retry-file"):
-    """A refused file is looked at again."""
-
-    path: str
-
-
-class ExcludeTilts(_Order, frozen=True, kw_only=True, tag="exclude"):
-    """Tilts are left out of a series; a finished one is finished again."""
-
-    series: str
-    tilts: tuple[int, ...]
-    reason: str = ""
-
-
-class RestoreTilts(_Order, frozen=True, kw_only=True, tag="restore"):
-    """Tilts that were excluded, or judged bad, count again; a finished series is finished again."""
-
-    series: str
-    tilts: tuple[int, ...]
-
-
-class WatchFolder(_Order, frozen=True, kw_only=True, tag="watch"):
-    """A further folder is watched, or one that is watched already gets other settings for its next series."""
-
-    path: str
-    overrides: tuple[str, ...] = ()
-
-
-class StopRun(_Order, frozen=True, kw_only=True, tag="stop"):
-    """The run ends."""
-
-
-Command = CloseSeries | RetrySeries | RetryFile | ExcludeTilts | RestoreTilts | WatchFolder | StopRun
+    session: str
+    """The run's session, as the snapshot and `endpoint.json` tell it."""
+    id: str
+    """Chosen by the sender, another one for each request."""
+    command: Command
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -413,3 +530,5 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     ok: bool
     text: str
+    id: str = ""
+    """Of the request that it answers."""

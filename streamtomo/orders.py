@@ -6,11 +6,19 @@ import os
 from collections.abc import Iterable, Sequence
 
 from streamtomo.config import Settings
-from streamtomo.messages import Answer, CloseSeries, ExcludeTilts, RestoreTilts, RetrySeries
+from streamtomo.messages import (
+    Answer,
+    CloseSeries,
+    ExcludeTilts,
+    FinishSeries,
+    RejectSeries,
+    ReopenSeries,
+    RestoreTilts,
+    RetrySeries,
+    SeriesOrder,
+)
 from streamtomo.series import Command, Series
 from streamtomo.watch.naming import Names, folder_name, stem_of
-
-SeriesOrder = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts
 
 
 def carry_out(order: SeriesOrder, series: Series, now: float) -> tuple[Sequence[Command], Answer]:
@@ -29,6 +37,16 @@ def carry_out(order: SeriesOrder, series: Series, now: float) -> tuple[Sequence[
         case RestoreTilts():
             commands = series.restore(order.tilts, now)
             return commands, _about_tilts(series, order.tilts, commands, "counted again")
+        case RejectSeries():
+            commands = series.reject(order.reason or "by the operator", now)
+            return commands, _answer(commands, "rejected", f"{series.name} is rejected already")
+        case ReopenSeries():
+            commands = series.reopen(now)
+            return commands, _answer(commands, "waiting for more tilts", f"{series.name} is {series.state}")
+        case FinishSeries():
+            commands = series.finish_again(order.overrides, now)
+            nothing = f"{series.name} has no tilts" if not series.tilts else f"{series.name} is {series.state}"
+            return commands, _answer(commands, "finishing it", nothing)
 
 
 def refused_of(series: str, settings: Settings, paths: Iterable[str]) -> list[str]:

@@ -8,8 +8,9 @@ at once through `apply`. So a restart that applies the journal's events stands w
         └────── a late tilt ─────┴──│────────────┴─────────────┘
                                     └──> too few
 
-A complete series is finished as soon as no tilt of it waits for the live lane. A finishing that fails is `complete`
-again, until it is `failed` for good.
+The operator may give a series up (`rejected`) or open it again, whatever its state. A complete series is finished as
+soon as no tilt of it waits for the live lane. A finishing that fails is `complete` again, until it is `failed` for
+good.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from typing import Literal
 
 from msgspec import Struct
 
+from streamtomo import config_file
 from streamtomo.config import Settings
 from streamtomo.messages import (
     AxisMeasured,
     Event,
+    FinishAsked,
     FinishDone,
     FinishFailed,
     FinishStarted,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
     SeriesReopened,
@@ -133,6 +137,8 @@ class Series:
         self._last_activity: float | None = None
         self._finish_asked = False
         self._repeats_angles = False
+        self._held_open = False
+        """Whether the operator waits for more tilts than were planned."""
 
     # -- what happened -------------------------------------------------------------------------------------------
 
@@ -146,12 +152,13 @@ class Series:
         events: list[Event] = []
         if self.opened is None:
             events.append(self._opening(image))
-        if self.state != "collecting":
+        if self.state not in ("collecting", "rejected"):
             events.append(SeriesReopened(series=self.name, reason=f"a tilt at {image.angle_deg:.1f}° came late"))
         tilt = Tilt(index=len(self.tilts), image=image)
         events.append(TiltReceived(series=self.name, tilt=tilt, live=live))
         commands = self._say(events, now)
-        return [*commands, *self._say(self._retakes(tilt.index), now), Process(self.name, tilt.index)]
+        commands += self._say(self._retakes(tilt.index), now)
+        return commands if self.state == "rejected" else [*commands, Process(self.name, tilt.index)]
 
     def described(self, event: SeriesDescribed, now: float) -> list[Command]:
         """Metadata told something about the series."""
@@ -170,7 +177,7 @@ class Series:
 
     def finishing(self, event: FinishStarted | FinishDone | FinishFailed, now: float) -> list[Command]:
         """The finishing lane has news."""
-        if self.state == "collecting":  # re-opened meanwhile: whatever was finished is out of date
+        if self.state in ("collecting", "rejected"):  # meanwhile: whatever was finished is out of date
             return []
         if isinstance(event, FinishFailed):
             self._finish_asked = False
@@ -184,6 +191,8 @@ class Series:
 
     def retry(self, now: float) -> list[Command]:
         """What failed is tried again: tilts, and the finishing."""
+        if self.state == "rejected":
+            return []
         failed = [index for index, state in self.tilts.items() if state.status == "failed"]
         commands = self._say([TiltRetried(series=self.name, index=index) for index in failed], now)
         commands += [Process(self.name, index) for index in failed]
@@ -203,9 +212,33 @@ class Series:
         commands = self._say([TiltRestored(series=self.name, index=i) for i in found], now)
         return commands + self._changed(found, now)
 
+    def reject(self, reason: str, now: float) -> list[Command]:
+        """Nothing more is made of it; tilts that come are noted, and wait until it is opened again."""
+        if self.state == "rejected":
+            return []
+        return self._say([SeriesDropped(series=self.name, reason=reason)], now)
+
+    def reopen(self, now: float) -> list[Command]:
+        """More tilts are expected: it is closed by silence or the operator, whatever the plan says."""
+        if self.state == "collecting":
+            return []
+        event = SeriesReopened(series=self.name, reason="by the operator, for more tilts", by_operator=True)
+        return [*self._say([event], now), *self._waiting()]
+
+    def finish_again(self, overrides: tuple[str, ...], now: float) -> list[Command]:
+        """It is finished with changed settings, at once if its tilts are placed. Raises SettingsError."""
+        if not self.tilts:
+            return []
+        config_file.changed(self.settings, overrides)
+        commands = self._say([FinishAsked(series=self.name, overrides=overrides)], now) if overrides else []
+        waiting = self._waiting() if self.state == "rejected" else []
+        return [*commands, *self._again("finished by the operator's order", now), *waiting]
+
     def tick(self, now: float) -> list[Command]:
         """Time has passed: try failed tilts again, see whether the series is complete, and finish it."""
         commands: list[Command] = []
+        if self.state == "rejected":
+            return commands
         for state in self.tilts.values():
             if state.retry_at is not None and state.retry_at <= now:
                 state.status, state.retry_at = "waiting", None
@@ -217,23 +250,22 @@ class Series:
     def resume(self) -> list[Command]:
         """What is still to be done after a restart."""
         self._finish_at = None
-        waiting: list[Command] = [
-            Process(self.name, state.tilt.index) for state in self.tilts.values() if state.status == "waiting"
-        ]
         if self.state == "finishing":  # by a process that is no more
             self.state = "complete"
-        return waiting
+        return [] if self.state == "rejected" else self._waiting()
 
     # -- what is known -------------------------------------------------------------------------------------------
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing more is to be done, unless a late tilt comes."""
-        return self.state in ("finished", "failed", "too few")
+        return self.state in ("finished", "failed", "too few", "rejected")
 
     @property
     def busy(self) -> bool:
         """Whether a tilt waits for the live lane, now or after a failure."""
+        if self.state == "rejected":
+            return False
         return any(state.status == "waiting" or state.retry_at is not None for state in self.tilts.values())
 
     def placed(self) -> list[tuple[Tilt, TiltPlaced]]:
@@ -306,6 +338,8 @@ class Series:
                 self.judged = event
             case AxisMeasured():
                 self.measured_axis_deg = event.axis_deg
+            case FinishAsked():
+                self.settings = config_file.changed(self.settings, event.overrides)
             case _:
                 self._apply_phase(event, time)
 
@@ -313,11 +347,16 @@ class Series:
         match event:
             case SeriesCompleted():
                 self.state, self.finish_attempts, self._finish_asked = "complete", 0, False
+                self._held_open = False
             case SeriesTooFew():
                 self.state = "too few"
             case SeriesReopened():
                 self.state, self.finish_attempts = "collecting", 0
                 self._blocked, self._finish_at = 0, None
+                if event.by_operator:
+                    self._held_open, self._last_activity = True, time
+            case SeriesDropped():
+                self.state = "rejected"
             case FinishStarted():
                 self.state = "finishing"
                 self.finish_attempts += 1
@@ -354,6 +393,9 @@ class Series:
         state.placed = None if event.final else state.placed  # whatever was placed cannot be read again
 
     # -- decisions -----------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> list[Command]:
+        return [Process(self.name, state.tilt.index) for state in self.tilts.values() if state.status == "waiting"]
 
     def _say(self, events: list[Event], now: float) -> list[Command]:
         for event in events:
@@ -406,15 +448,17 @@ class Series:
 
     def _completion(self, now: float) -> list[Command]:
         count, wanted = len(self.kept()), self.settings.acquisition.planned_tilts
-        if self._has_all(self.plan):
+        if self._has_all(self.plan) and not self._held_open:
             return self._complete("count", f"all {len(self.plan)} planned angles are here", now)
-        if self.planned and count >= self.planned and (wanted or not self.plan):
+        if self.planned and count >= self.planned and (wanted or not self.plan) and not self._held_open:
             witness: Witness = "count" if wanted else "mdoc"
             return self._complete(witness, f"{count} of {self.planned} planned tilts are here", now)
         silence, interval = self.silent_s(now), self.interval_s()
         usual = f", usual interval {interval:.0f} s" if interval else ""
         if silence > self.silence_limit_s():
             return self._complete("silence", f"no new tilt for {silence:.0f} s{usual}", now)
+        if self._held_open:
+            return []
         if interval and silence > SIBLING_INTERVALS * interval and not self.plan and self._has_all(self.like):
             return self._complete("siblings", f"all {len(self.like)} angles of the series before{usual}", now)
         return []
@@ -431,7 +475,7 @@ class Series:
 
     def _changed(self, indices: Sequence[int], now: float) -> list[Command]:
         """Which tilts count was changed by hand: what was made of them is out of date."""
-        if not indices or self.state == "collecting":
+        if not indices or self.state in ("collecting", "rejected"):
             return []
         return self._again("the choice of tilts was changed", now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,13 +15,29 @@ from streamtomo import messages
 from streamtomo.config import Publish
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
-from streamtomo.messages import AlarmCleared, AlarmRaised, Envelope, Event, FileRefused, FileRetried, Warned
+from streamtomo.messages import (
+    AlarmCleared,
+    AlarmRaised,
+    Envelope,
+    Event,
+    FileRefused,
+    FileRetried,
+    FinishDone,
+    Picture,
+    SeriesDropped,
+    SeriesJudged,
+    SeriesRejected,
+    TomogramReady,
+    Warned,
+)
 from streamtomo.publish import journal as journals
 from streamtomo.publish.bus import Publisher
-from streamtomo.publish.endpoints import command_socket
+from streamtomo.publish.endpoints import RunAddress, command_socket
 from streamtomo.publish.state import SessionState
 
 Listener = Callable[[Envelope], None]
+PICTURE_S = 1.0
+"""Between two pictures of one plane."""
 
 
 class Teller:
@@ -34,6 +51,7 @@ class Teller:
         self._publisher: Publisher | None = None
         self._state, self._lock = SessionState(), threading.Lock()
         self._seq = 0
+        self._topics: Counter[str] = Counter()
         self._unwritten: list[Envelope] = []
         self.unwritable = False
         """Whether the journal cannot be written: then nothing new is begun that would have to be in it."""
@@ -57,22 +75,24 @@ class Teller:
         if self._journal is not None:
             self._journal.close()
 
-    def open_bus(self, settings: Publish, command: Callable[[messages.Command], messages.Answer]) -> Publisher:
+    def open_bus(self, settings: Publish, command: Callable[[messages.Command, str], messages.Answer]) -> Publisher:
         """Open the sockets, and say in the output folder where; events go there, too. Raises BusError or OutputError.
 
         `command` answers orders from outside.
         """
+        keys = Path(settings.curve_keys) if settings.curve_keys else None
         publisher = Publisher(
+            session=self.session,
             bind=settings.bind,
             port=settings.port,
-            curve_keys=Path(settings.curve_keys) if settings.curve_keys else None,
+            curve_keys=keys,
             snapshot=self.state,
             command=command,
             command_socket=command_socket(self._path.parent),
         )
-        where = msgspec.json.encode({"endpoint": publisher.endpoint}).decode() + "\n"
+        address = RunAddress(publisher.endpoint, self.session, str(keys.absolute()) if keys else None)
         try:
-            write_text(self._path.with_name("endpoint.json"), where)
+            write_text(self._path.with_name("endpoint.json"), msgspec.json.encode(address).decode() + "\n")
         except OutputError:
             publisher.close()
             raise
@@ -91,10 +111,7 @@ class Teller:
 
     def say(self, event: Event) -> None:
         """Tell everybody."""
-        self._seq += 1
-        envelope = Envelope(
-            version=messages.VERSION, session=self.session, seq=self._seq, time_s=time.time(), event=event
-        )
+        envelope = self._envelope(event)
         change = self._keep(envelope)
         with self._lock:
             self._state.apply(envelope)
@@ -102,8 +119,22 @@ class Teller:
             self._publisher.publish(envelope)
         for listener in self._listeners:
             listener(envelope)
-        if change is not None:
-            self.say(change)
+        for more in (change, _follows(event)):
+            if more is not None:
+                self.say(more)
+
+    def _envelope(self, event: Event) -> Envelope:
+        topic = messages.topic(event)
+        self._seq += 1
+        self._topics[topic] += 1
+        return Envelope(
+            version=messages.VERSION,
+            session=self.session,
+            seq=self._seq,
+            topic_seq=self._topics[topic],
+            time_s=time.time(),
+            event=event,
+        )
 
     def once(self, event: FileRefused | Warned) -> None:
         """Say it, unless it was said before in this or an earlier run with the same output folder."""
@@ -140,3 +171,42 @@ class Teller:
             self.unwritable = True
             return None if before else AlarmRaised(code="journal.unwritable", text=str(error))
         return AlarmCleared(code="journal.unwritable") if before else None
+
+
+class Pictures:
+    """Lets through one picture of each plane of a series a second: the first at once, of the others the last."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], Picture] = {}
+        self._shown_s: dict[tuple[str, str], float] = {}
+
+    def offer(self, picture: Picture, now: float) -> list[Picture]:
+        """There is a picture at the time `now` (seconds, steady); those to be shown now."""
+        self._waiting[picture.series, picture.plane] = picture
+        return self.due(now)
+
+    def due(self, now: float) -> list[Picture]:
+        """Those that have waited for long enough."""
+        never = -PICTURE_S
+        keys = [key for key in self._waiting if now - self._shown_s.get(key, never) >= PICTURE_S]
+        self._shown_s.update(dict.fromkeys(keys, now))
+        return [self._waiting.pop(key) for key in keys]
+
+
+def _follows(event: Event) -> TomogramReady | SeriesRejected | None:
+    """What other programs wait for, where an event means it."""
+    match event:
+        case FinishDone():
+            return TomogramReady(
+                series=event.series,
+                path=event.tomogram.path,
+                pixel_size_A=event.tomogram.pixel_size_A,
+                residual_px=event.alignment.residual_px,
+                tilts=len(event.alignment.views),
+            )
+        case SeriesDropped():
+            return SeriesRejected(series=event.series, by="operator", reasons=(event.reason,))
+        case SeriesJudged(state="reject"):
+            return SeriesRejected(series=event.series, by="judge", reasons=event.reasons)
+        case _:
+            return None

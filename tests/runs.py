@@ -81,6 +81,9 @@ class QuickFinisher(threading.Thread):
     def cancel(self, job):
         pass
 
+    def hold(self, *, still):
+        pass
+
     def stop(self):
         pass
 

@@ -28,7 +28,7 @@ from streamtomo.messages import (
     TiltReceived,
 )
 from streamtomo.publish import journal
-from streamtomo.publish.bus import Subscriber, send_command
+from streamtomo.publish.client import Subscriber, send_command
 
 
 def test_a_run_answers_stops_and_tells_that_it_is_ending(tmp_path):
@@ -108,12 +108,12 @@ def test_commands_close_a_series_once(quick, scope, tmp_path):
     engine.listeners.append(lambda one: all_placed.set() if getattr(one.event, "index", None) == 5 else None)
     thread = run(engine)
     assert all_placed.wait(20)
-    assert send_command(tmp_path / "out", CloseSeries(series="TS")) == messages.Answer(ok=True, text="closed")
+    assert send_command(tmp_path / "out", CloseSeries(series="TS")).text == "closed"
     again = send_command(tmp_path / "out", CloseSeries(series="TS"))
     assert (again.ok, again.text.startswith("TS is ")) == (False, True)
     unknown = send_command(tmp_path / "out", CloseSeries(series="../TS"))
-    assert unknown == messages.Answer(ok=False, text="no series ../TS; known: TS")
-    assert send_command(tmp_path / "out", StopRun()) == messages.Answer(ok=True, text="stopping")
+    assert (unknown.ok, unknown.text) == (False, "no series ../TS; known: TS")
+    assert send_command(tmp_path / "out", StopRun()).text == "stopping"
     thread.join(20)
     assert told(tmp_path / "out", messages.SeriesCompleted)[0].witness == "operator"
 

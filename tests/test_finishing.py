@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -132,3 +133,36 @@ def test_a_job_that_is_out_of_date_is_ended_and_the_next_one_begun(tmp_path):
     lane.stop()
     lane.join(20)
     assert heard[-1][0] is new
+
+
+def state_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_process_at_work_stands_still_while_finishing_is_paused(tmp_path):
+    begun, over, heard = threading.Event(), threading.Event(), []
+
+    def tell(_job, event):
+        heard.append(event)
+        (over if isinstance(event, FinishDone | FinishFailed) else begun).set()
+
+    step = FinishStep(series="TS", step="align", fraction=0.5)
+    wait = "sys.stdout.flush()\nimport os, time\n"
+    wait += f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+    program = printing(step, then=wait) + f"print({msgspec.json.encode(done('TS')).decode()!r})"
+    lane = FinishingLane(tell, (sys.executable, "-c", program))
+    lane.start()
+    lane.submit(job(tmp_path))
+    while step not in heard:
+        assert begun.wait(20)
+    lane.hold(still=True)
+    while state_of(lane._process.pid) != "T":
+        pass
+    (tmp_path / "go").touch()
+    assert not over.wait(0.2), "it stands still"
+    lane.hold(still=False)
+    assert over.wait(20)
+    assert heard[-1] == done("TS")
+    lane.stop()
+    lane.join(20)

@@ -1,16 +1,20 @@
 """Several folders in one run, orders from outside, alarms, what the results belong to."""
 
+import getpass
 import os
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
-from runs import run, run_until_idle, settings, told, wait_for, write_series
+from runs import placed, run, run_until_idle, settings, told, wait_for, write_series
 
 from streamtomo import messages, outfolder
-from streamtomo.config import Settings, Watch
+from streamtomo.cli import main
+from streamtomo.config import Acquisition, Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.errors import SettingsError
 from streamtomo.folders import Folder, Folders
@@ -22,8 +26,10 @@ from streamtomo.messages import (
     Heartbeat,
     TiltPlaced,
 )
-from streamtomo.publish.bus import send_command
+from streamtomo.model import RawImage
+from streamtomo.publish.client import send_command
 from streamtomo.publish.journal import Journal
+from streamtomo.series import Series
 
 
 def test_a_folder_is_added_to_a_run_with_settings_of_its_own_and_is_there_after_a_restart(quick, scope, tmp_path):
@@ -159,3 +165,130 @@ def test_the_results_belong_to_a_group_and_keep_a_umask(tmp_path):
         os.umask(old)
     with pytest.raises(SettingsError, match=r"run\.group = 'nobody-has-this'"):
         outfolder.share(tmp_path, None, "nobody-has-this")
+
+
+def test_a_series_that_was_rejected_is_left_alone_until_it_is_opened_again(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
+    assert send_command(out, messages.RejectSeries(series="TS", reason="ice")).text == "rejected"
+    assert not send_command(out, messages.RejectSeries(series="TS")).ok
+    assert not send_command(out, messages.ExcludeTilts(series="TS", tilts=(1,))).text.startswith("TS has no")
+    received = lambda event: isinstance(event, messages.TiltReceived) and event.tilt.index == 6  # noqa: E731
+    wait_for(engine, received, begin=lambda: mrcfile.write(scope / "TS_006_18.0.mrc", np.full((32, 32), 7, np.int16)))
+    engine.stop("restart")
+    thread.join(20)
+    again = run_until_idle(scope, out)
+    assert again.series["TS"].state == "rejected"
+    assert again.series["TS"].tilts[6].status == "waiting"
+
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    placed = lambda event: isinstance(event, TiltPlaced) and event.index == 6  # noqa: E731
+    wait_for(engine, placed, begin=lambda: send_command(out, messages.ReopenSeries(series="TS")))
+    wait_for(engine, lambda e: isinstance(e, FinishDone), begin=lambda: engine.ask(CloseSeries(series="TS")))
+    engine.stop("done")
+    thread.join(20)
+    assert len(told(out, FinishDone)) == 1
+
+
+def test_a_series_is_finished_again_with_other_settings_that_stay_with_it(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
+    finished = lambda event: isinstance(event, FinishDone)  # noqa: E731
+    wait_for(engine, finished, begin=lambda: send_command(out, CloseSeries(series="TS")))
+    order = messages.FinishSeries(series="TS", overrides=("final.binning=3",))
+    wait_for(engine, finished, begin=lambda: send_command(out, order))
+    assert engine.series["TS"].settings.final.binning == 3
+    wrong = send_command(out, messages.FinishSeries(series="TS", overrides=("final.binning=0",)))
+    assert (wrong.ok, "final.binning" in wrong.text) == (False, True)
+    engine.stop("done")
+    thread.join(20)
+    assert run_until_idle(scope, out).series["TS"].settings.final.binning == 3
+    assert len(told(out, FinishDone)) == 2
+
+
+def test_finishing_pauses_also_across_a_restart_and_goes_on(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, TiltPlaced) and event.index == 5)
+    assert send_command(out, messages.PauseFinishing()).ok
+    assert not send_command(out, messages.PauseFinishing()).ok
+    assert send_command(out, CloseSeries(series="TS")).ok
+    wait_for(engine, lambda event: isinstance(event, Heartbeat) and event.finishing == ("TS",))
+    engine.stop("restart")
+    thread.join(20)
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    wait_for(engine, lambda event: isinstance(event, Heartbeat) and event.finishing == ("TS",))
+    assert not told(out, FinishDone)
+    done = lambda event: isinstance(event, messages.TomogramReady)  # noqa: E731
+    wait_for(engine, done, begin=lambda: send_command(out, messages.ResumeFinishing()))
+    engine.stop("done")
+    thread.join(20)
+
+
+def test_every_order_is_in_the_journal_with_who_gave_it_and_the_answer(quick, scope, tmp_path):
+    out = tmp_path / "out"
+    engine = Engine(scope, out, settings())
+    thread = run(engine)
+    send_command(out, CloseSeries(series="nobody"))
+    send_command(out, messages.StopRun())
+    thread.join(20)
+    orders = told(out, messages.OrderGiven)
+    assert [(one.order["command"], one.ok) for one in orders] == [("close", False), ("stop", True)]
+    assert {one.by for one in orders} == {getpass.getuser()}
+    assert "no series nobody" in orders[0].text
+
+
+def test_an_operator_who_waits_for_more_tilts_gets_them_whatever_the_plan_says():
+    series = Series("TS", Settings(acquisition=Acquisition(planned_tilts=2)))
+    for n in range(2):
+        image = RawImage(series="TS", path=f"/{n}", nx=4, ny=4, angle_deg=3.0 * n)
+        series.image(image, 100.0 + n)
+        series.processed(placed(SimpleNamespace(tilt=series.tilts[n].tilt)), 100.0 + n)
+    assert series.state == "too few"
+    series.reopen(5000.0)
+    series.tick(5001.0)
+    assert series.state == "collecting", "neither the count nor the silence before closes it"
+    series.tick(5062.0)
+    assert series.state == "too few", "but a silence after it does"
+
+
+@pytest.mark.parametrize(
+    ("typed", "order"),
+    [
+        ("close TS", CloseSeries(series="TS")),
+        ("reopen TS", messages.ReopenSeries(series="TS")),
+        ("reject TS --reason ice", messages.RejectSeries(series="TS", reason="ice")),
+        ("retry TS", messages.RetrySeries(series="TS")),
+        ("again TS --set final.binning=2", messages.FinishSeries(series="TS", overrides=("final.binning=2",))),
+        ("exclude TS 3 4 --reason ice", messages.ExcludeTilts(series="TS", tilts=(3, 4), reason="ice")),
+        ("restore TS 3", messages.RestoreTilts(series="TS", tilts=(3,))),
+        ("watch /b --set final.binning=2", messages.WatchFolder(path="/b", overrides=("final.binning=2",))),
+        ("pause", messages.PauseFinishing()),
+        ("resume", messages.ResumeFinishing()),
+        ("stop", messages.StopRun()),
+    ],
+)
+def test_every_order_has_its_verb(typed, order, monkeypatch, capsys):
+    sent = []
+
+    def send(out, command):
+        sent.append((out, command))
+        return messages.Answer(ok=len(sent) == 1, text="heard")
+
+    monkeypatch.setattr("streamtomo.publish.ordering.send_command", send)
+    assert main([*typed.split(), "--out", "/out"]) == 0
+    assert main([*typed.split(), "--out", "/out"]) == 1, "a refusal is an exit status"
+    assert sent == [(Path("/out"), order)] * 2
+    assert capsys.readouterr().out == "heard\nheard\n"
+
+
+def test_orders_from_another_machine_need_keys(capsys):
+    assert main(["stop", "--at", "tcp://nowhere:1"]) == 1
+    assert "need --keys" in capsys.readouterr().err

@@ -116,6 +116,23 @@ TOLD = [
         r"TS  complete \(count\): 41 of 41 planned tilts are here",
     ),
     (SeriesReopened(series="TS", reason="a tilt came late"), "TS  open again: a tilt came late"),
+    (messages.SeriesDropped(series="TS", reason="ice"), "TS  REJECTED by the operator: ice"),
+    (messages.FinishAsked(series="TS", overrides=("final.binning=2",)), "TS  to be finished with final.binning=2"),
+    (messages.FinishingPaused(), "finishing pauses: nothing is finished until it is resumed"),
+    (messages.FinishingResumed(), "finishing goes on"),
+    (
+        messages.OrderGiven(
+            by="alice",
+            order={"command": "exclude", "series": "TS", "tilts": (1, 2), "reason": ""},
+            ok=True,
+            text="done",
+        ),
+        "order from alice: exclude TS 1 2: done",
+    ),
+    (
+        messages.OrderGiven(by="bob", order={"command": "close", "series": "X"}, ok=False, text="no series X"),
+        "order from bob: close X: REFUSED, no series X",
+    ),
     (FinishStarted(series="TS", tilts=41), "TS  finishing, 41 tilts"),
     (FinishStep(series="TS", step="align", fraction=0.2), "TS  finishing: align"),
     (done(0.314), r"TS  FINISHED in 12 s: 0 views aligned by beads, residual 0\.31 px; /out/TS_rec\.mrc"),
@@ -124,6 +141,8 @@ TOLD = [
     (FinishFailed(series="TS", reason="killed", final=True), r"TS  FINISHING FAILED \(given up\): killed"),
 ]
 SILENT = [
+    messages.SeriesRejected(series="TS", by="judge"),
+    messages.TomogramReady(series="TS", path="p", tilts=1),
     TiltReceived(series="TS", tilt=TILT),
     TiltUpdated(series="TS", tilt=TILT),
     Heartbeat(backlog=1),

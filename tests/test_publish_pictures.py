@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamtomo.errors import OutputError
-from streamtomo.publish.pictures import thumbnail, to_grey, write_png
+from streamtomo.publish.pictures import SMALL_CONTRAST, thumbnail, to_grey, write_png
 
 
 def ramp(ny=10, nx=10):
@@ -124,7 +124,7 @@ def test_a_png_has_its_top_row_first(tmp_path):
 
 def test_thumbnail_and_png_agree_on_what_is_up(tmp_path):
     image = ramp(20, 20)
-    write_png(tmp_path / "x.png", to_grey(image))
+    write_png(tmp_path / "x.png", to_grey(image, SMALL_CONTRAST))
     assert (imagecodecs.png_decode((tmp_path / "x.png").read_bytes()) == thumbnail(image, 20, 20)).all()
 
 

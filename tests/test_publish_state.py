@@ -284,6 +284,13 @@ def test_every_kind_of_event_is_taken_in(story):
         FinishStep(series="TS", step="s", fraction=0.1),
         FinishFailed(series="TS", reason="r", final=False),
         done(),
+        messages.FinishAsked(series="TS", overrides=("final.binning=2",)),
+        messages.TomogramReady(series="TS", path="p", tilts=1),
+        messages.SeriesRejected(series="TS", by="judge"),
+        messages.SeriesDropped(series="TS", reason="r"),
+        messages.FinishingPaused(),
+        messages.FinishingResumed(),
+        messages.OrderGiven(by="me", order={"command": "stop"}, ok=True, text="t"),
         Heartbeat(backlog=0),
         Picture(series="TS", plane="xy", tilts=1, width=1, height=1, pixels=b"\0"),
         SessionEnded(reason="r"),
@@ -301,6 +308,7 @@ def test_alarms_stand_until_they_are_cleared_or_the_program_starts_anew(story):
     assert [alarm.code for alarm in story.state.alarms] == ["tilt.late"]
     story.tell(started())
     assert story.state.alarms == []
+    assert [past.alarm.text for past in story.state.past_alarms] == ["b", "again"], "nobody may have seen them"
 
 
 def test_a_refused_file_is_one_until_it_is_looked_at_again_or_taken_in(story):

@@ -3,12 +3,15 @@
 import pytest
 
 from streamtomo.config import Acquisition, Settings, Watch
+from streamtomo.errors import SettingsError
 from streamtomo.messages import (
+    FinishAsked,
     FinishDone,
     FinishFailed,
     FinishStarted,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesOpened,
     SeriesReopened,
     SeriesTooFew,
@@ -382,3 +385,41 @@ def test_tilts_are_told_in_the_order_in_which_they_were_placed():
     for n in (0, 2, 1):
         series.processed(placed(n), 1010.0 + n)
     assert [tilt.index for tilt, _ in series.placed()] == [0, 2, 1]
+
+
+def test_a_rejected_series_is_left_alone_and_a_replay_of_its_journal_stands_where_it_stood():
+    journal, series = Journal(), Series("TS", Settings())
+    for n in range(6):
+        journal.take(series.image(image(n), 1000.0 + 10 * n), 1000.0 + 10 * n)
+        journal.take(series.processed(placed(n), 1001.0 + 10 * n), 1001.0 + 10 * n)
+    commands = journal.take(series.reject("ice", 1060.0), 1060.0)
+    assert said(commands) == [SeriesDropped]
+    assert said(journal.take(series.image(image(6), 1070.0), 1070.0)) == [TiltReceived]
+    assert series.tick(99_999.0) == [] == series.exclude([1], "", 99_999.0)[1:]
+    assert series.has_ended
+    assert not series.busy
+    again = Series("TS", Settings())
+    for event, time in journal.events:
+        again.apply(event, time)
+    assert again.state == "rejected"
+    assert again.resume() == []
+    commands = again.reopen(2000.0)
+    assert said(commands) == [SeriesReopened]
+    assert commands[-1] == Process("TS", 6), "what came meanwhile is processed now"
+
+
+def test_finishing_again_takes_the_new_settings_into_the_journal():
+    journal, series = Journal(), collected()
+    series.close(1100.0, "operator", "closed")
+    series.finishing(FinishStarted(series="TS", tilts=6), 1101.0)
+    series.finishing(done(), 1102.0)
+    commands = journal.take(series.finish_again(("final.binning=2",), 1200.0), 1200.0)
+    assert said(commands) == [FinishAsked, SeriesCompleted]
+    assert commands[-1] == Finish("TS")
+    again = Series("TS", Settings())
+    for event, time in journal.events:
+        again.apply(event, time)
+    assert again.settings.final.binning == series.settings.final.binning == 2
+    with pytest.raises(SettingsError, match=r"final\.binning"):
+        series.finish_again(("final.binning=0",), 1300.0)
+    assert Series("empty", Settings()).finish_again((), 0.0) == []

@@ -2,17 +2,20 @@
 
 import msgspec
 
+from streamtomo import messages
 from streamtomo.errors import OutputError
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
     Heartbeat,
+    Picture,
+    SeriesJudged,
     TiltFailed,
     Warned,
 )
 from streamtomo.publish import journal
 from streamtomo.publish.state import SessionState
-from streamtomo.telling import Teller
+from streamtomo.telling import Pictures, Teller
 
 
 def warned(code):
@@ -79,3 +82,39 @@ def test_every_outage_of_the_journal_is_said_once(tmp_path):
         teller.say(warned("a"))
     alarms = [type(one.event) for one in heard if not isinstance(one.event, Warned)]
     assert alarms == [AlarmRaised, AlarmCleared, AlarmRaised]
+
+
+def test_each_topic_counts_for_itself_and_what_others_wait_for_follows(tmp_path):
+    heard = []
+    teller = Teller(tmp_path, [heard.append])
+    list(teller.open())
+    teller.say(SeriesJudged(series="A", state="reject", reasons=("dark",)))
+    teller.say(SeriesJudged(series="B", state="watch"))
+    teller.say(messages.SeriesDropped(series="A", reason="ice"))
+    teller.say(Heartbeat(backlog=0))
+    teller.close()
+    assert [(messages.topic(one.event), one.topic_seq) for one in heard] == [
+        ("series.judged/A/", 1),
+        ("series.rejected/A/", 1),
+        ("series.judged/B/", 1),
+        ("series.dropped/A/", 1),
+        ("series.rejected/A/", 2),
+        ("heartbeat/", 1),
+    ]
+    assert [one.event.by for one in heard if isinstance(one.event, messages.SeriesRejected)] == ["judge", "operator"]
+    kept = [type(one.event) for one in journal.read(tmp_path / "journal.jsonl")]
+    assert kept == [SeriesJudged, SeriesJudged, messages.SeriesDropped]
+
+
+def test_pictures_are_told_once_a_second_and_the_last_one_always():
+    pictures = Pictures()
+    xy, xz = (
+        [Picture(series="A", plane=plane, tilts=n, width=1, height=1, pixels=b"0") for n in range(5)]
+        for plane in ("xy", "xz")
+    )
+    assert pictures.offer(xy[0], 10.0) == [xy[0]]
+    assert pictures.offer(xz[0], 10.0) == [xz[0]]
+    assert [pictures.offer(one, 10.1) for one in xy[1:]] == [[]] * 4
+    assert pictures.due(10.9) == []
+    assert pictures.due(11.0) == [xy[4]]
+    assert pictures.due(99.0) == []

@@ -34,7 +34,7 @@ def find_endpoint(where: str | None) -> str:
     if where.startswith("tcp://"):
         return where
     if Path(where).is_dir():
-        return _endpoint_of(Path(where))
+        return read_endpoint(Path(where)).endpoint
     if where.isdecimal():
         return f"tcp://127.0.0.1:{where}"
     if where.rpartition(":")[2].isdecimal() and ":" in where:
@@ -42,15 +42,24 @@ def find_endpoint(where: str | None) -> str:
     raise BusError(f"{where}: is no endpoint; give an output folder, a port, or tcp://HOST:PORT")
 
 
-def _endpoint_of(out: Path) -> str:
+class RunAddress(msgspec.Struct, frozen=True):
+    """Where a run is found, as `endpoint.json` in its output folder tells it."""
+
+    endpoint: str
+    session: str = ""
+    curve_keys: str | None = None
+    """The run's folder of keys, which are needed to reach it."""
+
+
+def read_endpoint(out: Path) -> RunAddress:
+    """The address of the run that writes to `out`. Raises BusError where there is none."""
     if not is_running(out):  # what a run that was killed left there leads nowhere, or to another run
         raise BusError(f"{out}: no run is active there")
     try:
-        content = msgspec.json.decode((out / "endpoint.json").read_bytes(), type=dict[str, str])
-        return content["endpoint"]
+        return msgspec.json.decode((out / "endpoint.json").read_bytes(), type=RunAddress)
     except FileNotFoundError:
         raise BusError(f"{out}: no run is active there") from None
-    except (OSError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise BusError(f"{out}/endpoint.json: cannot be read ({error})") from None
 
 
@@ -68,10 +77,19 @@ def is_running(out: Path) -> bool:
 
 def snapshot_endpoint(endpoint: str) -> str:
     """The snapshot socket beside an event stream."""
+    return _beside(endpoint, 1)
+
+
+def command_endpoint(endpoint: str) -> str:
+    """The command socket beside an event stream, where there are keys."""
+    return _beside(endpoint, 2)
+
+
+def _beside(endpoint: str, places: int) -> str:
     head, _, port = endpoint.rpartition(":")
     if not port.isdecimal():
         raise BusError(f"{endpoint}: has no port; write tcp://HOST:PORT")
-    return f"{head}:{int(port) + 1}"
+    return f"{head}:{int(port) + places}"
 
 
 def is_loopback(bind: str) -> bool:

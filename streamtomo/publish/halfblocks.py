@@ -1,4 +1,4 @@
-"""Grey pictures in a terminal: two pixels a cell, upper and lower half, by their two colours."""
+"""Grey pictures in a terminal: a cell is two pixels one above the other, its two colours; without colours a shade."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from rich.segment import Segment
 from rich.style import Style
 
 from streamtomo.messages import Picture
+
+SHADES = " ░▒▓█"
+DARKEST, GREYS = 232, 24
+"""The greys among a terminal's 256 colours."""
 
 
 class HalfBlocks:
@@ -22,10 +26,11 @@ class HalfBlocks:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lines of cells."""
+        coloured = console.color_system is not None and not console.no_color
         for row in range(self._rows):
             for column in range(self._columns):
                 upper, lower = self._grey(2 * row, column), self._grey(2 * row + 1, column)
-                yield Segment("▀", _style(upper, lower))
+                yield Segment("▀", _style(upper, lower)) if coloured else Segment(_shade(upper, lower))
             yield Segment.line()
 
     def _grey(self, row: int, column: int) -> int:
@@ -44,8 +49,12 @@ def _span(index: int, count: int, length: int) -> tuple[int, int]:
     return start, max(start + 1, (index + 1) * length // count)
 
 
+def _shade(upper: int, lower: int) -> str:
+    return SHADES[(upper + lower) * len(SHADES) // 512]
+
+
 @cache
 def _style(upper: int, lower: int) -> Style:
-    """Foreground and background grey; in steps of 8, so that a screen has few styles and changes little."""
-    a, b = upper // 8 * 8, lower // 8 * 8
-    return Style(color=f"rgb({a},{a},{a})", bgcolor=f"rgb({b},{b},{b})")
+    """Foreground and background grey; in every second of the greys, so that a screen changes little."""
+    a, b = (DARKEST + value * GREYS // 256 // 2 * 2 for value in (upper, lower))
+    return Style(color=f"color({a})", bgcolor=f"color({b})")

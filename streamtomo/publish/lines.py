@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from streamtomo.messages import (
     AlarmCleared,
     AlarmRaised,
@@ -13,14 +15,20 @@ from streamtomo.messages import (
     FileRefused,
     FileRetried,
     Finding,
+    FinishAsked,
     FinishDone,
     FinishFailed,
+    FinishingPaused,
+    FinishingResumed,
     FinishStarted,
     FinishStep,
     FolderAdded,
     FolderTested,
+    OrderGiven,
+    Picture,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
     SeriesReopened,
@@ -42,6 +50,20 @@ def plain_line(envelope: Envelope) -> str | None:
     return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {printable(words)}" if words else None
 
 
+def verbose_line(envelope: Envelope) -> str | None:
+    """A line for every event but pictures, in full where there are no words for it."""
+    event = envelope.event
+    if isinstance(event, Picture):
+        return None
+    content = {key: value for key, value in msgspec.to_builtins(event).items() if key != "kind"}
+    words = plain_line(envelope) or f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {_kind(event)} {content}"
+    return printable(words)
+
+
+def _kind(event: Event) -> str:
+    return str(event.__struct_config__.tag)
+
+
 def printable(text: str) -> str:
     """The text on one line, without characters that would steer a terminal: names of files are not ours."""
     return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
@@ -59,6 +81,12 @@ def _words(event: Event) -> str | None:
             return f"watching {event.path}{settings}"
         case FolderTested():
             return f"folder {event.path}: {'; '.join(map(_finding, event.findings))}"
+        case FinishingPaused():
+            return "finishing pauses: nothing is finished until it is resumed"
+        case FinishingResumed():
+            return "finishing goes on"
+        case OrderGiven():
+            return _order(event)
         case AlarmRaised():
             return f"ALARM {event.code}: {event.text}"
         case AlarmCleared():
@@ -80,6 +108,15 @@ def _words(event: Event) -> str | None:
 
 def _finding(one: Finding) -> str:
     return f"{'' if one.level == 'ok' else one.level.upper() + ' '}{one.about} {one.text}"
+
+
+def _order(event: OrderGiven) -> str:
+    words = " ".join(filter(None, map(_in_words, event.order.values())))
+    return f"order from {event.by}: {words}: {event.text if event.ok else 'REFUSED, ' + event.text}"
+
+
+def _in_words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _tilt(event: TiltPlaced) -> str:
@@ -116,6 +153,10 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  tilt {event.index} left out: {event.reason}"
         case TiltRestored():
             return f"{event.series}  tilt {event.index} counts again"
+        case SeriesDropped():
+            return f"{event.series}  REJECTED by the operator: {event.reason}"
+        case FinishAsked():
+            return f"{event.series}  to be finished with {', '.join(event.overrides)}"
         case SeriesReopened():
             return f"{event.series}  open again: {event.reason}"
         case FinishStarted():

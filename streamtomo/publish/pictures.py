@@ -13,6 +13,8 @@ from streamtomo.errors import OutputError
 
 CONTRAST = (0.5, 99.5)
 """Percentiles of the pixels that become black and white."""
+SMALL_CONTRAST = (3.0, 97.0)
+"""The same for small pictures on a terminal, where gold must not leave the specimen three greys."""
 SAMPLES = 200_000
 """Pixels that the percentiles are taken from."""
 
@@ -37,7 +39,7 @@ def thumbnail(image: NDArray[np.float32], max_width: int, max_height: int) -> ND
     width, height = max(1, round(nx / factor)), max(1, round(ny / factor))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is drawn black
         means = _area_means(_area_means(image, height, axis=0), width, axis=1)
-    return np.ascontiguousarray(to_grey(means)[::-1])
+    return np.ascontiguousarray(to_grey(means, SMALL_CONTRAST)[::-1])
 
 
 def _area_means(image: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float32]:

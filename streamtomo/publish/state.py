@@ -17,16 +17,21 @@ from streamtomo.messages import (
     FileRetried,
     FinishDone,
     FinishFailed,
+    FinishingPaused,
+    FinishingResumed,
     FinishStarted,
     FinishStep,
     FolderAdded,
     FolderTested,
     Heartbeat,
+    OrderGiven,
     Picture,
     SeriesCompleted,
     SeriesDescribed,
+    SeriesDropped,
     SeriesJudged,
     SeriesOpened,
+    SeriesRejected,
     SeriesReopened,
     SeriesState,
     SeriesTooFew,
@@ -39,11 +44,13 @@ from streamtomo.messages import (
     TiltRestored,
     TiltRetried,
     TiltUpdated,
+    TomogramReady,
     Warned,
 )
 
 MESSAGES_KEPT = 200
 """Warnings and refused files that a state remembers."""
+ALARMS_KEPT = ORDERS_KEPT = 20
 
 
 class TiltRow(Struct, kw_only=True):
@@ -104,6 +111,13 @@ class SeriesRow(Struct, kw_only=True):
         return median(b - a for a, b in pairwise(stamps)) if len(stamps) > 1 else None
 
 
+class PastAlarm(Struct, frozen=True, kw_only=True):
+    """An alarm that is over."""
+
+    alarm: AlarmRaised
+    over_s: float
+
+
 class SessionState(Struct, kw_only=True):
     """A whole session."""
 
@@ -115,6 +129,7 @@ class SessionState(Struct, kw_only=True):
     missed: int = 0
     """Envelopes of this session that never came."""
     started: SessionStarted | None = None
+    started_s: float = 0.0
     ended: SessionEnded | None = None
     heartbeat: Heartbeat | None = None
     heartbeat_s: float = 0.0
@@ -127,6 +142,11 @@ class SessionState(Struct, kw_only=True):
     refused: list[FileRefused] = field(default_factory=list)
     tested: list[FolderTested] = field(default_factory=list)
     """What the watched folders were like when this run began."""
+    past_alarms: list[PastAlarm] = field(default_factory=list)
+    """Those that are over, the last ones: nobody may have seen them yet."""
+    finishing_paused: bool = False
+    orders: list[OrderGiven] = field(default_factory=list)
+    """The last ones."""
 
     def apply(self, envelope: Envelope) -> None:
         """Take in an envelope; one that was taken in before changes nothing."""
@@ -139,7 +159,9 @@ class SessionState(Struct, kw_only=True):
         event = envelope.event
         match event:
             case SessionStarted():
-                self.started, self.ended, self.alarms, self.tested = event, None, [], []
+                self.started, self.started_s, self.ended, self.tested = event, envelope.time_s, None, []
+                for alarm in self.alarms:
+                    self._clear(alarm, envelope.time_s)
                 self._add_folder(event.watched)
             case FolderAdded():
                 self._add_folder(event.path)
@@ -150,7 +172,13 @@ class SessionState(Struct, kw_only=True):
             case AlarmRaised():
                 self.alarms = [*self._alarms_but(event), event]
             case AlarmCleared():
-                self.alarms = self._alarms_but(event)
+                self._clear(event, envelope.time_s)
+            case FinishingPaused() | FinishingResumed():
+                self.finishing_paused = isinstance(event, FinishingPaused)
+            case OrderGiven():
+                self.orders = [*self.orders, event][-ORDERS_KEPT:]
+            case TomogramReady() | SeriesRejected():
+                pass  # told by what they follow
             case Warned():
                 self.warnings = [*self.warnings, event][-MESSAGES_KEPT:]
             case FileRefused():
@@ -175,6 +203,12 @@ class SessionState(Struct, kw_only=True):
 
     def _alarms_but(self, event: AlarmRaised | AlarmCleared) -> list[AlarmRaised]:
         return [one for one in self.alarms if (one.code, one.about) != (event.code, event.about)]
+
+    def _clear(self, event: AlarmRaised | AlarmCleared, now: float) -> None:
+        left = self._alarms_but(event)
+        over = [PastAlarm(alarm=one, over_s=now) for one in self.alarms if one not in left]
+        self.past_alarms = [*self.past_alarms, *over][-ALARMS_KEPT:]
+        self.alarms = left
 
     @property
     def active(self) -> SeriesRow | None:
@@ -234,6 +268,8 @@ def _apply_phase(row: SeriesRow, event: Event) -> None:
         case SeriesTooFew():
             row.state = "too few"
             row.failure = f"{event.usable} usable tilts, {event.needed} are needed (watch.min_tilts)"
+        case SeriesDropped():
+            row.state, row.failure = "rejected", event.reason
         case SeriesReopened():
             row.state, row.closed_by, row.done, row.fraction, row.step = "collecting", "", None, 0.0, ""
             row.failure = None
