@@ -73,6 +73,8 @@ def _describe(table: str, name: str, hint: Any, default: Any) -> Field:
 def _kind_in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of"
+    if get_origin(kind) is tuple:
+        return "list of texts"
     return {float: "number", int: "whole number", bool: "true or false", str: "text"}[kind]
 
 
@@ -208,4 +210,6 @@ def _render_field(setting: Field) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -105,7 +105,7 @@ def test_series_go_to_disk_and_come_back_equal(tilts, tmp_path):
     assert after.volume().rebuild(lambda: False)
     assert np.abs(after.volume().snapshot() - before.volume().snapshot()).max() < 1e-3
     assert after.aligner.memory() == before.aligner.memory()
-    assert (after.views, after.accepted) == (before.views, before.accepted)
+    assert (after.views, after.judge.seen) == (before.views, before.judge.seen)
     assert after.nbytes == before.nbytes
 
 

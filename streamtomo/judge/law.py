@@ -1,8 +1,9 @@
-"""The numbers that verdicts rest on: pure functions of records.
+"""The series' own law of absorption: what the light of a tilt ought to be.
 
-Intensity is compared with the series' own law of absorption (Beer-Lambert): `ln mean = a + s / cos(tilt - pretilt)`,
-the slope `s` negative in bright field and often positive in annular dark field. Whatever its sign, the law is learned
-from the tilts already accepted, by iterated least squares that give way to outliers (Huber).
+Beer and Lambert: `ln light = a - depth / cos(tilt - pretilt)`, with the specimen's thickness in mean free paths as the
+depth. In annular dark field light often grows with the path; whatever its sign, the law is learned from the tilts
+already accepted, by iterated least squares that give way to outliers (Huber). The depth is that of electrons lost from
+the image: it is a thickness only with a zero-loss filter or an objective aperture, and by the mean free path.
 """
 
 from __future__ import annotations
@@ -12,31 +13,27 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.model import Correction, Placement
+from streamtomo.judge.record import Seen
 
 Array = NDArray[np.float64]
 
 
-class Accepted(Struct, frozen=True, kw_only=True):
-    """A tilt that was accepted before."""
-
-    angle_deg: float
-    correction: Correction
-    placement: Placement
-
-
 class Expectation(NamedTuple):
-    """What the other tilts predict for the mean of a new one."""
+    """What the other tilts predict for the light of a new one."""
 
-    mean: float
+    light: float
     scatter: float
-    """Robust standard deviation of `ln mean` about the prediction; 0 where too few tilts tell."""
+    """Robust standard deviation of `ln light` about the prediction; 0 where too few tilts tell."""
     slack: float
-    """How much lower `ln mean` may be because the path through the specimen is longer than any seen so far."""
+    """How much lower `ln light` may be because the path through the specimen is longer than any seen so far."""
+    depth: float | None = None
+    """Thickness in mean free paths; None where the tilts do not tell."""
+    depth_error: float = 0.0
+    """Standard error of the depth."""
+    pretilt_deg: float = 0.0
 
 
 ENOUGH = 5
@@ -45,33 +42,28 @@ ENOUGH_FOR_PRETILT = 9
 SLOPE_KNOWN = 0.1
 """Range of paths, in thicknesses, from which a slope can be told."""
 STEEPEST = 1.5
-"""Loss of `ln mean` per thickness of path that is believed where the slope is not known; a thick specimen's."""
+"""Loss of `ln light` per thickness of path that is believed where the slope is not known; a thick specimen's."""
 PRETILTS_DEG = (0.0, *(sign * step for step in (4.0, 8.0, 12.0, 16.0, 20.0) for sign in (1.0, -1.0)))
 STEEPEST_TILT_DEG = 82.0
 
 
-def expected_mean(angle_deg: float, accepted: Sequence[Accepted]) -> Expectation | None:
-    """The mean that the accepted tilts predict at an angle; None where none of them has a positive mean."""
-    lit = [one for one in accepted if one.correction.mean > 0]
+def expected_light(angle_deg: float, accepted: Sequence[Seen]) -> Expectation | None:
+    """The light that the accepted tilts predict at an angle; None where none of them has a positive level."""
+    lit = [one for one in accepted if one.light > 0]
     if not lit or 2 * len(lit) < len(accepted):
         return None
     angles = np.array([one.angle_deg for one in lit])
-    logs = np.log([one.correction.mean for one in lit])
+    logs = np.log([one.light for one in lit])
     if len(lit) < ENOUGH:
         nearest = int(np.argmin(np.abs(angles - angle_deg)))
-        longer = float(_path(angle_deg) - _path(angles[nearest]))
+        longer = float(path(angle_deg) - path(angles[nearest]))
         return Expectation(math.exp(logs[nearest]), 0.0, STEEPEST * max(0.0, longer))
     return min((_law(angle_deg, angles, logs, pretilt) for pretilt in _pretilts(angles)), key=lambda law: law.scatter)
 
 
-def jump(placement: Placement, field_px: tuple[int, int]) -> float:
-    """Shift against the neighbour, as a fraction of the field."""
-    return math.hypot(placement.step_x / field_px[0], placement.step_y / field_px[1])
-
-
-def distance(placement: Placement, field_px: tuple[int, int]) -> float:
-    """Distance from the first tilt's field, as a fraction of the field."""
-    return math.hypot(placement.shift_x / field_px[0], placement.shift_y / field_px[1])
+def path(angle_deg: float | Array) -> Array:
+    """Path through a flat specimen, in thicknesses."""
+    return geometry.thickness_path(np.clip(angle_deg, -STEEPEST_TILT_DEG, STEEPEST_TILT_DEG))
 
 
 def _pretilts(angles: Array) -> Sequence[float]:
@@ -80,23 +72,26 @@ def _pretilts(angles: Array) -> Sequence[float]:
     return PRETILTS_DEG if told else PRETILTS_DEG[:1]
 
 
-def _path(angle_deg: float | Array) -> Array:
-    return geometry.thickness_path(np.clip(angle_deg, -STEEPEST_TILT_DEG, STEEPEST_TILT_DEG))
-
-
 def _law(angle_deg: float, angles: Array, logs: Array, pretilt_deg: float) -> Expectation:
     """Prediction of the law with a given pretilt."""
-    paths, here = _path(angles - pretilt_deg), float(_path(angle_deg - pretilt_deg))
+    paths, here = path(angles - pretilt_deg), float(path(angle_deg - pretilt_deg))
     known = float(np.ptp(paths)) >= SLOPE_KNOWN
     offset, slope = _robust_line(paths - 1, logs) if known else (float(np.median(logs)), 0.0)
     residuals = logs - offset - slope * (paths - 1)
     # the median of absolute residuals of a fitted line is too small for few points; the line itself is unsure far out
-    n = len(logs)
-    lever = (here - float(paths.mean())) ** 2 / float(((paths - paths.mean()) ** 2).sum()) if known else 0.0
-    scatter = 1.4826 * float(np.median(np.abs(residuals))) * math.sqrt(n / (n - 2) * (1 + 1 / n + lever))
+    n, spread = len(logs), float(((paths - paths.mean()) ** 2).sum())
+    lever = (here - float(paths.mean())) ** 2 / spread if known else 0.0
+    sd = 1.4826 * float(np.median(np.abs(residuals))) * math.sqrt(n / (n - 2))
     longer = here - float(paths.max())
     slack = STEEPEST / 3 * (longer - float(np.ptp(paths)) / 2) if known else STEEPEST * longer
-    return Expectation(math.exp(offset + slope * (here - 1)), scatter, max(0.0, slack))
+    return Expectation(
+        light=math.exp(offset + slope * (here - 1)),
+        scatter=sd * math.sqrt(1 + 1 / n + lever),
+        slack=max(0.0, slack),
+        depth=-slope if known else None,
+        depth_error=sd / math.sqrt(spread) if known else 0.0,
+        pretilt_deg=pretilt_deg,
+    )
 
 
 def _robust_line(x: Array, y: Array) -> tuple[float, float]:
