@@ -34,7 +34,7 @@ from streamtomo.model import RawImage, Tilt
 
 GOOD, FAULTY = 400, 210
 QUICK = 10
-"""Every tenth series with --quick."""
+"""One series in so many with --quick."""
 TUNING_SEED, REPORT_SEED = 1_000, 500_000
 INTERVAL_S = 35.0
 """Time that a tilt takes at the microscope."""
@@ -113,11 +113,11 @@ def _work(job: tuple[str, int, Settings]) -> Outcome:
 
 
 def jobs(settings: Settings, *, tuning: bool, every: int) -> list[tuple[str, int, Settings]]:
-    """Kind, seed and settings of each series."""
+    """Kind, seed and settings of each series, or of one in so many; of all kinds alike."""
     base, kinds = (TUNING_SEED, TUNED) if tuning else (REPORT_SEED, (*TUNED, *UNSEEN))
-    faults = [(kinds[n % len(kinds)], base + n // len(kinds), settings) for n in range(FAULTY)]
-    every_good = [("good", base + n, settings) for n in range(GOOD)]
-    return every_good[::every] + (faults[::every] if every == 1 else faults[: len(kinds) * 2])
+    seeds = range(base, base + max(1, FAULTY // len(kinds) // every))
+    faults = [(kind, seed, settings) for seed in seeds for kind in kinds]
+    return [("good", base + n, settings) for n in range(GOOD // every)] + faults
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
@@ -176,14 +176,15 @@ def _delay(one: Outcome) -> int | None:
 def main() -> None:
     """Judge all series, print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the good series, two of each fault")
+    parser.add_argument("--quick", action="store_true", help=f"one series in {QUICK}")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one series in N (all)")
     parser.add_argument("--tuning", action="store_true", help="the series that the limits were set on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="series at a time (all cores)")
     parser.add_argument("--records", type=Path, help="write what became of each series to this file (JSON)")
     parser.add_argument("--wrong", action="store_true", help="also list the series that were judged wrongly")
     args = parser.parse_args()
-    todo = jobs(config_file.load(None, args.set), tuning=args.tuning, every=QUICK if args.quick else 1)
+    todo = jobs(config_file.load(None, args.set), tuning=args.tuning, every=QUICK if args.quick else args.every)
     start = time.perf_counter()
     with get_context("spawn").Pool(args.processes) as pool:
         outcomes = pool.map(_work, todo, chunksize=4)

@@ -23,7 +23,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "agree_doubtful": (0.5, 0.4),
     "agree_bad": (0.35, 0.25),
     "sharp_doubtful": (0.6, 0.45),
-    "sharp_bad": (0.35, 0.2),
+    "sharp_bad": (0.25, 0.15),
     "rings_doubtful": (0.5, 0.7),
     "rings_bad": (0.75, 1.0),
     "depth_doubtful": (2.5, 3.0),

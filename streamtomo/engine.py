@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from streamtomo import __version__, config_file, messages, orders
+from streamtomo.acting import Actor
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
 from streamtomo.errors import BusError, OutputError, SettingsError, StreamtomoError
@@ -77,6 +78,7 @@ class Engine:
         self._live = LiveQueue(
             settings, out, lambda events: self._inbox.put(Done(events)), lambda events: self._inbox.put(Idle(events))
         )
+        self._actor = Actor(settings.judge, out, lambda events: self._inbox.put(Idle(events)))
         self._finishing = FinishQueue(lambda job, event: self._inbox.put(Finishing(job, event)))
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
@@ -272,6 +274,9 @@ class Engine:
                 self._finishing.leave(event.series)
                 if isinstance(event, SeriesCompleted):
                     self.series.completed(event.series)
+            case SeriesJudged():
+                for news in self._actor.judged(event):
+                    self._teller.say(news)
             case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
                 if self.series.of(event.series).has_ended:
                     self._live.let_go(event.series)

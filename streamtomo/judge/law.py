@@ -97,11 +97,14 @@ def _law(angle_deg: float, angles: Array, logs: Array, pretilt_deg: float) -> Ex
 def _robust_line(x: Array, y: Array) -> tuple[float, float]:
     """Offset and slope of the line through points, by least squares with Huber's weights."""
     weights = np.ones_like(x)
-    design = np.stack([np.ones_like(x), x], axis=1)
+    offset = slope = 0.0
     for _ in range(8):
-        root = np.sqrt(weights)
-        solution, *_ = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)
-        residuals = np.abs(y - design @ solution)
+        total = float(weights.sum())
+        mean_x, mean_y = float(weights @ x) / total, float(weights @ y) / total
+        across = x - mean_x
+        slope = float((weights * across) @ (y - mean_y)) / float((weights * across) @ across)
+        offset = mean_y - slope * mean_x
+        residuals = np.abs(y - offset - slope * x)
         limit = max(1.345 * 1.4826 * float(np.median(residuals)), 1e-6)
         weights = np.minimum(1.0, limit / np.maximum(residuals, 1e-12))
-    return float(solution[0]), float(solution[1])
+    return offset, slope

@@ -20,6 +20,8 @@ BRIGHT_SHARE = 0.8
 """The bright cells' level is this quantile of all."""
 EVERY = 3
 """Every third row and column is enough for statistics of single pixels."""
+EVERY_RAW = 16
+"""Every sixteenth raw row tells how many pixels are saturated."""
 LEAST_BLOCKED = 0.01
 """A share of the field below this is no shadow: a bead, a corner."""
 
@@ -89,6 +91,7 @@ def _skew(levels: Array) -> float:
 
 def _saturated(raw: NDArray[np.generic]) -> float:
     """Share of pixels that have the image's highest value; a single hottest pixel is none."""
-    few = raw[::EVERY, ::EVERY]
-    at_end = int((few == few.max()).sum())
-    return at_end / few.size if at_end > 1 and few.max() != few.min() else 0.0
+    few = raw[::EVERY_RAW]
+    top = few.max()
+    at_end = int(np.count_nonzero(few == top))
+    return at_end / few.size if at_end > 1 and top != few.min() else 0.0
