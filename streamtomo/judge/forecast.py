@@ -18,8 +18,8 @@ FEWEST = 4
 """... and no fewer than these."""
 CLEAR = 3.0
 """A trend is one when it has moved by so many times the scatter about it."""
-GOES_ON = 3
-"""It must go on in the last tilts by a third at least: a step is none."""
+GOES_ON = 1 / 3
+"""It must go on by so much of itself in the last steps: one great step is no trend."""
 AHEAD = 6
 """Tilts that a trend is followed beyond the last."""
 
@@ -94,8 +94,8 @@ def _steps_to(trend: _Trend, values: Sequence[float]) -> int | None:
     x = np.arange(len(y)) - (len(y) - 1.0)
     slope, now = (float(one) for one in np.polyfit(x, y, 1))
     scatter = float(np.std(y - now - slope * x)) * np.sqrt(len(y) / (len(y) - 2))
-    lately = float(y[-1] - y[-GOES_ON]) / (GOES_ON - 1)
-    if slope < trend.least or slope * (len(y) - 1) < CLEAR * scatter or lately < slope / 3:
+    lately = min(float(y[-1] - y[-2]), float(y[-1] - y[-3]) / 2)
+    if slope < trend.least or slope * (len(y) - 1) < CLEAR * scatter or lately < GOES_ON * slope:
         return None
     return max(0, int(np.ceil((limit - now) / slope)))
 
