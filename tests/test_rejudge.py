@@ -56,7 +56,7 @@ def test_a_beam_that_died_would_have_been_named():
 
 
 def test_other_settings_judge_otherwise():
-    dim = session(lambda n: 0.42 if n >= 9 else 1.0)
+    dim = session(lambda n: 0.42 if 9 <= n <= 12 else 1.0)
     assert again(dim, Judge())[0].rejected is not None
     assert again(dim, Judge(preset="cautious"))[0].rejected is None
     assert again(dim, Judge(preset="off"))[0].judge.judgement.state == "good"

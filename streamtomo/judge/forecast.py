@@ -102,8 +102,9 @@ def _steps_to(trend: _Trend, values: Sequence[float]) -> int | None:
 
 def _too_thick(seen: Sequence[Seen], left_deg: Sequence[float], limits: Limits) -> Forecast | None:
     """The angle from which on the specimen is too thick along the beam."""
-    depth = value_of(seen[-1], "thickness")
-    if depth is None or depth <= 0:
+    along = value_of(seen[-1], "depth")
+    depth = along / float(path(seen[-1].angle_deg)) if along is not None else 0.0
+    if depth <= 0:
         return None
     beyond = [(n, angle) for n, angle in enumerate(left_deg, 1) if depth * float(path(angle)) > limits.depth_bad]
     if not beyond:

@@ -89,7 +89,7 @@ def _law(angle_deg: float, angles: Array, logs: Array, pretilt_deg: float) -> Ex
         scatter=sd * math.sqrt(1 + 1 / n + lever),
         slack=max(0.0, slack),
         depth=-slope if known else None,
-        depth_error=sd / math.sqrt(spread) if known else 0.0,
+        depth_error=float(np.sqrt((residuals**2).sum() / (n - 2) / spread)) if known else 0.0,  # outliers count here
         pretilt_deg=pretilt_deg,
     )
 

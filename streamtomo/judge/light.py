@@ -41,7 +41,7 @@ def judge_image(new: Seen, before: Sequence[Seen], settings: Judge, limits: Limi
     if expected is not None:
         reasons += _intensity(new, expected, limits, dark_field=dark_field)
         if not dark_field:
-            reasons += _depth(new, expected, limits)
+            reasons += _depth(new, expected_light(new.angle_deg, _trusted(before)), limits)
     if new.look is not None:
         if not dark_field:
             reasons += _shadows(new.look.blocked, new.look.blocked_side, new.look.blob, before, limits)
@@ -79,9 +79,16 @@ def _intensity(new: Seen, expected: Expectation, limits: Limits, *, dark_field: 
         yield below("intensity", ratio, dim, "doubtful", words, expected=1.0, unit="fraction")
 
 
-def _depth(new: Seen, expected: Expectation, limits: Limits) -> Iterator[tuple[Measure, str]]:
+def _trusted(before: Sequence[Seen]) -> list[Seen]:
+    """Tilts whose light was as expected: a beam that became weaker looks like a thick specimen."""
+    return [
+        one for one in before if all(each.name != "intensity" or each.state == "good" for each in one.verdict.measures)
+    ]
+
+
+def _depth(new: Seen, expected: Expectation | None, limits: Limits) -> Iterator[tuple[Measure, str]]:
     """Thickness along the beam, in mean free paths."""
-    if expected.depth is None:
+    if expected is None or expected.depth is None:
         return
     yield note("thickness", expected.depth, "mean free paths")
     longer = float(path(float(np.clip(new.angle_deg - expected.pretilt_deg, -STEEPEST_TILT_DEG, STEEPEST_TILT_DEG))))
