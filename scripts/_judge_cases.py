@@ -39,6 +39,8 @@ TUNED = (
 )
 UNSEEN = ("film torn", "emission fading", "shaken")
 """Kinds that no threshold was set by."""
+LEAST_IN_SHADOW = 5
+"""Tilts that a grid bar spoils, at least."""
 GRAIN = 300_000.0
 """Scatterers in a cubic micrometre: fewer than in life, which costs time, and no less contrast at this pixel size."""
 ODDITIES = (
@@ -252,8 +254,12 @@ def _grid_bar(case: Case, onset: int, rng: np.random.Generator) -> None:
     """A bar comes in on one side as the tilt grows, on the branch of the onset."""
     angles = case.series.plan.angles_deg
     towards, speed = _direction(rng), rng.uniform(0.06, 0.14) * SIZE
-    side = np.sign(angles[onset] - angles[0]) or 1.0
-    same = [i for i in range(onset, len(angles)) if np.sign(angles[i] - angles[0]) == side]
+    sides = np.sign(np.array(angles) - angles[0])
+    left = [int((sides[i:] == sides[i]).sum()) if sides[i] else 0 for i in range(len(angles))]
+    while onset > 1 and left[onset] < LEAST_IN_SHADOW:  # near the end of a branch nobody would mind
+        onset -= 1
+    case.onset = onset
+    same = [i for i in range(onset, len(angles)) if sides[i] == sides[onset]]
     steps = {index: number + 1 for number, index in enumerate(same)}
 
     def effect(index: int, image: Map) -> Map:

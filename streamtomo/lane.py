@@ -24,6 +24,7 @@ from streamtomo.errors import BadImage, InputError, StreamtomoError
 from streamtomo.judge.plan import Plan
 from streamtomo.judge.policy import Judgement
 from streamtomo.judge.record import seen
+from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
 from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
@@ -98,6 +99,7 @@ class Lane:
         self.settings = settings
         self._series: dict[str, LiveSeries] = {}
         self._dirty: set[str] = set()
+        self._session = Session(settings.judge)
         self._cache = LiveCache(out) if out else None
 
     def process(self, job: Job) -> list[Event]:
@@ -195,11 +197,14 @@ class Lane:
         return [AxisMeasured(series=placed.series, axis_deg=axis_deg, nominal_deg=live.axis_deg, tilts=len(live.views))]
 
     def _judge_series(self, live: LiveSeries, tilt: Tilt, placed: TiltPlaced) -> Sequence[Event]:
-        judged, told = live.judge.add(seen(tilt, placed)), live.told
+        one, told = seen(tilt, placed), live.told
+        common = self._session.add(placed.series, one)
+        events: list[Event] = [Warned(code="beam.dims", text=common)] if common else []
+        judged = live.judge.add(one)
         if (judged.state, judged.kinds) == (told.state, told.kinds):
-            return []
+            return events
         live.told = judged
-        return [series_judged(placed.series, placed.index, judged)]
+        return [*events, series_judged(placed.series, placed.index, judged)]
 
     def _live(self, job: Job) -> LiveSeries:
         name = job.tilt.image.series

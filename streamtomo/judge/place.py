@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -121,9 +122,9 @@ def _agreement(one: Seen) -> float:
 
 
 def _gap(one: Seen, before: Sequence[Seen]) -> float:
-    """Angle between a tilt and the one it was compared with; 0 if that is not known."""
-    partner = one.placement.agreed_with if one.placement is not None else None
-    return next((abs(one.angle_deg - other.angle_deg) for other in before if other.index == partner), 0.0)
+    """Angle from a tilt to the nearest of those that came before it; 0 if there were none."""
+    earlier = takewhile(lambda other: other.index != one.index, before)
+    return min((abs(one.angle_deg - other.angle_deg) for other in earlier), default=0.0)
 
 
 def _peak(placement: Placement, limits: Limits) -> Iterator[tuple[Measure, str]]:
@@ -139,11 +140,12 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
     """Detail against tilts at like angles; noise grows as the light falls, so theirs is scaled to this one's light."""
     if new.look is None or new.light <= 0:
         return
-    looks = [(one.light, one.look) for one in like(new, before) if one.look is not None and one.light > 0]
-    found = sharpness(new.look.spectrum, [_scaled(look.spectrum, new.light / light) for light, look in looks])
+    found = _against(new, before)
     if found is None:
         return
     detail, shape = found
+    unmoved = [one for one in before if not _fails(one, "rings")]  # a defocus that drifts must not take others along
+    shape = max(shape, (_against(new, unmoved) or found)[1])
     bad = detail < limits.sharp_bad
     limit, state = (limits.sharp_bad, "bad") if bad else (limits.sharp_doubtful, "doubtful")
     words = f"{detail:.2f} of the detail of tilts at like angles"
@@ -152,6 +154,17 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
     limit, state = (limits.rings_bad, "bad") if bad else (limits.rings_doubtful, "doubtful")
     words = f"power spectrum of another shape ({shape:.2f})"
     yield above("rings", shape, limit, state, words, unit="scatter of the logarithm", expected=0.0)  # type: ignore[arg-type]
+
+
+def _against(new: Seen, before: Sequence[Seen]) -> tuple[float, float] | None:
+    """Detail and difference in shape against tilts at like angles."""
+    looks = [(one.light, one.look) for one in like(new, before) if one.look is not None and one.light > 0]
+    assert new.look is not None
+    return sharpness(new.look.spectrum, [_scaled(look.spectrum, new.light / light) for light, look in looks])
+
+
+def _fails(one: Seen, name: str) -> bool:
+    return any(each.name == name and each.state != "good" for each in one.verdict.measures)
 
 
 def _scaled(spectrum: Sequence[float], factor: float) -> tuple[float, ...]:
