@@ -27,7 +27,7 @@ from streamtomo.judge.record import seen
 from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, TiltScored, Warned
 from streamtomo.model import Correction, Tilt
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.series import MAX_ATTEMPTS
@@ -129,11 +129,18 @@ class Lane:
             if not self._series[name].volume().rebuild(interrupted):
                 return []
             self._dirty.discard(name)
-            return self._pictures(name)
+            return [*self._pictures(name), *self._scores(name, interrupted)]
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
             text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"
             return [Warned(code="volume.failed", text=text, series=name)]
+
+    def _scores(self, name: str, interrupted: Callable[[], bool]) -> list[Event]:
+        live = self._series[name]
+        return [
+            TiltScored(series=name, index=index, leave_one_out=round(score, 4), views=len(live.views))
+            for index, score in live.scores(interrupted)
+        ]
 
     def forget(self, name: str) -> None:
         """Let go of everything that memory holds of a series."""
@@ -239,6 +246,7 @@ class Lane:
                 continue
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
             live.accept(AcceptedTilt(tilt, placement, correction), image)
+        live.unscored.clear()
         for tilt, record in job.placed:
             live.told = live.judge.add(seen(tilt, record))
 

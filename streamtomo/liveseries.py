@@ -35,6 +35,8 @@ IRRELEVANT_SETTINGS = frozenset({"live", "judge", "watch", "final", "publish", "
 """Tables on which what is kept of a series does not depend."""
 MOVED_PX = 0.25
 """Live pixels by which a view must have moved to be placed anew."""
+ENOUGH_TO_SCORE = 5
+"""With fewer views the volume says little about any of them."""
 COMPARED = 3
 """Tilts nearest in angle with which a new one is compared, one after the other ..."""
 CLEAR_AGREEMENT = 0.35
@@ -79,6 +81,8 @@ class LiveSeries:
         self.touched_s = time.monotonic()
         self.unsaved = 0
         """Tilts accepted since it was written to disk."""
+        self.unscored: list[int] = []
+        """Tilts accepted that were not compared with the volume yet."""
         self._told_deg = axis_deg
         self._at: dict[int, tuple[float, float]] = {}
         """Where each tilt lies in the volume, raw pixels."""
@@ -126,6 +130,17 @@ class LiveSeries:
             if math.dist(at, self._at[index]) > MOVED_PX * self.binning:
                 volume.place(number, self.images[index], angle, self._transform(at))
                 self._at[index] = at
+
+    def scores(self, interrupted: Callable[[], bool]) -> list[tuple[int, float]]:
+        """Index and leave-one-out correlation of tilts not compared yet, the newest first; the volume is rebuilt."""
+        found: list[tuple[int, float]] = []
+        order = {index: number for number, index in enumerate(self.views)}
+        while self.unscored and len(self.views) >= ENOUGH_TO_SCORE and not interrupted():
+            index = self.unscored.pop()
+            if index in self._at:
+                image, transform = self.images[index], self._transform(self._at[index])
+                found.append((index, self.volume().leave_one_out(order[index], image, transform)))
+        return found
 
     def _transform(self, at: tuple[float, float]) -> geometry.Array:
         return geometry.rescale(geometry.raw_to_aligned(self.aligner.axis_deg, at), self.binning)
@@ -179,6 +194,7 @@ class LiveSeries:
         if self.aligner.axis_deg != before:
             self._volume = None  # all of it lies the wrong way
         self.unsaved += 1
+        self.unscored.append(one.tilt.index)
 
     def place(
         self, tilt: Tilt, raw: NDArray[np.generic], image: Image, correction: Correction

@@ -103,6 +103,17 @@ class TiltPlaced(Happening, frozen=True, kw_only=True, tag="tilt.placed"):
     """Milliseconds per stage: wait, read, correct, align, judge, reconstruct, total (from settled to shown)."""
 
 
+class TiltScored(Happening, frozen=True, kw_only=True, tag="tilt.scored"):
+    """In idle time: how well a tilt agrees with the live volume of all other tilts."""
+
+    series: str
+    index: int
+    leave_one_out: float
+    """Correlation of the view with the projection of the volume made without it, -1 to 1."""
+    views: int
+    """Views in the volume then."""
+
+
 class TiltFailed(Happening, frozen=True, kw_only=True, tag="tilt.failed"):
     """A tilt could not be read or processed."""
 
@@ -305,6 +316,7 @@ Event = (
     | TiltReceived
     | TiltUpdated
     | TiltPlaced
+    | TiltScored
     | TiltFailed
     | TiltRetried
     | TiltExcluded
