@@ -6,11 +6,15 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
+from runs import QuickLane, settings
+from runs import told as told_in
 
 from streamtomo.acting import Actor, run_command
 from streamtomo.config_judge import Judge
-from streamtomo.messages import SeriesJudged
+from streamtomo.engine import Engine
+from streamtomo.messages import SeriesJudged, Warned
 
 REJECT = SeriesJudged(
     series="TS_1", state="reject", reasons=("no beam in the last 2 tilts",), first_fault=9, usable="9 of 41 tilts"
@@ -108,3 +112,26 @@ def test_the_serialem_script_uses_documented_commands_only():
         text = line.strip()
         if text and not text.startswith("#") and not re.match(r"\w+ = ", text):
             assert text.split()[0].lower() in SCRIPT_COMMANDS, line
+
+
+class RejectingLane(QuickLane):
+    """Rejects every series with its fourth tilt."""
+
+    def process(self, job):
+        events = super().process(job)
+        if job.tilt.index == 3:
+            name = job.tilt.image.series
+            events.append(SeriesJudged(series=name, state="reject", reasons=("no beam",), first_fault=2))
+        return events
+
+
+def test_a_run_acts_where_it_is_told_to(quick, scope, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamtomo.lanes.Lane", RejectingLane)
+    out = tmp_path / "out"
+    judge = Judge(action="act", command=(sys.executable, "-c", "print('told')"))
+    Engine(scope, out, msgspec.structs.replace(settings(), judge=judge), exit_when_idle_s=1.0).run()
+    assert (out / "judge" / "TS.reject").read_text().startswith("TS\nverdict: reject\nreason: no beam\n")
+    assert {"series.reject", "judge.command"} <= {event.code for event in told_in(out, Warned)}
+    other = tmp_path / "other"
+    Engine(scope, other, settings(), exit_when_idle_s=0.3).run()
+    assert not (other / "judge").exists()
