@@ -48,7 +48,7 @@ def placed_verdict(**changes):
         ({}, "good", None),
         ({"shift_x": 125.0}, "doubtful", "0.12 of the field (120 nm) from where it was expected, limit 0.10"),
         ({"shift_y": -240.0}, "bad", "0.47 of the field from the one at zero tilt, limit 0.45"),
-        ({"agreement": 0.27}, "doubtful", "agrees with its neighbour by 0.27, usual at like angles 0.60: ratio 0.45"),
+        ({"agreement": 0.27}, "doubtful", "agrees with its neighbour by 0.27, usual at like angles 0.60, limit 0.50"),
         ({"agreement": 0.08}, "bad", "agrees with its neighbour by 0.08"),
     ],
 )

@@ -9,9 +9,9 @@ import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
 from streamtomo.judge.law import STEEPEST_TILT_DEG, Expectation, expected_light, path
-from streamtomo.judge.limit import above, below, note, verdict_of
+from streamtomo.judge.limit import above, below, graded, note, verdict_of
 from streamtomo.judge.record import Seen
-from streamtomo.model import Measure, Verdict, VerdictState
+from streamtomo.model import Look, Measure, Verdict
 
 SCATTER_LIMIT = 4.0
 """A level within this many times the scatter of the others is never held against a tilt."""
@@ -23,6 +23,8 @@ ENOUGH = 4
 """Tilts that must be there to tell what is usual."""
 SATURATED = (0.01, 0.2)
 """Share of pixels at the camera's end that make a tilt doubtful, bad."""
+OUTLIERS = 3.0
+"""Times as many outliers as usual are no X-rays."""
 BLOB = 0.04
 """A blob that covers so much more of the field than it did makes a tilt doubtful."""
 NO_SHADOW = 0.02
@@ -45,7 +47,7 @@ def judge_image(new: Seen, before: Sequence[Seen], settings: Judge, limits: Limi
     if new.look is not None:
         if not dark_field:
             reasons += _shadows(new.look.blocked, new.look.blocked_side, new.look.blob, before, limits)
-        reasons += _camera(new, before, limits)
+        reasons += _camera(new.look, [look for one in before if (look := one.look) is not None], limits)
     return verdict_of(reasons, settings)
 
 
@@ -73,10 +75,8 @@ def _intensity(new: Seen, expected: Expectation, limits: Limits, *, dark_field: 
     bright = max(1 / limits.dark_fraction, math.exp(SCATTER_LIMIT * expected.scatter))
     if ratio > 1:
         yield above("intensity", ratio, bright, "doubtful", words, expected=1.0, unit="fraction")
-    elif ratio < dark:
-        yield below("intensity", ratio, dark, "bad", words, expected=1.0, unit="fraction")
     else:
-        yield below("intensity", ratio, dim, "doubtful", words, expected=1.0, unit="fraction")
+        yield graded("intensity", ratio, (dim, dark), words, expected=1.0, unit="fraction", falling=True)
 
 
 def _trusted(before: Sequence[Seen]) -> list[Seen]:
@@ -94,49 +94,41 @@ def _depth(new: Seen, expected: Expectation | None, limits: Limits) -> Iterator[
     longer = float(path(float(np.clip(new.angle_deg - expected.pretilt_deg, -STEEPEST_TILT_DEG, STEEPEST_TILT_DEG))))
     depth = (expected.depth - SURE_DEPTH * expected.depth_error) * longer
     words = f"the specimen is {expected.depth * longer:.1f} mean free paths thick along the beam"
-    worst = depth > limits.depth_bad
-    limit, state = (limits.depth_bad, "bad") if worst else (limits.depth_doubtful, "doubtful")
-    yield above("depth", depth, limit, state, words, unit="mean free paths")  # type: ignore[arg-type]
+    yield graded("depth", depth, (limits.depth_doubtful, limits.depth_bad), words, unit="mean free paths")
 
 
 def _shadows(
     blocked: float, side: str, blob: float, before: Sequence[Seen], limits: Limits
 ) -> Iterator[tuple[Measure, str]]:
     """What of the field is dark: from an edge, or in a blob that was not there before."""
-    bad = blocked > limits.blocked_bad
-    limit, state = (limits.blocked_bad, "bad") if bad else (limits.blocked_doubtful, "doubtful")
     words = f"{blocked:.0%} of the field lies in shadow, from the {side or 'edge'}"
-    yield above("blocked", blocked, limit, state, words, unit="fraction of the field")  # type: ignore[arg-type]
+    yield graded("blocked", blocked, (limits.blocked_doubtful, limits.blocked_bad), words, unit="fraction of the field")
     usual = _usual([one.look.blob for one in before if one.look is not None])
     if usual is not None:
         grown = f"a dark blob covers {blob:.0%} of the field, {usual:.0%} before"
         yield above("blob", blob, usual + BLOB, "doubtful", grown, expected=usual, unit="fraction of the field")
 
 
-def _camera(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tuple[Measure, str]]:
+def _camera(look: Look, before: Sequence[Look], limits: Limits) -> Iterator[tuple[Measure, str]]:
     """Saturation, outliers, and noise for the light that there is."""
-    assert new.look is not None
-    saturated = new.look.saturated
-    state: VerdictState = "bad" if saturated > SATURATED[1] else "doubtful"
-    limit = SATURATED[state == "bad"]
-    yield above("saturated", saturated, limit, state, f"{saturated:.0%} of the pixels are saturated", unit="fraction")
-    looks = [look for one in before if (look := one.look) is not None]
-    usual = _usual([look.repaired for look in looks])
+    words = f"{look.saturated:.0%} of the pixels are saturated"
+    yield graded("saturated", look.saturated, SATURATED, words, unit="fraction")
+    usual = _usual([one.repaired for one in before])
     if usual is not None:
-        limit = max(limits.repaired_bad, 3 * usual)
-        words = f"{new.look.repaired:.1%} of the pixels are outliers, {usual:.1%} before"
-        yield above("outliers", new.look.repaired, limit, "bad", words, expected=usual, unit="fraction of the pixels")
-    noises = [look.noise / math.sqrt(look.lit) for look in looks if look.lit > 0 and look.noise > 0]
-    usual = _usual(noises)
-    in_shadow = new.look.blocked + new.look.blob > NO_SHADOW
-    if usual is not None and new.look.lit > 0 and not in_shadow:
-        ratio = new.look.noise / math.sqrt(new.look.lit) / usual
-        words = f"noise {ratio:.2f} times what the other tilts have at this intensity"
-        factor = limits.noise_doubtful
-        if ratio >= 1:
-            yield above("noise", ratio, factor, "doubtful", words, expected=1.0, unit="times")
-        else:
-            yield below("noise", ratio, 1 / factor, "doubtful", words, expected=1.0, unit="times")
+        limit = max(limits.repaired_bad, OUTLIERS * usual)
+        words = f"{look.repaired:.1%} of the pixels are outliers, {usual:.1%} before"
+        yield above("outliers", look.repaired, limit, "bad", words, expected=usual, unit="fraction of the pixels")
+    usual = _usual([one.noise / math.sqrt(one.lit) for one in before if one.lit > 0 and one.noise > 0])
+    if usual is not None and look.lit > 0 and look.blocked + look.blob <= NO_SHADOW:
+        yield _noise(look.noise / math.sqrt(look.lit) / usual, limits.noise_doubtful)
+
+
+def _noise(ratio: float, factor: float) -> tuple[Measure, str]:
+    """Noise against that of the electrons, as the other tilts have it: it is to be neither more nor less."""
+    words = f"noise {ratio:.2f} times what the other tilts have at this intensity"
+    if ratio >= 1:
+        return above("noise", ratio, factor, "doubtful", words, expected=1.0, unit="times")
+    return below("noise", ratio, 1 / factor, "doubtful", words, expected=1.0, unit="times")
 
 
 def _usual(values: Sequence[float]) -> float | None:

@@ -24,6 +24,24 @@ def below(
     return _measure(name, value, expected, limit, unit, value - limit, state), f"{words}, limit {limit:.2f}"
 
 
+def graded(
+    name: str,
+    value: float,
+    limits: tuple[float, float],
+    words: str,
+    *,
+    unit: str,
+    expected: float | None = None,
+    falling: bool = False,
+) -> tuple[Measure, str]:
+    """A measure with two limits, above which (`falling`: below which) a tilt is doubtful and bad."""
+    doubtful, bad = limits
+    worst = value < bad if falling else value > bad
+    judge = below if falling else above
+    limit, state = (bad, "bad") if worst else (doubtful, "doubtful")
+    return judge(name, value, limit, state, words, unit=unit, expected=expected)  # type: ignore[arg-type]
+
+
 def note(name: str, value: float, unit: str, expected: float | None = None) -> tuple[Measure, str]:
     """A measure without a limit."""
     return Measure(name=name, value=_short(value), expected=_short(expected), unit=unit), ""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
-from streamtomo.judge.limit import above, below, note, verdict_of
+from streamtomo.judge.limit import above, below, graded, note, verdict_of
 from streamtomo.judge.record import Seen, apart
 from streamtomo.judge.spectrum import LIKE, sharpness
 from streamtomo.model import Measure, Placement, Verdict, VerdictState
@@ -88,10 +88,9 @@ def _position(
     if field.pixel_size_A:
         yield note("shift", float(nm), "nm", expected=0.0)
     distance = apart(here, reference.shift() or (0.0, 0.0), size)
-    away = distance > limits.shift_bad
-    limit, state = (limits.shift_bad, "bad") if away else (WANDERED * limits.shift_bad, "doubtful")
     words = f"{distance:.2f} of the field from the one at zero tilt"
-    yield above("distance", distance, limit, state, words, unit="fraction of the field")  # type: ignore[arg-type]
+    both = WANDERED * limits.shift_bad, limits.shift_bad
+    yield graded("distance", distance, both, words, unit="fraction of the field")
     yield note("overlap", overlap(new, reference, field), "fraction of the field", expected=1.0)
 
 
@@ -109,12 +108,9 @@ def _recognition(
     here, usually = _gap(new, before), float(np.median([_gap(one, before) for one in near]))
     usual *= min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
     ratio = placement.agreement / usual if usual > LEAST_AGREEMENT else 1.0
-    bad = ratio < limits.agree_bad
-    limit, state = (limits.agree_bad, "bad") if bad else (limits.agree_doubtful, "doubtful")
-    words = (
-        f"agrees with its neighbour by {placement.agreement:.2f}, usual at like angles {usual:.2f}: ratio {ratio:.2f}"
-    )
-    yield below("agreement", ratio, limit, state, words, unit="fraction", expected=1.0)  # type: ignore[arg-type]
+    words = f"agrees with its neighbour by {placement.agreement:.2f}, usual at like angles {usual:.2f}"
+    both = limits.agree_doubtful, limits.agree_bad
+    yield graded("agreement", ratio, both, words, unit="fraction", expected=1.0, falling=True)
 
 
 def _agreement(one: Seen) -> float:
@@ -146,14 +142,12 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
     detail, shape = found
     unmoved = [one for one in before if not _fails(one, "rings")]  # a defocus that drifts must not take others along
     shape = max(shape, (_against(new, unmoved) or found)[1])
-    bad = detail < limits.sharp_bad
-    limit, state = (limits.sharp_bad, "bad") if bad else (limits.sharp_doubtful, "doubtful")
     words = f"{detail:.2f} of the detail of tilts at like angles"
-    yield below("sharpness", detail, limit, state, words, unit="fraction", expected=1.0)  # type: ignore[arg-type]
-    bad = shape > limits.rings_bad
-    limit, state = (limits.rings_bad, "bad") if bad else (limits.rings_doubtful, "doubtful")
+    both = limits.sharp_doubtful, limits.sharp_bad
+    yield graded("sharpness", detail, both, words, unit="fraction", expected=1.0, falling=True)
     words = f"power spectrum of another shape ({shape:.2f})"
-    yield above("rings", shape, limit, state, words, unit="scatter of the logarithm", expected=0.0)  # type: ignore[arg-type]
+    unit = "scatter of the logarithm"
+    yield graded("rings", shape, (limits.rings_doubtful, limits.rings_bad), words, unit=unit, expected=0.0)
 
 
 def _against(new: Seen, before: Sequence[Seen]) -> tuple[float, float] | None:
