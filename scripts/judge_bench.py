@@ -35,7 +35,7 @@ from streamtomo.model import RawImage, Tilt
 GOOD, FAULTY = 400, 210
 QUICK = 10
 """One series in so many with --quick."""
-TUNING_SEED, REPORT_SEED = 1_000, 500_000
+TUNING_SEED, REPORT_SEED = 1_000, 900_000
 INTERVAL_S = 35.0
 """Time that a tilt takes at the microscope."""
 

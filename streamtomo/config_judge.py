@@ -16,7 +16,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "dark_fraction": (0.5, 0.35),
     "dead_fraction": (0.15, 0.08),
     "blocked_doubtful": (0.12, 0.2),
-    "blocked_bad": (0.3, 0.45),
+    "blocked_bad": (0.22, 0.4),
     "shift_doubtful": (0.1, 0.2),
     "shift_bad": (0.45, 0.5),
     "min_score": (6.0, 5.0),

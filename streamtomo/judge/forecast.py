@@ -64,8 +64,6 @@ def _trends(limits: Limits) -> tuple[_Trend, ...]:
         _Trend("blocked", "shadow", limits.blocked_bad, True, 0.02, "the field lies in shadow"),
         _Trend("blob", "shadow", limits.blocked_bad, True, 0.02, "the field is covered"),
         _Trend("intensity", "light", limits.dark_fraction, False, 0.02, "the intensity fails"),
-        _Trend("sharpness", "sharpness", limits.sharp_bad, False, 0.03, "the detail is lost"),
-        _Trend("rings", "sharpness", limits.rings_bad, True, 0.05, "the defocus is lost"),
     )
 
 

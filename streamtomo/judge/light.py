@@ -106,7 +106,8 @@ def _shadows(
     usual = _usual([one.look.blob for one in before if one.look is not None])
     if usual is not None:
         grown = f"a dark blob covers {blob:.0%} of the field, {usual:.0%} before"
-        yield above("blob", blob, usual + BLOB, "doubtful", grown, expected=usual, unit="fraction of the field")
+        both = usual + BLOB, usual + limits.blocked_bad
+        yield graded("blob", blob, both, grown, expected=usual, unit="fraction of the field")
 
 
 def _camera(look: Look, before: Sequence[Look], limits: Limits) -> Iterator[tuple[Measure, str]]:

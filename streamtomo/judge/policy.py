@@ -39,6 +39,8 @@ SIGN_OF = {
     "saturated": "camera",
 }
 """Measures that have the same cause are one sign."""
+DETAIL = ("recognition", "sharpness")
+"""Signs that are not independent: what has little detail is hard to recognise."""
 WINDOW, STANDS = 4, 3
 """A sign stands when it shows in so many (STANDS) of the last WINDOW tilts, of all or of one branch."""
 GROWTH = 0.1
@@ -169,7 +171,7 @@ def usable(seen: Sequence[Seen], planned: int, field: Field) -> str:
 
 def _is_enough(evidence: Sequence[_Evidence]) -> bool:
     """Whether it is enough to reject: one decisive fact, or two others."""
-    signs = {one.kind for one in evidence if one.kind != "bad"}
+    signs = {"detail" if one.kind in DETAIL else one.kind for one in evidence if one.kind != "bad"}
     return any(one.decisive for one in evidence) or len(signs) >= 2
 
 
