@@ -132,12 +132,19 @@ def wait(out: Path, life_s: float, output: str | None) -> str:
 # -- comparing -------------------------------------------------------------------------------------------------------
 
 
+def results(out: Path) -> Iterator[str]:
+    """All files but what is known of the camera, which is written down at other times."""
+    for path in out.rglob("*"):
+        if ".camera" not in path.parts and path.name != ".live":
+            yield str(path.relative_to(out))
+
+
 def compare(calm: Path, killed: Path, plan: Plan) -> Iterator[str]:
     """Everything in which two output folders differ though they should not, and what is wrong with the second."""
-    there, here = (sorted(str(path.relative_to(out)) for path in out.rglob("*")) for out in (calm, killed))
+    there, here = (sorted(results(out)) for out in (calm, killed))
     if there != here:
         yield f"files differ: only calm {set(there) - set(here)}, only killed {set(here) - set(there)}"
-    names = [path.name for path in sorted(calm.iterdir()) if path.is_dir()]
+    names = [path.name for path in sorted(calm.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     if len(names) != plan.series:
         yield f"{len(names)} series instead of {plan.series}"
     tilts, again = placements(calm), placements(killed)

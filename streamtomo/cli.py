@@ -97,12 +97,28 @@ def _add_demo(verbs: Verbs) -> None:
 
 
 def _add_replay(verbs: Verbs) -> None:
-    parser = verbs.add_parser("replay", help="play an old session, or a finished stack, as if it were being acquired")
+    parser = verbs.add_parser(
+        "replay", help="play an old session, or a finished stack, as if it were being acquired; or only judge it again"
+    )
     parser.add_argument("source", type=Path, help="a folder, or one stack with its .rawtlt, mdoc or header angles")
-    parser.add_argument("--into", type=Path, required=True, help="folder to write to, as the microscope would")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--into", type=Path, help="folder to write to, as the microscope would")
+    task.add_argument(
+        "--judge-only",
+        action="store_true",
+        help="SOURCE is an output folder or its journal: say what would have been rejected, when, and what that saves",
+    )
     parser.add_argument("--speed", type=_positive, default=1.0, help="times faster than it was acquired (1)")
     parser.add_argument(
         "--interval", type=_positive, metavar="SECONDS", help="time between tilts, instead of the recorded one"
+    )
+    parser.add_argument("--config", type=Path, help="settings file, for --judge-only")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a setting, as in judge.preset=cautious",
     )
     parser.set_defaults(verb=_replay)
 
@@ -275,6 +291,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    if args.judge_only:
+        from streamtomo import config_file
+        from streamtomo.rejudge import judge_again
+
+        return judge_again(args.source, config_file.load(args.config, args.set).judge)
     from streamtomo.replay import replay
 
     return replay(args.source, args.into, speed=args.speed, interval_s=args.interval)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from streamtomo.config_judge import Judge
+
 
 class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the tables: closed to unknown keys."""
@@ -372,50 +374,6 @@ class Live(_Table, frozen=True):
             extra={"unit": "GB"},
         ),
     ] = 4.0
-
-
-class Judge(_Table, frozen=True):
-    """Limits of the verdicts on single tilts."""
-
-    dim_fraction: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=1,
-            description="Mean intensity below this fraction of what the other tilts predict makes a tilt doubtful ...",
-            extra={"unit": "fraction"},
-        ),
-    ] = 0.75
-    dark_fraction: Annotated[
-        float, Meta(gt=0, le=1, description="... and below this fraction makes it bad.", extra={"unit": "fraction"})
-    ] = 0.5
-    shift_doubtful: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=1,
-            description="A jump against the neighbouring tilt beyond this makes a tilt doubtful ...",
-            extra={"unit": "fraction of the field"},
-        ),
-    ] = 0.1
-    shift_bad: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=1,
-            description="... and a distance from the field of the first tilt beyond this makes it bad.",
-            extra={"unit": "fraction of the field"},
-        ),
-    ] = 0.45
-    min_score: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=1000,
-            description="A correlation peak lower than this makes a tilt doubtful.",
-            extra={"unit": "sigma of the background"},
-        ),
-    ] = 6.0
 
 
 class Final(_Table, frozen=True):

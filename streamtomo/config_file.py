@@ -219,8 +219,8 @@ def _render_field(setting: Field) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         return f"'{value}'" if "\\" in value else f'"{value}"'  # a literal text, for regular expressions
     return repr(value)

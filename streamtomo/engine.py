@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from streamtomo import __version__, messages, orders
+from streamtomo.acting import Actor
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
 from streamtomo.errors import BusError, SettingsError, StreamtomoError
@@ -70,6 +71,7 @@ class Engine:
         self._live = LiveQueue(
             settings, out, lambda events: self._inbox.put(Done(events)), lambda events: self._inbox.put(Idle(events))
         )
+        self._actor = Actor(settings.judge, out, lambda events: self._inbox.put(Idle(events)))
         self._finishing = FinishQueue(lambda job, event: self._inbox.put(Finishing(job, event)))
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
@@ -308,6 +310,9 @@ class Engine:
                     self.series.completed(event.series)
                 if isinstance(event, messages.SeriesDropped):
                     self._live.drop(event.series)
+            case messages.SeriesJudged():
+                for news in self._actor.judged(event):
+                    self._teller.say(news)
             case messages.FinishDone() | messages.FinishFailed() | messages.SeriesTooFew():
                 if self.series.of(event.series).has_ended:
                     self._live.let_go(event.series)

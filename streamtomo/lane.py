@@ -22,12 +22,15 @@ from streamtomo.camera import Cameras
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import Repaired, binned, repair
 from streamtomo.errors import BadImage, StreamtomoError
-from streamtomo.judge.policy import combine, judge_intensity, judge_placement, judge_series
+from streamtomo.judge.plan import Plan
+from streamtomo.judge.policy import Judgement
+from streamtomo.judge.record import seen
+from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.livereader import LiveReader
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
-from streamtomo.model import Correction, Placement, Tilt, Verdict
+from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, TiltScored, Warned
+from streamtomo.model import Correction, Placement, Tilt
 from streamtomo.publish.pictures import thumbnail
 from streamtomo.series import MAX_ATTEMPTS
 
@@ -51,6 +54,10 @@ class Job(Struct, frozen=True, kw_only=True):
     """Tilts that went through the lane before, in the order in which they did; bad ones too, but not excluded ones."""
     settings: Settings = Settings()
     """Those of its series."""
+    planned: int | None = None
+    """Tilts that its series will have."""
+    like: tuple[float, ...] = ()
+    """Tilt angles of the series before."""
 
     def accepted(self) -> list[AcceptedTilt]:
         """Those that are in the volume."""
@@ -95,6 +102,7 @@ class Lane:
         self.settings = settings
         self._series: dict[str, LiveSeries] = {}
         self._dirty: set[str] = set()
+        self._session = Session(settings.judge)
         self._cache = LiveCache(out) if out else None
         self._reader = LiveReader()
         self._cameras = Cameras(out)
@@ -126,11 +134,18 @@ class Lane:
             if not self._series[name].volume().rebuild(interrupted):
                 return []
             self._dirty.discard(name)
-            return self._pictures(name)
+            return [*self._pictures(name), *self._scores(name, interrupted)]
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
             text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"
             return [Warned(code="volume.failed", text=text, series=name)]
+
+    def _scores(self, name: str, interrupted: Callable[[], bool]) -> list[Event]:
+        live = self._series[name]
+        return [
+            TiltScored(series=name, index=index, leave_one_out=round(score, 4), views=len(live.views))
+            for index, score in live.scores(interrupted)
+        ]
 
     def forget(self, name: str) -> None:
         """Let go of everything that memory holds of a series."""
@@ -164,7 +179,7 @@ class Lane:
         with clock("correct"):
             image, correction, repaired = self._prepare(tilt, raw, live)
         with clock("align"):
-            placement, verdict = self._place(live, tilt, image, correction)
+            look, placement, verdict = live.place(tilt, raw, image, correction)
         accepted = placement is not None and verdict.state != "bad"
         with clock("reconstruct"):
             if placement is not None and accepted:
@@ -185,9 +200,10 @@ class Lane:
             placement=placement,
             verdict=verdict,
             in_volume=accepted,
+            look=look,
             stage_ms=clock.total(),
         )
-        news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, placed), *camera)
+        news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, tilt, placed), *camera)
         return [placed, *news, *pictures]
 
     def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
@@ -197,23 +213,15 @@ class Lane:
         axis_deg = round(axis_deg, 2)
         return [AxisMeasured(series=placed.series, axis_deg=axis_deg, nominal_deg=live.axis_deg, tilts=len(live.views))]
 
-    def _place(
-        self, live: LiveSeries, tilt: Tilt, image: NDArray[np.float32], correction: Correction
-    ) -> tuple[Placement | None, Verdict]:
-        angle = tilt.image.angle_deg
-        intensity = judge_intensity(angle, correction, list(live.accepted.values()), live.settings.judge)
-        if intensity.state == "bad":
-            return None, intensity
-        placement = live.aligner.place(tilt.index, angle, image)
-        return placement, combine(intensity, judge_placement(placement, live.field_px, live.settings.judge))
-
-    def _judge_series(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
-        live.verdicts[placed.index] = placed.verdict
-        judged = _judgement(placed.series, live)
-        if judged == live.judged or (live.judged is None and judged.state == "good"):
-            return []
-        live.judged = judged
-        return [judged]
+    def _judge_series(self, live: LiveSeries, tilt: Tilt, placed: TiltPlaced) -> Sequence[Event]:
+        one, told = seen(tilt, placed), live.told
+        common = self._session.add(placed.series, one)
+        events: list[Event] = [Warned(code="beam.dims", text=common)] if common else []
+        judged = live.judge.add(one)
+        if (judged.state, judged.kinds) == (told.state, told.kinds):
+            return events
+        live.told = judged
+        return [*events, series_judged(placed.series, placed.index, judged)]
 
     def _live(self, job: Job) -> LiveSeries:
         name = job.tilt.image.series
@@ -221,11 +229,12 @@ class Lane:
         if live is not None and (live.axis_deg != job.axis_deg or not live.views):
             self.forget(name)  # better metadata came: start again from the files; or there was nothing yet
             live = None
-        elif live is not None and set(live.views) - {tilt.index for tilt, _ in job.placed}:
+        elif live is not None and {one.index for one in live.judge.seen} - {tilt.index for tilt, _ in job.placed}:
             self.forget(name)  # a tilt was left out since: as if it had never been
             live = None
         fresh = live is None
         live = live or _empty(job)
+        live.judge.plan = Plan(job.planned, job.like, job.settings.judge.reach_deg)
         self._make_room(name, live.nbytes_with(len(job.placed) + 1))
         if fresh:
             self._restore(live, job)
@@ -249,9 +258,9 @@ class Lane:
             self._learn(live, tilt, placement, raw, repaired)
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
             live.accept(AcceptedTilt(tilt, placement, correction), image)
-        live.verdicts = {tilt.index: placed.verdict for tilt, placed in job.placed}
-        if live.verdicts:
-            live.judged = _judgement(job.tilt.image.series, live)
+        live.unscored.clear()
+        for tilt, record in job.placed:
+            live.told = live.judge.add(seen(tilt, record))
 
     def _make_room(self, keep: str, needed: int) -> None:
         """Send series to disk, the least recently touched first, until one that needs so much fits the budget."""
@@ -325,7 +334,15 @@ def _empty(job: Job) -> LiveSeries:
     return LiveSeries(first.image, job.axis_deg, job.pixel_size_A, job.settings)
 
 
-def _judgement(name: str, live: LiveSeries) -> SeriesJudged:
-    """The verdict on a series as its tilts are now."""
-    state, reasons = judge_series([live.verdicts[index] for index in sorted(live.verdicts)])
-    return SeriesJudged(series=name, state=state, reasons=tuple(reasons))
+def series_judged(name: str, index: int, judged: Judgement) -> SeriesJudged:
+    """The message of a judgement that was made after the tilt `index`."""
+    return SeriesJudged(
+        series=name,
+        state=judged.state,
+        reasons=judged.reasons,
+        index=index,
+        first_fault=judged.first_fault,
+        usable=judged.usable,
+        forecast=judged.forecast,
+        confidence=judged.confidence,
+    )

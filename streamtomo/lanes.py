@@ -118,6 +118,8 @@ def _live_job(series: Series, waiting: _Waiting, out: Path) -> Job:
         axis_deg=series.axis_deg or 0.0,
         pixel_size_A=series.pixel_size_A,
         folder=str(out / series.name),
+        planned=series.planned,
+        like=series.like,
         placed=tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index != waiting.index),
     )
 

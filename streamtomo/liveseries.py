@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.align.live import LiveAligner
+from streamtomo.align.live import STEEPEST_DEG, LiveAligner
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import live_binning
-from streamtomo.judge.policy import Accepted
+from streamtomo.judge.agreement import agreement
+from streamtomo.judge.limit import combine
+from streamtomo.judge.look import look_at
+from streamtomo.judge.place import Field
+from streamtomo.judge.policy import Judgement, SeriesJudge
+from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
-from streamtomo.messages import SeriesJudged
-from streamtomo.model import Correction, Placement, RawImage, Tilt, Verdict
+from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
 from streamtomo.reconstruct.live import LiveVolume
 
 Image = NDArray[np.float32]
@@ -31,6 +35,12 @@ IRRELEVANT_SETTINGS = frozenset({"live", "judge", "watch", "final", "publish", "
 """Tables on which what is kept of a series does not depend."""
 MOVED_PX = 0.25
 """Live pixels by which a view must have moved to be placed anew."""
+ENOUGH_TO_SCORE = 5
+"""With fewer views the volume says little about any of them."""
+COMPARED = 3
+"""Tilts nearest in angle with which a new one is compared, one after the other ..."""
+CLEAR_AGREEMENT = 0.35
+"""... until one agrees so well."""
 DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
 
@@ -65,12 +75,14 @@ class LiveSeries:
         self.aligner = LiveAligner(settings.align, axis_deg, self.binning)
         self.images: dict[int, Image] = {}
         self.views: dict[int, tuple[float, Placement]] = {}
-        self.accepted: dict[int, Accepted] = {}
-        self.verdicts: dict[int, Verdict] = {}
-        self.judged: SeriesJudged | None = None
+        self.judge = SeriesJudge(settings.judge, Field(raw.nx, raw.ny, pixel_size_A))
+        self.told = Judgement()
+        """The judgement that was told last."""
         self.touched_s = time.monotonic()
         self.unsaved = 0
         """Tilts accepted since it was written to disk."""
+        self.unscored: list[int] = []
+        """Tilts accepted that were not compared with the volume yet."""
         self._told_deg = axis_deg
         self._at: dict[int, tuple[float, float]] = {}
         """Where each tilt lies in the volume, raw pixels."""
@@ -118,6 +130,17 @@ class LiveSeries:
             if math.dist(at, self._at[index]) > MOVED_PX * self.binning:
                 volume.place(number, self.images[index], angle, self._transform(at))
                 self._at[index] = at
+
+    def scores(self, interrupted: Callable[[], bool]) -> list[tuple[int, float]]:
+        """Index and leave-one-out correlation of tilts not compared yet, the newest first; the volume is rebuilt."""
+        found: list[tuple[int, float]] = []
+        order = {index: number for number, index in enumerate(self.views)}
+        while self.unscored and len(self.views) >= ENOUGH_TO_SCORE and not interrupted():
+            index = self.unscored.pop()
+            if index in self._at:
+                image, transform = self.images[index], self._transform(self._at[index])
+                found.append((index, self.volume().leave_one_out(order[index], image, transform)))
+        return found
 
     def _transform(self, at: tuple[float, float]) -> geometry.Array:
         return geometry.rescale(geometry.raw_to_aligned(self.aligner.axis_deg, at), self.binning)
@@ -171,6 +194,45 @@ class LiveSeries:
         if self.aligner.axis_deg != before:
             self._volume = None  # all of it lies the wrong way
         self.unsaved += 1
+        self.unscored.append(one.tilt.index)
+
+    def place(
+        self, tilt: Tilt, raw: NDArray[np.generic], image: Image, correction: Correction
+    ) -> tuple[Look, Placement | None, Verdict]:
+        """Look at a corrected tilt, place it and judge it; one that is bad by its looks is not placed."""
+        look = look_at(raw, image, correction.repaired)
+        new = fresh(tilt, correction, look)
+        verdict = self.judge.image(new)
+        if verdict.state == "bad":
+            return look, None, verdict
+        placement = self._agreeing(tilt, image, self.aligner.place(tilt.index, tilt.image.angle_deg, image))
+        return (
+            look,
+            placement,
+            combine(verdict, self.judge.placement(msgspec.structs.replace(new, placement=placement))),
+        )
+
+    def _agreeing(self, tilt: Tilt, image: Image, placement: Placement) -> Placement:
+        """The placement, with how well the image agrees there with one of the tilts nearest in angle."""
+        if placement.neighbour is None:
+            return placement
+        here, angle = (placement.shift_x, placement.shift_y), tilt.image.angle_deg
+        best, found = -1.0, placement.neighbour
+        for other in sorted(self.views, key=lambda index: abs(self.views[index][0] - angle))[:COMPARED]:
+            over = self._laid_over(other, angle, here)
+            agrees = agreement(image, self.images[other], over)
+            best, found = max((best, found), (agrees, other))
+            if best >= CLEAR_AGREEMENT:
+                break
+        return msgspec.structs.replace(placement, agreement=round(best, 4), agreed_with=found)
+
+    def _laid_over(self, other: int, angle_deg: float, here: tuple[float, float]) -> geometry.Array:
+        """The transform of an accepted view's live image to another angle, with the specimen at `here` (raw pixels)."""
+        angles = np.clip([self.views[other][0], angle_deg], -STEEPEST_DEG, STEEPEST_DEG)
+        over = geometry.tilt_stretch(self.aligner.axis_deg, *angles)
+        over[:, 2] = np.array(here) / self.binning
+        over[:, 2] -= over[:, :2] @ np.array(self.aligner.shift_of(other)) / self.binning
+        return over
 
     def axis_news(self) -> float | None:
         """The tilt axis, if it was measured anew since this was asked last."""
@@ -181,5 +243,4 @@ class LiveSeries:
         index, angle = one.tilt.index, one.tilt.image.angle_deg
         self.images[index] = image
         self.views[index] = (angle, one.placement)
-        self.accepted[index] = Accepted(angle_deg=angle, correction=one.correction, placement=one.placement)
         self._keys.append(one.key())

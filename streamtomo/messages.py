@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from streamtomo.model import Alignment, Correction, Placement, RawImage, Tilt, Tomogram, Verdict
+from streamtomo.model import Alignment, Correction, Look, Placement, RawImage, Tilt, Tomogram, Verdict
 
 VERSION = 1
 
@@ -201,8 +201,21 @@ class TiltPlaced(Happening, frozen=True, kw_only=True, tag="tilt.placed"):
     """None if the tilt was too bad to be aligned."""
     verdict: Verdict
     in_volume: bool
+    look: Look | None = None
+    """What the image looks like; None in old journals."""
     stage_ms: dict[str, float] = {}
     """Milliseconds per stage: wait, read, correct, align, judge, reconstruct, total (from settled to shown)."""
+
+
+class TiltScored(Happening, frozen=True, kw_only=True, tag="tilt.scored"):
+    """In idle time: how well a tilt agrees with the live volume of all other tilts."""
+
+    series: str
+    index: int
+    leave_one_out: float
+    """Correlation of the view with the projection of the volume made without it, -1 to 1."""
+    views: int
+    """Views in the volume then."""
 
 
 class TiltFailed(Happening, frozen=True, kw_only=True, tag="tilt.failed"):
@@ -279,12 +292,25 @@ Witness = Literal["count", "mdoc", "siblings", "silence", "operator"]
 before it, a long silence, the operator."""
 
 
+SeriesVerdict = Literal["good", "watch", "reject"]
+
+
 class SeriesJudged(Happening, frozen=True, kw_only=True, tag="series.judged"):
     """The verdict on a whole series changed."""
 
     series: str
-    state: Literal["good", "watch", "reject"]
+    state: SeriesVerdict
     reasons: tuple[str, ...] = ()
+    index: int | None = None
+    """The tilt after which it was spoken."""
+    first_fault: int | None = None
+    """The first tilt at fault, where one can be named."""
+    usable: str = ""
+    """What can still be used of the series, in words."""
+    forecast: str = ""
+    """What will go wrong, and at which angle, in words; empty if nothing is foreseen."""
+    confidence: float | None = None
+    """How sure a verdict other than good is, 0 to 1."""
 
 
 class AxisMeasured(Happening, frozen=True, kw_only=True, tag="axis.measured"):
@@ -458,6 +484,7 @@ Event = (
     | TiltReceived
     | TiltUpdated
     | TiltPlaced
+    | TiltScored
     | TiltFailed
     | TiltRetried
     | TiltExcluded

@@ -76,6 +76,30 @@ class Correction(Struct, frozen=True, kw_only=True):
     """Tilts from which the camera map was learned that was applied; 0 for none."""
 
 
+class Look(Struct, frozen=True, kw_only=True):
+    """What one corrected image looks like, in the numbers that verdicts rest on; levels are in its own counts."""
+
+    median: float
+    lit: float
+    """Median level of the part of the field that the beam reaches."""
+    noise: float
+    """Standard deviation between neighbouring live pixels, without outliers."""
+    skew: float
+    """Skewness of the levels over the field: negative where dark things lie on a bright ground."""
+    saturated: float
+    """Share of the raw pixels that stand at the camera's end."""
+    repaired: float = 0.0
+    """Share of the raw pixels that were replaced."""
+    blocked: float = 0.0
+    """Share of the field that is dark while the rest is lit, connected with the field's edge."""
+    blocked_side: str = ""
+    """Where most of it is: `left`, `right`, `bottom` (low y) or `top`; empty if nothing is."""
+    blob: float = 0.0
+    """Share of the field that is dark and touches no edge: ice or dirt."""
+    spectrum: tuple[float, ...] = ()
+    """Power of the detail over that of the noise, in rings of equal width in frequency (`judge.spectrum`)."""
+
+
 class Placement(Struct, frozen=True, kw_only=True):
     """Where the specimen lies in one tilt: `raw = R(axis) aligned + shift`, before any refinement."""
 
@@ -91,6 +115,10 @@ class Placement(Struct, frozen=True, kw_only=True):
     step_x: float = 0.0
     step_y: float = 0.0
     """Shift relative to that neighbour, in raw pixels."""
+    agreement: float | None = None
+    """Correlation with a tilt at a like angle, ring by ring in frequency, -1 to 1; None where it was not measured."""
+    agreed_with: int | None = None
+    """Index of that tilt."""
 
 
 VerdictState = Literal["good", "doubtful", "bad"]
@@ -105,6 +133,10 @@ class Measure(Struct, frozen=True, kw_only=True):
     limit: float | None = None
     """The value beyond which it counts against the tilt."""
     unit: str = ""
+    margin: float | None = None
+    """How far the value is on the good side of the limit, in the same unit; negative beyond it."""
+    state: VerdictState = "good"
+    """What this number alone says."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -1,135 +1,104 @@
-"""Verdicts on tilts and series, told as short stories."""
+"""Verdicts on placements and on series, told as short stories."""
 
-import math
-
-import numpy as np
+import msgspec
 import pytest
+from judged import DOSE_SYMMETRIC, ONE_WAY, SPECTRUM, bright_field, judged, marked, tilt
 
 from streamtomo.config import Judge
-from streamtomo.judge.measures import expected_mean
-from streamtomo.judge.policy import Accepted, combine, judge_intensity, judge_placement, judge_series
-from streamtomo.model import Correction, Placement, Verdict
+from streamtomo.judge.limit import combine
+from streamtomo.judge.place import Field
+from streamtomo.judge.plan import Plan, planned_tilts, remaining
+from streamtomo.judge.policy import SeriesJudge
+from streamtomo.model import Verdict
 
-SETTINGS = Judge()
-FIELD = (1000, 500)
-DOSE_SYMMETRIC = sorted(np.arange(-60.0, 61.0, 3.0), key=lambda t: (abs(t), -t))
-BIDIRECTIONAL = [*np.arange(0.0, 61.0, 3.0), *np.arange(-3.0, -61.0, -3.0)]
-ONE_WAY = list(np.arange(-66.0, 67.0, 3.0))
+FIELD = Field(1000, 500, 10.0)
 
 
-def bright_field(t, thickness=0.8):
-    return 100 * math.exp(-thickness / math.cos(math.radians(t)))
+def new_judge(settings=None, tilts=41):
+    return SeriesJudge(settings or Judge(), FIELD, Plan(tilts=tilts))
 
 
-def dark_field(t):
-    return 30 / math.cos(math.radians(t))
+def through(tilts, judge=None):
+    """The judgements after each of these tilts, whose verdicts are given."""
+    judge = judge or new_judge()
+    return [judge.add(one) for one in tilts]
 
 
-def tilt(t, mean):
-    place = Placement(shift_x=0, shift_y=0, score=50, ambiguity=0.1)
-    return Accepted(angle_deg=t, correction=correction(mean), placement=place)
+def states(judgements):
+    return "".join(one.state[0] for one in judgements)
 
 
-def correction(mean, sd=5.0):
-    return Correction(repaired=0, binning=2, mean=mean, sd=sd)
+def good(n):
+    return marked(n, DOSE_SYMMETRIC[n])
 
 
-def story(angles, mean_at, settings=SETTINGS):
-    """Verdicts of a series whose tilts have these means; bad ones are not accepted, as in the lane."""
-    accepted, verdicts = [], []
-    for t in angles:
-        verdict = judge_intensity(t, correction(mean_at(t)), accepted, settings)
-        verdicts.append(verdict)
-        if verdict.state != "bad":
-            accepted.append(tilt(t, mean_at(t)))
-    return verdicts
+# -- placements --------------------------------------------------------------------------------------------------------
 
 
-def placed(**changes):
-    given = {"shift_x": 5, "shift_y": -3, "score": 40, "ambiguity": 0.2, "neighbour": 0, "step_x": 2, "step_y": 2}
-    return Placement(**{**given, **changes})
-
-
-@pytest.mark.parametrize("angles", [DOSE_SYMMETRIC, BIDIRECTIONAL, ONE_WAY])
-@pytest.mark.parametrize("thickness", [0.2, 0.8, 1.5])
-def test_a_clean_series_is_good_throughout(angles, thickness):
-    rng = np.random.default_rng(3)
-    verdicts = story(angles, lambda t: bright_field(t, thickness) * math.exp(rng.normal(0, 0.02)))
-    assert [verdict.state for verdict in verdicts] == ["good"] * len(angles)
-    assert judge_series(verdicts) == ("good", ())
-
-
-@pytest.mark.parametrize("angles", [DOSE_SYMMETRIC, BIDIRECTIONAL, ONE_WAY])
-def test_a_pretilted_lamella_is_no_reason_for_bad(angles):
-    verdicts = story(angles, lambda t: bright_field(t - 10, 0.6))
-    assert "bad" not in {verdict.state for verdict in verdicts}
-
-
-@pytest.mark.parametrize("angles", [DOSE_SYMMETRIC, ONE_WAY])
-def test_dark_field_rises_with_tilt_or_wanders_and_is_not_bad(angles):
-    rng = np.random.default_rng(4)
-    rising = story(angles, dark_field)
-    wandering = story(angles, lambda t: dark_field(t) * math.exp(rng.normal(0, 0.2)))
-    assert {verdict.state for verdict in rising} == {"good"}
-    assert "bad" not in {verdict.state for verdict in wandering}
-
-
-@pytest.mark.parametrize("angles", [DOSE_SYMMETRIC, BIDIRECTIONAL, ONE_WAY])
-def test_a_dark_tilt_is_bad_and_says_why(angles):
-    dark_at = angles[20]
-    verdicts = story(angles, lambda t: bright_field(t) * (0.41 if t == dark_at else 1))
-    assert [t for t, verdict in zip(angles, verdicts, strict=True) if verdict.state != "good"] == [dark_at]
-    assert verdicts[20].state == "bad"
-    assert verdicts[20].reasons == ("mean 0.41 of what the other tilts predict, limit 0.50",)
-
-
-def test_the_second_tilt_can_be_dark_and_the_first_can_be_blank():
-    assert judge_intensity(3.0, correction(2.0), [tilt(0.0, 40.0)], SETTINGS).state == "bad"
-    assert judge_intensity(0.0, correction(7.0, sd=0.0), [], SETTINGS).state == "bad"
-    assert judge_intensity(0.0, correction(7.0), [], SETTINGS).state == "good"
-
-
-def test_a_dim_tilt_is_doubtful_and_a_hole_in_the_ice_too():
-    accepted = [tilt(t, bright_field(t)) for t in DOSE_SYMMETRIC[:21]]
-    assert judge_intensity(33.0, correction(0.65 * bright_field(33)), accepted, SETTINGS).state == "doubtful"
-    assert judge_intensity(33.0, correction(2.5 * bright_field(33)), accepted, SETTINGS).state == "doubtful"
-
-
-def test_a_far_tilt_early_on_may_be_much_darker():
-    assert judge_intensity(60.0, correction(bright_field(60, 1.2)), [tilt(0.0, bright_field(0, 1.2))], SETTINGS).state == "good"  # fmt: skip # noqa: E501
-
-
-def test_means_around_zero_say_nothing():
-    accepted = [tilt(t, 0.01 * (-1) ** i) for i, t in enumerate(DOSE_SYMMETRIC[:9])]
-    assert expected_mean(15.0, accepted[1::2]) is None
-    assert judge_intensity(15.0, correction(-0.02), accepted[1::2], SETTINGS).state == "good"
-
-
-def test_the_law_is_found_through_an_outlier():
-    accepted = [tilt(t, bright_field(t) * (0.6 if t == -12 else 1)) for t in DOSE_SYMMETRIC[:31]]
-    assert expected_mean(48.0, accepted).mean == pytest.approx(bright_field(48), rel=0.03)
-
-
-def test_the_first_placement_is_good():
-    assert judge_placement(placed(neighbour=None, score=0.0), FIELD, SETTINGS).state == "good"
+def placed_verdict(**changes):
+    judge = new_judge()
+    for n in range(8):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n]))
+    return judge.placement(tilt(8, DOSE_SYMMETRIC[8], placed=changes))
 
 
 @pytest.mark.parametrize(
     ("changes", "state", "words"),
     [
         ({}, "good", None),
-        ({"step_x": 120.0}, "doubtful", "jump of 0.12 of the field, limit 0.10"),
-        ({"shift_y": -240.0}, "bad", "0.48 of the field from the first, limit 0.45"),
-        ({"score": 5.1}, "doubtful", "correlation peak 5.1 sigma, limit 6.0"),
-        ({"ambiguity": 0.95}, "doubtful", "second correlation peak 0.95 of the first, limit 0.90"),
-        ({"score": 4.5, "ambiguity": 0.97}, "bad", "correlation peak 4.5 sigma, limit 6.0"),
+        ({"shift_x": 125.0}, "doubtful", "0.12 of the field (120 nm) from where it was expected, limit 0.10"),
+        ({"shift_y": -240.0}, "bad", "0.47 of the field from the one at zero tilt, limit 0.45"),
+        ({"agreement": 0.27}, "doubtful", "agrees with its neighbour by 0.27, usual at like angles 0.60, limit 0.50"),
+        ({"agreement": 0.08}, "bad", "agrees with its neighbour by 0.08"),
     ],
 )
 def test_placements(changes, state, words):
-    verdict = judge_placement(placed(**changes), FIELD, SETTINGS)
+    verdict = placed_verdict(**changes)
     assert verdict.state == state
-    assert (verdict.reasons[0] if verdict.reasons else None) == words
-    assert {measure.name for measure in verdict.measures} == {"distance", "jump", "correlation", "ambiguity"}
+    assert words is None or any(reason.startswith(words) for reason in verdict.reasons)
+    assert {"distance", "overlap", "jump", "correlation", "ambiguity", "agreement", "sharpness"} <= {
+        one.name for one in verdict.measures
+    }
+
+
+def test_the_first_placement_is_good():
+    first = tilt(0, 0.0, placed={"neighbour": None, "score": 0.0})
+    assert new_judge().placement(first).state == "good"
+
+
+def test_without_agreement_the_peak_has_to_tell():
+    judge = new_judge()
+    judge.add(tilt(0, 0.0))
+    for score, ambiguity, state in ((5.0, 0.5, "doubtful"), (4.5, 0.97, "bad"), (8.0, 0.97, "good")):
+        unsure = tilt(1, 3.0, placed={"score": score, "ambiguity": ambiguity, "agreement": None})
+        assert judge.placement(unsure).state == state
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "state", "name"),
+    [
+        (tuple(0.97 * one for one in SPECTRUM), "good", None),
+        (tuple(one / (2 + n) for n, one in enumerate(SPECTRUM)), "bad", "sharpness"),
+        (tuple(0.5 * one for one in SPECTRUM), "doubtful", "sharpness"),
+        ((10.0, 30.0, 25.0, 4.0, 15.0, 9.0, 1.0, 3.0, 0.5, 1.5, 0.2), "bad", "rings"),
+    ],
+)
+def test_detail_that_is_lost_or_lies_elsewhere(spectrum, state, name):
+    judge = new_judge()
+    for n in range(6):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n]))
+    verdict = judge.placement(tilt(6, DOSE_SYMMETRIC[6], looks={"spectrum": spectrum}))
+    assert verdict.state == state
+    assert name is None or name in {one.name for one in verdict.measures if one.state != "good"}
+
+
+def test_dimmer_images_have_less_detail_over_the_noise_and_are_sharp_all_the_same():
+    judge = new_judge()
+    for n in range(6):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n]))
+    dim = tilt(6, 9.0, 40.0, looks={"spectrum": tuple(0.4 * one for one in SPECTRUM)})
+    sharpness = next(one for one in judge.placement(dim).measures if one.name == "sharpness")
+    assert sharpness.value == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_worst_counts_and_all_reasons_are_kept():
@@ -141,26 +110,128 @@ def test_the_worst_counts_and_all_reasons_are_kept():
     assert combine().state == "good"
 
 
-GOOD, BAD = Verdict(state="good"), Verdict(state="bad")
+# -- series ------------------------------------------------------------------------------------------------------------
 
 
-def test_one_bad_tilt_is_watched():
-    assert judge_series([GOOD] * 10 + [BAD] + [GOOD] * 10) == ("watch", ("1 of 21 tilts are bad",))
+def test_a_good_series_says_what_there_is():
+    last = through([good(n) for n in range(9)])[-1]
+    assert (last.state, last.reasons, last.confidence) == ("good", (), None)
+    assert last.usable == "9 of 41 tilts, widest gap 3°, field overlap 100% at +0°"
 
 
-def test_three_bad_in_a_row_early_reject_and_late_only_watch():
-    state, reasons = judge_series([GOOD] * 4 + [BAD] * 3)
-    assert state == "reject"
-    assert reasons == ("3 bad tilts in a row", "only 4 of 7 tilts are good")
-    assert judge_series([GOOD] * 38 + [BAD] * 3)[0] == "watch"
+def test_one_dark_image_is_watched_for_a_while_and_never_rejects():
+    tilts = [good(n) for n in range(20)]
+    tilts[9] = marked(9, DOSE_SYMMETRIC[9], "bad", "intensity", intensity=0.0)
+    assert states(through(tilts)) == "g" * 9 + "w" * 5 + "g" * 6
+
+
+def test_two_tilts_without_a_beam_reject_at_once():
+    tilts = [good(n) for n in range(11)]
+    tilts[9:] = [marked(n, DOSE_SYMMETRIC[n], "bad", "intensity", intensity=0.02) for n in (9, 10)]
+    after = through(tilts)
+    assert states(after) == "g" * 9 + "wr"
+    assert after[-1].reasons[0] == "no beam in the last 2 tilts"
+    assert after[-1].first_fault == 9
+    assert after[-1].confidence > 0.9
+
+
+def test_dim_tilts_are_not_without_a_beam():
+    tilts = [good(n) for n in range(11)]
+    tilts[9:] = [marked(n, DOSE_SYMMETRIC[n], "bad", "intensity", intensity=0.4) for n in (9, 10)]
+    assert states(through(tilts))[-1] == "w"
+
+
+def test_three_bad_in_a_row_on_one_branch_reject():
+    tilts = [good(n) for n in range(16)]
+    for n in (9, 11, 13):  # the positive branch of a dose-symmetric series
+        tilts[n] = marked(n, DOSE_SYMMETRIC[n], "bad", "blocked")
+    after = through(tilts)
+    assert states(after)[:14] == "g" * 9 + "wwwwr"
+    assert after[13].reasons[0] == "3 bad tilts in a row on this branch"
+
+
+def test_three_bad_tilts_of_a_series_that_is_nearly_complete_are_watched():
+    tilts = [good(n) for n in range(38)]
+    tilts += [marked(n, DOSE_SYMMETRIC[n], "bad", "blocked") for n in (38, 39, 40)]
+    assert "r" not in states(through(tilts))
 
 
 def test_two_independent_signs_reject_and_one_does_not():
-    jumpy = judge_placement(placed(step_x=150.0), FIELD, SETTINGS)
-    weak = judge_placement(placed(score=5.0), FIELD, SETTINGS)
-    assert judge_series([GOOD, jumpy] * 8)[0] == "watch"
-    assert judge_series([jumpy, weak, GOOD] * 6)[0] == "reject"
+    one = [good(n) for n in range(6)] + [marked(n, DOSE_SYMMETRIC[n], "doubtful", "noise") for n in range(6, 14)]
+    assert set(states(through(one))[8:]) == {"w"}
+    two = [*one[:6], *(marked(n, DOSE_SYMMETRIC[n], "doubtful", "noise", "sharpness") for n in range(6, 9))]
+    after = through(two)
+    assert states(after) == "g" * 8 + "r"
+    assert {"camera: 3 of the last 4 tilts", "sharpness: 3 of the last 4 tilts"} == set(after[-1].reasons)
 
 
-def test_nothing_yet_is_good():
-    assert judge_series([]) == ("good", ())
+def test_two_measures_of_one_cause_are_one_sign():
+    same = [good(n) for n in range(6)]
+    same += [marked(n, DOSE_SYMMETRIC[n], "doubtful", "sharpness", "rings") for n in range(6, 14)]
+    assert "r" not in states(through(same))
+
+
+def test_a_target_that_jumps_and_comes_back_is_not_lost():
+    judge = new_judge()
+    shifts = [5.0] * 8 + [380.0, 385.0] + [5.0] * 8
+    after = [judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed={"shift_x": x}))[1] for n, x in enumerate(shifts)]
+    assert "r" not in states(after)
+
+
+def test_a_target_that_runs_away_is_lost_with_the_second_step():
+    judge = new_judge()
+    shifts = [5.0] * 8 + [300.0, 700.0]
+    after = [judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed={"shift_x": x}))[1] for n, x in enumerate(shifts)]
+    assert states(after)[-2:] == "gr"
+    assert "the target has left the field" in after[-1].reasons
+    assert after[-1].first_fault == 8
+
+
+def test_a_slow_drift_is_rejected_before_the_target_has_left():
+    judge = new_judge()
+    shifts = [5.0] * 8 + [60.0 * n for n in range(1, 9)]
+    told = [judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed={"shift_x": x})) for n, x in enumerate(shifts)]
+    after = [judgement for _, judgement in told]
+    first = states(after).index("r")
+    assert shifts[first] < 450.0
+    assert after[first].forecast.startswith("the target leaves the field at about ")
+
+
+def test_what_is_rejected_stays_so_until_many_good_tilts_came():
+    tilts = [good(n) for n in range(30)]
+    for n in (9, 10, 11):
+        tilts[n] = marked(n, DOSE_SYMMETRIC[n], "bad", "blocked")
+    after = states(through(tilts))
+    assert after == "g" * 9 + "ww" + "r" * 5 + "g" * 14
+
+
+def test_off_rejects_nothing():
+    tilts = [good(n) for n in range(6)] + [marked(n, DOSE_SYMMETRIC[n], "bad", "intensity") for n in range(6, 12)]
+    assert set(states(through(tilts, new_judge(Judge(preset="off"))))) == {"g"}
+
+
+def test_a_thick_specimen_is_forecast():
+    judge = new_judge()
+    told = [judged(judge, tilt(n, t, 1e4 * bright_field(t, 2.0)))[1] for n, t in enumerate(DOSE_SYMMETRIC[:23])]
+    assert told[-1].forecast == "the specimen is too thick for the beam at about +57°"
+
+
+def test_the_same_tilt_again_takes_the_place_of_the_first():
+    judge = new_judge()
+    for n in range(4):
+        judge.add(good(n))
+    judge.add(msgspec.structs.replace(good(3), angle_deg=7.0))
+    assert [one.angle_deg for one in judge.seen][-1] == 7.0
+    assert len(judge.seen) == 4
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_to_come_follows_from_the_steps_so_far():
+    assert remaining(DOSE_SYMMETRIC[:5], Plan())[:4] == [9.0, -9.0, 12.0, -12.0]
+    assert planned_tilts(DOSE_SYMMETRIC[:5], Plan()) == 41
+    assert remaining(ONE_WAY[:5], Plan(reach_deg=66))[:2] == [-51.0, -48.0]
+    assert remaining([0.0, 2.0, 4.0], Plan(tilts=7)) == [6.0, -2.0, -4.0, -6.0]
+    assert remaining([0.0, 3.0], Plan(like=(0.0, 3.0, -3.0, 6.0))) == [6.0, -3.0]
+    assert remaining([], Plan()) == []

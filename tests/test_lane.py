@@ -10,7 +10,7 @@ from simulated import simulated
 
 from streamtomo.config import Settings
 from streamtomo.lane import Job, Lane, LiveSeries
-from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, TiltScored, Warned
 from streamtomo.model import RawImage, Tilt
 from streamtomo.reconstruct.live import LiveVolume
 
@@ -105,7 +105,7 @@ def test_series_go_to_disk_and_come_back_equal(tilts, tmp_path):
     assert after.volume().rebuild(lambda: False)
     assert np.abs(after.volume().snapshot() - before.volume().snapshot()).max() < 1e-3
     assert after.aligner.memory() == before.aligner.memory()
-    assert (after.views, after.accepted) == (before.views, before.accepted)
+    assert (after.views, after.judge.seen) == (before.views, before.judge.seen)
     assert after.nbytes == before.nbytes
 
 
@@ -125,6 +125,17 @@ def test_idle_time_rebuilds_unless_a_tilt_comes(tilts):
     assert lane.refine_when_idle(lambda: True) == []
     assert [event.plane for event in lane.refine_when_idle(lambda: False)] == ["xy", "xz"]
     assert lane.refine_when_idle(lambda: False) == [], "nothing has changed since"
+
+
+def test_idle_time_compares_each_tilt_with_the_volume_of_the_others(tilts):
+    lane = Lane(Settings())
+    process(lane, tilts[:6])
+    scored = [event for event in lane.refine_when_idle(lambda: False) if isinstance(event, TiltScored)]
+    assert [event.index for event in scored] == [5, 4, 3, 2, 1, 0]
+    assert min(event.leave_one_out for event in scored) > 0.2
+    process(lane, tilts[6:], known(tilts, process(Lane(Settings()), tilts[:6])))
+    again = [event for event in lane.refine_when_idle(lambda: False) if isinstance(event, TiltScored)]
+    assert [(event.index, event.views) for event in again] == [(6, 7)]
 
 
 def written(tilt, path, pixels):

@@ -37,6 +37,7 @@ from streamtomo.messages import (
     TiltReceived,
     TiltRestored,
     TiltRetried,
+    TiltScored,
     TiltUpdated,
     Warned,
 )
@@ -112,6 +113,12 @@ TOLD = [
     (SeriesJudged(series="TS", state="reject", reasons=("a", "b")), "TS  series reject: a; b"),
     (SeriesJudged(series="TS", state="good"), "TS  series good: nothing wrong any more"),
     (
+        SeriesJudged(
+            series="TS", state="watch", reasons=("a",), first_fault=3, usable="9 of 41 tilts", confidence=0.65
+        ),
+        "TS  series watch: a; first tilt at fault: 3; usable: 9 of 41 tilts; sure: 65%",
+    ),
+    (
         SeriesCompleted(series="TS", witness="count", text="41 of 41 planned tilts are here", tilts=41),
         r"TS  complete \(count\): 41 of 41 planned tilts are here",
     ),
@@ -143,6 +150,7 @@ TOLD = [
 SILENT = [
     messages.SeriesRejected(series="TS", by="judge"),
     messages.TomogramReady(series="TS", path="p", tilts=1),
+    TiltScored(series="TS", index=1, leave_one_out=0.5, views=9),
     TiltReceived(series="TS", tilt=TILT),
     TiltUpdated(series="TS", tilt=TILT),
     Heartbeat(backlog=1),

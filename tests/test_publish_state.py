@@ -37,6 +37,7 @@ from streamtomo.messages import (
     TiltReceived,
     TiltRestored,
     TiltRetried,
+    TiltScored,
     TiltUpdated,
     Warned,
 )
@@ -276,6 +277,7 @@ def test_every_kind_of_event_is_taken_in(story):
         TiltRetried(series="TS", index=1),
         TiltExcluded(series="TS", index=1, reason="r"),
         TiltRestored(series="TS", index=1),
+        TiltScored(series="TS", index=1, leave_one_out=0.5, views=9),
         SeriesTooFew(series="TS", usable=1, needed=5),
         SeriesJudged(series="TS", state="watch"),
         completed(),

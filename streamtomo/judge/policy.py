@@ -1,141 +1,249 @@
-"""Verdicts: from measures and limits to good, doubtful, bad, with the reason in words.
+"""The verdict on a series: a pure machine. Tilts go in, in the order in which they came; the verdict comes out.
 
-A bad tilt is left out of the volume, so only plain facts make one: no light, or another field. Everything else makes a
-tilt doubtful: it is used, and someone is told.
+A series is rejected on two independent signs of trouble, on a sign that stands and leads to a failure soon, on bad
+tilts in a row on one branch, or at once when there is no beam any more or the target has left the field. What is
+rejected stays so until a number of good tilts came one after the other; and a series with nearly all of its tilts is
+never rejected, as it would save nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-from streamtomo.config import Judge
-from streamtomo.judge.measures import Accepted, distance, expected_mean, jump
-from streamtomo.model import Correction, Measure, Placement, Verdict, VerdictState
+from msgspec import Struct
 
-__all__ = ["Accepted", "combine", "judge_intensity", "judge_placement", "judge_series"]
+from streamtomo.config_judge import Judge, limits
+from streamtomo.judge.forecast import Forecast, forecasts, value_of
+from streamtomo.judge.light import judge_image
+from streamtomo.judge.place import Field, judge_placement, overlap, zero_tilt
+from streamtomo.judge.plan import Plan, branch, planned_tilts, remaining
+from streamtomo.judge.record import Seen
+from streamtomo.messages import SeriesVerdict
+from streamtomo.model import Verdict
 
-ORDER: tuple[VerdictState, ...] = ("good", "doubtful", "bad")
-SCATTER_LIMIT = 4.0
-"""A mean within this many times the scatter of the others is never held against a tilt."""
-TOO_AMBIGUOUS = 0.9
-"""A second correlation peak this high makes the placement a guess."""
-IN_A_ROW = 3
-"""Bad tilts in a row that put a series in question."""
-GOOD_SHARE = 2 / 3
-"""A series of which more than this share is good is not rejected."""
-SIGN_SHARE = 0.25
-SIGN_TILTS = 4
-"""A sign of trouble counts when it shows in this share of the tilts, and in this many at least."""
-SIGNS = {"intensity": "light", "jump": "stage", "distance": "stage", "correlation": "detail", "ambiguity": "detail"}
+SIGN_OF = {
+    "intensity": "light",
+    "depth": "light",
+    "blocked": "shadow",
+    "blob": "shadow",
+    "jump": "field",
+    "distance": "field",
+    "agreement": "recognition",
+    "correlation": "recognition",
+    "sharpness": "sharpness",
+    "rings": "sharpness",
+    "noise": "camera",
+    "outliers": "camera",
+    "saturated": "camera",
+}
 """Measures that have the same cause are one sign."""
-
-SeriesVerdict = Literal["good", "watch", "reject"]
-
-
-def judge_intensity(angle_deg: float, correction: Correction, accepted: Sequence[Accepted], settings: Judge) -> Verdict:
-    """Judge the mean of a tilt by what the accepted ones predict; a blank image is bad."""
-    if correction.sd <= 0:
-        return Verdict(state="bad", reasons=("the image is blank: all pixels are equal",))
-    expected = expected_mean(angle_deg, accepted)
-    if expected is None:
-        return Verdict(state="good")
-    ratio = max(0.0, correction.mean / expected.mean)
-    allowed = math.exp(-expected.slack - SCATTER_LIMIT * expected.scatter)
-    dim, dark = min(settings.dim_fraction * math.exp(-expected.slack), allowed), settings.dark_fraction
-    dark = min(dark * math.exp(-expected.slack), allowed)
-    bright = max(1 / settings.dark_fraction, math.exp(SCATTER_LIMIT * expected.scatter))
-    state: VerdictState = "bad" if ratio < dark else "doubtful" if ratio < dim or ratio > bright else "good"
-    limit = dark if state == "bad" else bright if ratio > bright else dim
-    measure = Measure(name="intensity", value=ratio, expected=1.0, limit=limit, unit="fraction")
-    reason = f"mean {ratio:.2f} of what the other tilts predict, limit {limit:.2f}"
-    return Verdict(state=state, reasons=() if state == "good" else (reason,), measures=(measure,))
+DETAIL = ("recognition", "sharpness")
+"""Signs that are not independent: what has little detail is hard to recognise."""
+WINDOW, STANDS = 4, 3
+"""A sign stands when it shows in so many (STANDS) of the last WINDOW tilts, of all or of one branch."""
+GROWTH = 0.1
+"""A target that leaves the field moves on by more than this fraction of it from one tilt to the next."""
+SURE = {"no beam": 0.98, "left": 0.95, "row": 0.9, "sign": 0.65, "forecast": 0.5, "bad": 0.3}
+"""How much each piece of evidence is trusted by itself; together they leave the product of their doubts."""
 
 
-def judge_placement(placement: Placement, field_px: tuple[int, int], settings: Judge) -> Verdict:
-    """Judge where a tilt lies and how sure that is; the first tilt of a series is good."""
-    if placement.neighbour is None:
-        return Verdict(state="good")
-    return combine(
-        _beyond("distance", distance(placement, field_px), settings.shift_bad, "bad", "{} of the field from the first"),
-        _beyond("jump", jump(placement, field_px), settings.shift_doubtful, "doubtful", "jump of {} of the field"),
-        _certainty(placement, settings),
-    )
+class Judgement(Struct, frozen=True, kw_only=True):
+    """The verdict on a series as it is now."""
+
+    state: SeriesVerdict = "good"
+    reasons: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    """What kind of evidence there is, in the order of the reasons: news are what changes the state or these."""
+    first_fault: int | None = None
+    """Index of the first tilt at fault."""
+    usable: str = ""
+    forecast: str = ""
+    confidence: float | None = None
 
 
-def combine(*verdicts: Verdict) -> Verdict:
-    """The worst state, all reasons, all measures."""
-    return Verdict(
-        state=max((verdict.state for verdict in verdicts), key=ORDER.index, default="good"),
-        reasons=tuple(reason for verdict in verdicts for reason in verdict.reasons),
-        measures=tuple(measure for verdict in verdicts for measure in verdict.measures),
-    )
+class _Evidence(NamedTuple):
+    kind: str
+    words: str
+    first: int
+    """Index of the first tilt of it."""
+    weight: float
+    decisive: bool = False
 
 
-def judge_series(verdicts: Sequence[Verdict]) -> tuple[SeriesVerdict, tuple[str, ...]]:
-    """Judge a series by its tilts, in the order in which they came.
+class SeriesJudge:
+    """What is known of the tilts of one series, and the verdicts on them."""
 
-    Rejected are series with three bad tilts in a row or two independent signs of trouble, and only while no more than
-    two thirds of their tilts are good; less than that is a reason to watch.
-    """
-    signs = _signs(verdicts)
-    run = _longest_run(verdicts)
-    reasons = [f"{run} bad tilts in a row"] if run >= IN_A_ROW else []
-    reasons += [f"{name}: {count} of {len(verdicts)} tilts" for name, count in signs.items()]
-    good = sum(verdict.state == "good" for verdict in verdicts)
-    if (run >= IN_A_ROW or len(signs) >= 2) and good <= GOOD_SHARE * len(verdicts):
-        return "reject", (*reasons, f"only {good} of {len(verdicts)} tilts are good")
-    bad = sum(verdict.state == "bad" for verdict in verdicts)
-    if bad and not reasons:
-        reasons = [f"{bad} of {len(verdicts)} tilts are bad"]
-    return ("watch" if reasons else "good"), tuple(reasons)
+    def __init__(self, settings: Judge, field: Field, plan: Plan | None = None) -> None:
+        self.settings, self.limits, self.field = settings, limits(settings), field
+        self.plan = plan or Plan(reach_deg=settings.reach_deg)
+        self.seen: list[Seen] = []
+        self.judgement = Judgement()
+
+    @property
+    def accepted(self) -> list[Seen]:
+        """The tilts that others are compared with."""
+        return [one for one in self.seen if one.in_volume]
+
+    def image(self, new: Seen) -> Verdict:
+        """The verdict on a tilt before it is placed."""
+        return judge_image(new, self.accepted, self.settings, self.limits)
+
+    def placement(self, new: Seen) -> Verdict:
+        """The verdict on where a tilt was placed."""
+        return judge_placement(new, self.accepted, self.field, self.settings, self.limits, self.plan.like)
+
+    def add(self, one: Seen) -> Judgement:
+        """Take in a tilt with its verdict; the judgement on the series."""
+        self.seen = [*(each for each in self.seen if each.index != one.index), one]
+        taken = [each.angle_deg for each in self.seen]
+        foreseen = forecasts(self.seen, remaining(taken, self.plan), self.limits)
+        evidence = self._evidence(foreseen)
+        self.judgement = Judgement(
+            state=self._state(evidence),
+            reasons=tuple(each.words for each in evidence),
+            kinds=tuple(each.kind for each in evidence),
+            first_fault=min((each.first for each in evidence), default=None),
+            usable=usable(self.seen, planned_tilts(taken, self.plan), self.field),
+            forecast="; ".join(f"{each.words} at about {each.angle_deg:+.0f}°" for each in foreseen),
+            confidence=_confidence(evidence),
+        )
+        return self.judgement
+
+    def _state(self, evidence: Sequence[_Evidence]) -> SeriesVerdict:
+        """The state that follows, with hysteresis."""
+        before = self.judgement.state
+        if self.settings.preset == "off":
+            return "good"
+        if _is_enough(evidence) and not self._nearly_complete():
+            return "reject"
+        if before != "good" and not all(one.verdict.state == "good" for one in self._last(self.limits.recover)):
+            return before
+        return "watch" if evidence else "good"
+
+    def _last(self, count: int) -> list[Seen]:
+        """The last tilts; too few of them are no recovery."""
+        return self.seen[-count:] if len(self.seen) >= count else []
+
+    def _nearly_complete(self) -> bool:
+        planned = planned_tilts([one.angle_deg for one in self.seen], self.plan)
+        return len(self.accepted) >= self.limits.enough_share * planned
+
+    def _evidence(self, foreseen: Sequence[Forecast]) -> list[_Evidence]:
+        """All that speaks against the series now."""
+        found = [*_no_beam(self.seen, self.limits.dead_fraction), *_left(self.seen)]
+        found += _rows(self.seen, self.limits.in_a_row)
+        signs = _signs(self.seen)
+        found += signs
+        standing = {one.kind for one in signs}
+        for each in foreseen:
+            if each.sign in standing:
+                words = f"{each.words} at about {each.angle_deg:+.0f}°"
+                found.append(_Evidence("forecast", words, self.seen[-1].index, SURE["forecast"]))
+        bad = [one for one in self.seen if one.verdict.state == "bad"]
+        if bad and not found and self.seen[-1].index - bad[-1].index < self.limits.recover:
+            words = f"{len(bad)} of {len(self.seen)} tilts are bad"
+            found.append(_Evidence("bad", words, bad[0].index, SURE["bad"]))
+        return found
 
 
-def _beyond(name: str, value: float, limit: float, state: VerdictState, words: str) -> Verdict:
-    """A verdict on one measure with an upper limit."""
-    measure = Measure(name=name, value=value, limit=limit, unit="fraction of the field")
-    if value <= limit:
-        return Verdict(state="good", measures=(measure,))
-    return Verdict(state=state, reasons=(f"{words.format(f'{value:.2f}')}, limit {limit:.2f}",), measures=(measure,))
+def failing(one: Seen) -> set[str]:
+    """The signs that show in a tilt."""
+    return {SIGN_OF[each.name] for each in one.verdict.measures if each.state != "good" and each.name in SIGN_OF}
 
 
-def _certainty(placement: Placement, settings: Judge) -> Verdict:
-    """Low and ambiguous together: nothing was recognised. One of them alone is doubtful."""
-    low, ambiguous = placement.score < settings.min_score, placement.ambiguity > TOO_AMBIGUOUS
-    reasons = []
-    if low:
-        reasons.append(f"correlation peak {placement.score:.1f} sigma, limit {settings.min_score:.1f}")
-    if ambiguous:
-        reasons.append(f"second correlation peak {placement.ambiguity:.2f} of the first, limit {TOO_AMBIGUOUS:.2f}")
-    states: tuple[VerdictState, ...] = ("good", "doubtful", "bad")
-    measures = (
-        Measure(name="correlation", value=placement.score, limit=settings.min_score, unit="sigma"),
-        Measure(name="ambiguity", value=placement.ambiguity, limit=TOO_AMBIGUOUS, unit="fraction"),
-    )
-    return Verdict(state=states[low + ambiguous], reasons=tuple(reasons), measures=measures)
+def usable(seen: Sequence[Seen], planned: int, field: Field) -> str:
+    """What can be used of a series, in words."""
+    good = [one for one in seen if one.in_volume]
+    words = f"{len(good)} of {planned} tilts"
+    angles = sorted(one.angle_deg for one in good)
+    if len(angles) > 1:
+        words += f", widest gap {max(b - a for a, b in pairwise(angles)):.0f}°"
+    reference = zero_tilt(good)
+    if reference is None:
+        return words
+    least = min((one for one in good if one.placement), key=lambda one: overlap(one, reference, field), default=None)
+    if least is None:
+        return words
+    return f"{words}, field overlap {overlap(least, reference, field):.0%} at {least.angle_deg:+.0f}°"
 
 
-def _fails(measure: Measure) -> bool:
-    if measure.limit is None:
-        return False
-    low_is_bad = measure.name == "correlation" or (measure.name == "intensity" and measure.limit < 1)
-    return measure.value < measure.limit if low_is_bad else measure.value > measure.limit
+def _is_enough(evidence: Sequence[_Evidence]) -> bool:
+    """Whether it is enough to reject: one decisive fact, or two others."""
+    signs = {"detail" if one.kind in DETAIL else one.kind for one in evidence if one.kind != "bad"}
+    return any(one.decisive for one in evidence) or len(signs) >= 2
 
 
-def _signs(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Independent signs of trouble that show in many tilts, with the number of tilts."""
-    counts: dict[str, int] = {}
-    for verdict in verdicts:
-        for sign in {SIGNS[one.name] for one in verdict.measures if one.name in SIGNS and _fails(one)}:
-            counts[sign] = counts.get(sign, 0) + 1
-    enough = max(SIGN_TILTS, SIGN_SHARE * len(verdicts))
-    return {sign: count for sign, count in counts.items() if count >= enough}
+def _confidence(evidence: Sequence[_Evidence]) -> float | None:
+    doubt = 1.0
+    for one in evidence:
+        doubt *= 1 - one.weight
+    return round(1 - doubt, 2) if evidence else None
 
 
-def _longest_run(verdicts: Sequence[Verdict]) -> int:
-    longest = run = 0
-    for verdict in verdicts:
-        run = run + 1 if verdict.state == "bad" else 0
-        longest = max(longest, run)
-    return longest
+def _no_beam(seen: Sequence[Seen], dead_fraction: float) -> list[_Evidence]:
+    """Two tilts one after the other without a beam."""
+    dark = _trailing(seen, lambda one: _is_dead(one, dead_fraction))
+    if len(dark) < 2:
+        return []
+    return [_Evidence("no beam", f"no beam in the last {len(dark)} tilts", dark[0].index, SURE["no beam"], True)]
+
+
+def _is_dead(one: Seen, dead_fraction: float) -> bool:
+    ratio = value_of(one, "intensity")
+    return one.correction.sd <= 0 or (ratio is not None and ratio < dead_fraction)
+
+
+def _left(seen: Sequence[Seen]) -> list[_Evidence]:
+    """The target moved on from one tilt to the next, and now it is out of the field or was not recognised."""
+    if len(seen) < 3:
+        return []
+    before, last = seen[-2:]
+    lost = last.verdict.state == "bad" and failing(last) & {"field", "recognition"}
+    if not lost or "field" not in failing(before):
+        return []
+    moved = (value_of(last, "distance") or 0.0) - (value_of(before, "distance") or 0.0)
+    if moved < GROWTH and not ("recognition" in failing(last) and before.in_volume):
+        return []
+    return [_Evidence("left", "the target has left the field", before.index, SURE["left"], True)]
+
+
+def _rows(seen: Sequence[Seen], in_a_row: int) -> list[_Evidence]:
+    """Bad tilts in a row, one after the other or on the last one's branch."""
+    runs = [_trailing(tilts, lambda one: one.verdict.state == "bad") for tilts in (seen, _on_branch(seen))]
+    run = max(runs, key=len)
+    if len(run) < in_a_row:
+        return []
+    where = "" if len(runs[0]) >= in_a_row else " on this branch"
+    return [_Evidence("row", f"{len(run)} bad tilts in a row{where}", run[0].index, SURE["row"], True)]
+
+
+def _signs(seen: Sequence[Seen]) -> list[_Evidence]:
+    """Signs that stand, with the first tilt that shows each without a break."""
+    found = {}
+    for tilts in (seen, _on_branch(seen)):
+        window = tilts[-WINDOW:]
+        for sign in sorted(set().union(*(failing(one) for one in window))):
+            count = sum(sign in failing(one) for one in window)
+            if count >= STANDS and sign not in found:
+                first = next(one for one in window if sign in failing(one))
+                words = f"{sign}: {count} of the last {len(window)} tilts"
+                found[sign] = _Evidence(sign, words, first.index, SURE["sign"])
+    return list(found.values())
+
+
+def _on_branch(seen: Sequence[Seen]) -> list[Seen]:
+    """The tilts on the last one's branch."""
+    start, side = seen[0].angle_deg, branch(seen[-1].angle_deg, seen[0].angle_deg)
+    return [one for one in seen if branch(one.angle_deg, start) == side]
+
+
+def _trailing(seen: Sequence[Seen], holds: Callable[[Seen], bool]) -> list[Seen]:
+    """The tilts at the end for which something holds, without a break."""
+    run: list[Seen] = []
+    for one in reversed(seen):
+        if not holds(one):
+            break
+        run.insert(0, one)
+    return run

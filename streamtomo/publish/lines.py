@@ -137,7 +137,7 @@ def _series(event: Event) -> str | None:
         case SeriesDescribed():
             return f"{event.series}  metadata{_described(event)}"
         case SeriesJudged():
-            return f"{event.series}  series {event.state}: {'; '.join(event.reasons) or 'nothing wrong any more'}"
+            return f"{event.series}  series {event.state}{_judged(event)}"
         case AxisMeasured():
             return (
                 f"{event.series}  tilt axis {event.axis_deg:.1f}° measured from {event.tilts} tilts, "
@@ -175,6 +175,19 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  FINISHING FAILED ({again}): {event.reason}"
         case _:
             return None
+
+
+def _judged(event: SeriesJudged) -> str:
+    if event.state == "good":
+        return f": {'; '.join(event.reasons) or 'nothing wrong any more'}"
+    more = {
+        "first tilt at fault": event.first_fault,
+        "usable": event.usable,
+        "forecast": event.forecast,
+        "sure": f"{event.confidence:.0%}" if event.confidence is not None else "",
+    }
+    words = "".join(f"; {key}: {value}" for key, value in more.items() if value not in (None, ""))
+    return f": {'; '.join(event.reasons)}{words}"
 
 
 def _described(event: SeriesOpened | SeriesDescribed) -> str:

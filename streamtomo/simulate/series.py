@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, cos, hypot, radians, sin, sqrt
 
 import numpy as np
@@ -38,6 +38,8 @@ class Motion:
     """Way of the specimen while one movie is exposed."""
     mag_change: float = 0.0
     """Relative change of magnification from the first tilt to the last."""
+    path_px: tuple[tuple[float, float], ...] | None = None
+    """Shift `(x, y)` of each tilt in order of acquisition, instead of a random walk with jumps."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Plan:
     recipe: Recipe = field(default_factory=Recipe)
     optics: Optics = field(default_factory=Optics)
     motion: Motion = field(default_factory=Motion)
+    underfocus_um: tuple[float, ...] | None = None
+    """Of each tilt, in order of acquisition; None: that of the optics throughout."""
     dark: tuple[int, ...] = ()
     """Tilts whose shutter stays closed."""
     grid_bar_nm: float | None = None
@@ -145,11 +149,18 @@ class Series:
             return np.full(shape, cameras.DARK_ELECTRONS, np.float32)
         pixel_nm = plan.pixel_size_A / 10
         matter = specimens.project(self.specimen, view, plan.shape_yx, pixel_nm, margin)
-        if self._transfer is None or self._transfer.shape != matter.phase.shape:
-            self._transfer = plan.optics.transfer(matter.phase.shape, plan.pixel_size_A)
-        seen = opticses.intensity(matter, plan.optics, self._transfer)[: shape[0], : shape[1]]
+        seen = opticses.intensity(matter, plan.optics, self._lens(index, matter.phase.shape))[: shape[0], : shape[1]]
         image = np.float32(plan.electrons_per_pixel * self.transmission(index)) * seen
         return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view, shape)
+
+    def _lens(self, index: int, shape_yx: tuple[int, int]) -> NDArray[np.complex64]:
+        """The transfer function of one tilt."""
+        plan = self.plan
+        if plan.underfocus_um is not None:
+            return replace(plan.optics, underfocus_um=plan.underfocus_um[index]).transfer(shape_yx, plan.pixel_size_A)
+        if self._transfer is None or self._transfer.shape != shape_yx:
+            self._transfer = plan.optics.transfer(shape_yx, plan.pixel_size_A)
+        return self._transfer
 
     def expose(self, index: int) -> Exposure:
         """The image or the frames of one tilt as read out; the same whenever they are asked for."""
@@ -226,7 +237,7 @@ def _views(plan: Plan, read_deg: NDArray[np.float64], rng: np.random.Generator) 
     directions = rng.uniform(0, 2 * np.pi, count)
     for index, size in motion.jumps:
         steps[index] += size * np.array([np.cos(directions[index]), np.sin(directions[index])])
-    shifts = np.cumsum(steps, axis=0)
+    shifts = np.cumsum(steps, axis=0) if motion.path_px is None else np.asarray(motion.path_px, dtype=np.float64)
     mags = 1 + motion.mag_change * np.linspace(0, 1, count)
     return [
         View(round(float(read_deg[i] + errors[i]), 6), plan.axis_deg, (float(sx), float(sy)), float(mags[i]))

@@ -1,0 +1,204 @@
+"""The judge on labelled series: false rejections, faults found, how many tilts it took, and the beam time saved.
+
+Each series goes tilt by tilt through what the live lane does but for the volume: correction, alignment, measures and
+policy are the lane's own code. Thresholds were set on the tuning seeds (--tuning) and the kinds of fault in TUNED only;
+the report is on other seeds, and on kinds that were not looked at before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one series per process is faster than many threads on small images
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import msgspec
+from _judge_cases import TUNED, UNSEEN, Case, faulty, good
+from msgspec import Struct
+
+from streamtomo import config_file
+from streamtomo.config import Settings
+from streamtomo.correct.prepare import prepare
+from streamtomo.judge.plan import Plan
+from streamtomo.judge.record import Seen, seen
+from streamtomo.liveseries import AcceptedTilt, LiveSeries
+from streamtomo.messages import TiltPlaced
+from streamtomo.model import RawImage, Tilt
+
+GOOD, FAULTY = 400, 210
+QUICK = 10
+"""One series in so many with --quick."""
+TUNING_SEED, REPORT_SEED = 1_000, 900_000
+INTERVAL_S = 35.0
+"""Time that a tilt takes at the microscope."""
+
+
+class Outcome(Struct):
+    """What became of one series."""
+
+    name: str
+    kind: str
+    onset: int | None
+    states: list[str]
+    """The verdict on the series after each tilt."""
+    reasons: list[str]
+    """Those of the first rejection, else of the last tilt."""
+    seen: list[Seen]
+
+    @property
+    def rejected(self) -> int | None:
+        """The tilt after which it was rejected first."""
+        return self.states.index("reject") if "reject" in self.states else None
+
+
+def judge(case: Case, settings: Settings, *, told_plan: bool) -> Outcome:
+    """Take a series through correction, alignment and judgement, tilt by tilt."""
+    plan = case.series.plan
+    raws = [_raw(case, index) for index in range(len(plan.angles_deg))]
+    live = LiveSeries(raws[0], plan.axis_deg, plan.pixel_size_A, settings)
+    live.judge.plan = Plan(tilts=len(raws) if told_plan else None, reach_deg=settings.judge.reach_deg)
+    states, reasons = [], []
+    for index, pixels in enumerate(case.images()):
+        tilt = Tilt(index=index, image=raws[index])
+        image, correction = prepare(pixels, live.binning, settings.correct.outlier_sigma)
+        look, placement, verdict = live.place(tilt, pixels, image, correction)
+        accepted = placement is not None and verdict.state != "bad"
+        if placement is not None and accepted:
+            live.accept(AcceptedTilt(tilt, placement, correction), image)
+        placed = TiltPlaced(
+            series=case.name,
+            index=index,
+            angle_deg=tilt.image.angle_deg,
+            correction=correction,
+            placement=placement,
+            verdict=verdict,
+            in_volume=accepted,
+            look=look,
+        )
+        judgement = live.judge.add(seen(tilt, placed))
+        if "reject" not in states:
+            reasons = list(judgement.reasons)
+        states.append(judgement.state)
+    return Outcome(case.name, case.kind, case.onset, states, reasons, live.judge.seen)
+
+
+def _raw(case: Case, index: int) -> RawImage:
+    plan = case.series.plan
+    ny, nx = plan.shape_yx
+    return RawImage(
+        series=case.name,
+        path=case.name,
+        section=index,
+        nx=nx,
+        ny=ny,
+        angle_deg=float(case.series.read_deg[index]),
+        acquired_s=INTERVAL_S * index,
+        pixel_size_A=plan.pixel_size_A,
+        dose_e_A2=plan.dose_e_A2,
+        prior_dose_e_A2=plan.dose_e_A2 * index,
+    )
+
+
+def _work(job: tuple[str, int, Settings]) -> Outcome:
+    kind, seed, settings = job
+    case = good(seed) if kind == "good" else faulty(kind, seed)
+    return judge(case, settings, told_plan=seed % 2 == 0)
+
+
+def jobs(settings: Settings, *, tuning: bool, every: int) -> list[tuple[str, int, Settings]]:
+    """Kind, seed and settings of each series, or of one in so many; of all kinds alike."""
+    base, kinds = (TUNING_SEED, TUNED) if tuning else (REPORT_SEED, (*TUNED, *UNSEEN))
+    seeds = range(base, base + max(1, FAULTY // len(kinds) // every))
+    faults = [(kind, seed, settings) for seed in seeds for kind in kinds]
+    return [("good", base + n, settings) for n in range(GOOD // every)] + faults
+
+
+def report(outcomes: Sequence[Outcome]) -> str:
+    """All figures, in Markdown."""
+    fine = [one for one in outcomes if one.onset is None]
+    bad = [one for one in outcomes if one.onset is not None]
+    found = [one for one in bad if _delay(one) is not None]
+    early = [one for one in bad if one.rejected is not None and one not in found]
+    delays = [delay for one in found if (delay := _delay(one)) is not None]
+    saved = sum(len(one.states) - 1 - (one.rejected or 0) for one in found)
+    lost = sum(len(one.states) - (one.onset or 0) for one in bad)
+    lines = [
+        "| labelled | good | watch | rejected |",
+        "|---|---|---|---|",
+        _row(f"good ({len(fine)})", fine),
+        _row(f"faulty ({len(bad)})", bad),
+        "",
+        f"False rejections: {sum(one.rejected is not None for one in fine)} of {len(fine)} good series, and "
+        f"{len(early)} faulty ones before their onset. Faults found: {len(found)} of {len(bad)} "
+        f"({len(found) / max(1, len(bad)):.1%}), after a median of {median(delays) if delays else 0:g} tilts. Beam "
+        f"time saved: {saved * INTERVAL_S / 60:.0f} of {lost * INTERVAL_S / 60:.0f} min after the onsets, at "
+        f"{INTERVAL_S:g} s a tilt.",
+        "",
+        "| fault | found | tilts from onset to rejection: median | worst | beam time saved |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(_fault(kind, bad) for kind in sorted({one.kind for one in bad}, key=_order))])
+
+
+def _order(kind: str) -> int:
+    return (*TUNED, *UNSEEN).index(kind)
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> str:
+    worst = Counter(max(one.states, key=("good", "watch", "reject").index) for one in outcomes)
+    return f"| {name} | {worst['good']} | {worst['watch']} | {worst['reject']} |"
+
+
+def _fault(kind: str, outcomes: Sequence[Outcome]) -> str:
+    those = [one for one in outcomes if one.kind == kind]
+    delays = [delay for one in those if (delay := _delay(one)) is not None]
+    saved = sum(len(one.states) - 1 - (one.rejected or 0) for one in those if _delay(one) is not None)
+    lost = sum(len(one.states) - (one.onset or 0) for one in those)
+    name = f"{kind} (never seen in tuning)" if kind in UNSEEN else kind
+    middle, worst = (f"{median(delays):g}", f"{max(delays)}") if delays else ("", "")
+    return f"| {name} | {len(delays)} of {len(those)} | {middle} | {worst} | {saved / max(1, lost):.0%} |"
+
+
+def _delay(one: Outcome) -> int | None:
+    """Tilts acquired from the onset to the rejection, that of the onset included; None if it never came or before."""
+    if one.onset is None or one.rejected is None or one.rejected < one.onset:
+        return None
+    return one.rejected - one.onset + 1
+
+
+def main() -> None:
+    """Judge all series, print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"one series in {QUICK}")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one series in N (all)")
+    parser.add_argument("--tuning", action="store_true", help="the series that the limits were set on")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="series at a time (all cores)")
+    parser.add_argument("--records", type=Path, help="write what became of each series to this file (JSON)")
+    parser.add_argument("--wrong", action="store_true", help="also list the series that were judged wrongly")
+    args = parser.parse_args()
+    todo = jobs(config_file.load(None, args.set), tuning=args.tuning, every=QUICK if args.quick else args.every)
+    start = time.perf_counter()
+    with get_context("spawn").Pool(args.processes) as pool:
+        outcomes = pool.map(_work, todo, chunksize=4)
+    print(report(outcomes))
+    tilts = sum(len(one.states) for one in outcomes)
+    print(f"\n{len(outcomes)} series, {tilts} tilts in {time.perf_counter() - start:.0f} s")
+    if args.records:
+        args.records.write_bytes(msgspec.json.encode(outcomes))
+    if args.wrong:
+        for one in outcomes:
+            if (one.rejected is not None) if one.onset is None else _delay(one) is None:
+                marks = "".join(each.verdict.state[0] for each in one.seen)
+                print(one.name, one.kind, one.onset, marks, one.reasons)
+
+
+if __name__ == "__main__":
+    main()

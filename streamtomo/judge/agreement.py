@@ -1,0 +1,77 @@
+"""Does a tilt show the same specimen as its neighbour: their correlation where both are seen, ring by ring.
+
+The height of a correlation peak says little where a few coarse features fill the field: any two fields have some. Here
+each ring in frequency counts as much as it has coefficients, whatever its power, so that it is the many small features
+that must agree (Fourier ring correlation).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from streamtomo import geometry
+from streamtomo.judge.spectrum import LARGEST_PX, RINGS, rings_of
+from streamtomo.resample import warp
+
+Image = NDArray[np.float32]
+Spectrum = NDArray[np.complex64]
+
+COARSE = 2
+"""Live pixels along each side of one compared."""
+COMPARED = 8
+"""Rings compared, from 0 to 0.2 cycles per coarse pixel: beyond them depth makes even neighbours differ."""
+REACH_PX = 6
+"""The neighbour may lie so far, in coarse pixels, from where it was placed: its features have many depths, and it is
+laid at one."""
+
+
+def agreement(image: Image, neighbour: Image, transform: geometry.Array) -> float:
+    """Correlation, -1 to 1, of a live image `(ny, nx)` with its neighbour, which `transform` `(2, 3)` lays over it.
+
+    Of two fields that have nothing in common it is about 0.1, as the best of a few positions is looked for.
+    """
+    here, there, over = _coarse(image), _coarse(neighbour), geometry.rescale(transform, COARSE)
+    side = min(*here.shape, LARGEST_PX // COARSE)
+    y, x = ((n - side) // 2 for n in here.shape)
+    seen = warp(np.ones_like(there), over, fill=0.0)
+    middle = slice(y, y + side), slice(x, x + side)
+    window = seen[middle] * rings_of(side).window
+    a, b = (_low(_spectrum(one[middle], window)) for one in (here, warp(there, over)))
+    return _best_nearby(a, b, _low(rings_of(side).number.reshape(side, side // 2 + 1)), side)
+
+
+def _best_nearby(a: Spectrum, b: Spectrum, number: NDArray[np.int64], side: int) -> float:
+    """The highest correlation of two spectra's rings for shifts within reach."""
+    rings = np.minimum(number, COMPARED).ravel()
+    counts = np.bincount(rings, minlength=COMPARED + 1)[: COMPARED + 1].astype(np.float64)
+    norms = np.sqrt(np.prod([np.bincount(rings, (np.abs(one) ** 2).ravel(), COMPARED + 1) for one in (a, b)], axis=0))
+    weights = np.divide(counts, norms, out=np.zeros_like(norms), where=norms > 0)
+    weights[COMPARED] = 0.0
+    size = len(a)
+    surface = fft.irfft2(a * b.conj() * weights[rings].reshape(a.shape), s=(size, size))
+    reach = max(1, round(REACH_PX * size / side))
+    near = np.r_[: reach + 1, size - reach : size]
+    return float(surface[np.ix_(near, near)].max() * size * size / (2 * counts[:COMPARED].sum()))
+
+
+def _low(values: NDArray[Any]) -> NDArray[Any]:
+    """The coefficients `(2 n, n)` of low frequency of a square's real transform, those compared among them."""
+    side = len(values)
+    reach = min(side // 2, side * COMPARED // RINGS + 2)
+    return values[np.r_[:reach, side - reach : side], :reach]
+
+
+def _coarse(image: Image) -> Image:
+    ny, nx = (n // COARSE * COARSE for n in image.shape)
+    blocks = image[:ny, :nx].reshape(ny // COARSE, COARSE, nx // COARSE, COARSE)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
+
+
+def _spectrum(part: Image, window: Image) -> Spectrum:
+    total = float(window.sum())
+    level = float(np.vdot(part, window)) / total if total > 0 else 0.0
+    return np.asarray(fft.rfft2((part - np.float32(level)) * window), np.complex64)
