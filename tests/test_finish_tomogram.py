@@ -33,7 +33,7 @@ def source():
 
 def made(tmp_path, source, **settings):
     path, told = tmp_path / "a_rec.mrc", []
-    tomogram, pictures = write_tomogram(path, source, msgspec.structs.replace(Final(), **settings), told.append)
+    tomogram, pictures, *_ = write_tomogram(path, source, msgspec.structs.replace(Final(), **settings), told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
     with mrcfile.open(path) as file:

@@ -29,7 +29,9 @@ def main(job_file: str) -> int:
     jit.use_threads(job.settings.run.threads)
     be_alone(Path(job.folder), job.series)
     try:
-        _tell(recipe.run(job, _tell))
+        done = recipe.run(job, _tell)
+        assert done is not None
+        _tell(done)
     except StreamtomoError as error:
         blocked = isinstance(error, OutputError)
         _tell(FinishFailed(series=job.series, reason=str(error), final=False, blocked=blocked))

@@ -43,12 +43,17 @@ def level(view: Image) -> tuple[float, float]:
 
 
 def weighted(
-    stack: Image, tilts_deg: Sequence[float] | NDArray[np.float64], xtilts_deg: Sequence[float] | float = 0.0
+    stack: Image,
+    tilts_deg: Sequence[float] | NDArray[np.float64],
+    xtilts_deg: Sequence[float] | float = 0.0,
+    *,
+    levels: NDArray[np.float32] | None = None,
 ) -> Views:
-    """The stack with means, standard deviations and sectors measured."""
+    """The stack with its sectors; means and standard deviations `(n, 2)` are measured where they are not given."""
     if len(stack) != len(tilts_deg):
         raise ValueError(f"{len(stack)} views, but {len(tilts_deg)} tilt angles")
-    levels = np.array([level(view) for view in stack])
+    if levels is None:
+        levels = np.array([level(view) for view in stack])
     tilts = np.asarray(tilts_deg, np.float64)
     return Views(
         stack=stack,

@@ -1,0 +1,275 @@
+"""Where the specimen lies: its thickness, its pitch, its tilt at zero tilt, and the height of its middle.
+
+Two witnesses. The beads lie on its surfaces: one plane, or two that are parallel. The density of a quick, small volume:
+halves of the views show the specimen where it is, and agree nowhere else, so the planes in which they agree are sought.
+Beads are the finer witness of the turn, the density is the one that sees all of the specimen.
+
+A slab lies at `Ry(offset) Rx(pitch) P`, P in the specimen lying flat: a view at tilt t sees it at `t + offset` about
+the tilt axis, after a turn by `pitch` about X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+from streamtomo.finish.depth import deep_enough, default_depth
+from streamtomo.finish.slab import Slab, find_slab
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+LEAST_TURN_DEG = 0.1
+"""A smaller pitch is none: nobody sees it, and a level volume is made faster."""
+SURE_SEEN = 0.4
+"""A bead counts that is seen in this share of the views."""
+LEAST_ON_SURFACE, LEAST_BEADS = 2, 5
+APART = 5.0
+"""Two surfaces are this many times further apart than beads are from them."""
+OUTLYING = 3.5
+"""A bead further from its surface than this, in standard deviations, is not on it."""
+TURNS_AGREE_DEG, THICKNESS_AGREES = 1.5, 0.25
+"""Beads and density disagree beyond this."""
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """How the specimen lies in the aligned views, and the volume that holds it; lengths in pixels."""
+
+    thickness_px: float | None
+    """None where it cannot be told."""
+    pitch_deg: float
+    offset_deg: float
+    """What is added to all tilt angles."""
+    height_px: float
+    """Of the specimen's middle above the tilt axis, in the specimen lying flat."""
+    depth_px: float
+    """Of the volume that holds it with a margin."""
+    note: str
+    warning: str = ""
+
+    def in_pixels(self, binning: int) -> Position:
+        """The same in pixels smaller by `binning`."""
+        thickness = None if self.thickness_px is None else round(self.thickness_px * binning, 2)
+        return msgspec.structs.replace(
+            self,
+            thickness_px=thickness,
+            height_px=round(self.height_px * binning, 2),
+            depth_px=round(self.depth_px * binning, 2),
+        )
+
+    def as_deep_as(self, depth_px: float) -> Position:
+        """With a volume of another depth about the same middle."""
+        return msgspec.structs.replace(self, depth_px=depth_px)
+
+
+class Surfaces(NamedTuple):
+    """Planes through beads, `z = slope_x x + slope_y y + middle +- apart / 2`."""
+
+    slope_x: float
+    slope_y: float
+    middle: float
+    apart: float
+    """0 for a single plane."""
+    spread: float
+    """Standard deviation of the beads about their surface."""
+    error_deg: float
+    """Expected error of the slopes."""
+    beads: int
+
+
+def turn_of(slope_x: float, slope_y: float) -> tuple[float, float, float]:
+    """Pitch and offset (degrees) of a plane `z = slope_x x + slope_y y`, and what makes heights distances from it."""
+    offset = -np.arctan(slope_x)
+    pitch = np.arctan(slope_y * np.cos(offset))
+    return float(np.degrees(pitch)), float(np.degrees(offset)), float(np.cos(pitch) * np.cos(offset))
+
+
+def find_position(
+    images: Sequence[Image],
+    transforms: Sequence[geometry.Array],
+    tilts_deg: Sequence[float],
+    *,
+    points_px: Array,
+    seen: Sequence[int],
+    axis_deg: float,
+    beads: bool,
+    level: bool = False,
+) -> Position:
+    """Position of the specimen in views `(ny, nx)` with their raw-to-aligned transforms, in their pixels.
+
+    `points_px` `(n, 3)` are the beads or patches of the alignment, each `seen` in so many views; patches lie anywhere
+    in the specimen and say nothing about its surfaces. `level`: the specimen is taken as flat.
+    """
+    shape = geometry.aligned_shape((images[0].shape[0], images[0].shape[1]), axis_deg)
+    slab = find_slab(images, transforms, tilts_deg, shape, level=level)
+    sure = points_px[np.asarray(seen, int) >= SURE_SEEN * len(images)] if len(points_px) else points_px
+    start = (slab.slope_x, slab.slope_y) if slab else (0.0, 0.0)
+    surfaces = fit_surfaces(sure, start) if beads and not level else None
+    return _combined(slab, surfaces, points_px if beads else points_px[:0], shape)
+
+
+def _combined(slab: Slab | None, surfaces: Surfaces | None, beads: Array, shape: tuple[int, int]) -> Position:
+    if slab is None and surfaces is None:
+        depth = default_depth(shape)
+        reach = float(np.abs(beads[:, 2]).max()) if len(beads) else 0.0
+        return Position(
+            thickness_px=None,
+            pitch_deg=0.0,
+            offset_deg=0.0,
+            height_px=0.0,
+            depth_px=max(depth, deep_enough(reach, shape)),
+            note="the specimen was not found: taken as level",
+        )
+    warning = _disagreement(slab, surfaces)
+    use_beads = surfaces is not None and (slab is None or surfaces.error_deg <= slab.error_deg)
+    witness = surfaces if use_beads else slab
+    assert witness is not None
+    pitch, offset, flat = turn_of(witness.slope_x, witness.slope_y)
+    if abs(pitch) < LEAST_TURN_DEG:
+        pitch = 0.0
+    thickness, middle = _extent(slab, surfaces, flat)
+    reach = max(thickness / 2, _reach_of(beads, pitch, offset, middle))
+    return Position(
+        thickness_px=round(thickness, 2),
+        pitch_deg=round(pitch, 3),
+        offset_deg=round(offset, 3),
+        height_px=round(middle, 2),
+        depth_px=deep_enough(reach, shape),
+        note=_note(slab, surfaces, use_beads=use_beads),
+        warning=warning,
+    )
+
+
+def _extent(slab: Slab | None, surfaces: Surfaces | None, flat: float) -> tuple[float, float]:
+    """Thickness and height of the middle: the density's, or the surfaces' where there are two and it agrees."""
+    if surfaces is not None and surfaces.apart and (slab is None or _thickness_agrees(slab, surfaces)):
+        return surfaces.apart * flat, surfaces.middle * flat
+    if slab is not None:
+        return slab.thickness * flat, slab.middle * flat
+    assert surfaces is not None
+    return 2 * surfaces.spread * OUTLYING * flat, surfaces.middle * flat
+
+
+def _reach_of(beads: Array, pitch: float, offset: float, middle: float) -> float:
+    """How far the beads are from the middle of the specimen lying flat; those far off are dirt and do not count."""
+    if not len(beads):
+        return 0.0
+    back = geometry.rotation_x(-pitch) @ geometry.rotation_y(-offset)
+    heights = np.abs((beads @ back.T)[:, 2] - middle)
+    return float(np.percentile(heights, 90))
+
+
+def _thickness_agrees(slab: Slab, surfaces: Surfaces) -> bool:
+    return abs(slab.thickness / max(surfaces.apart, 1e-6) - 1) <= THICKNESS_AGREES
+
+
+def _disagreement(slab: Slab | None, surfaces: Surfaces | None) -> str:
+    """In words; empty where there is only one witness, or both say the same."""
+    if slab is None or surfaces is None:
+        return ""
+    by_beads, by_density = turn_of(surfaces.slope_x, surfaces.slope_y), turn_of(slab.slope_x, slab.slope_y)
+    words = []
+    for name, one, other in zip(("pitch", "tilt offset"), by_beads[:2], by_density[:2], strict=True):
+        if abs(one - other) > TURNS_AGREE_DEG + 2 * (surfaces.error_deg + slab.error_deg):
+            words.append(f"{name} {one:.1f}° by the beads, {other:.1f}° by the density")
+    if surfaces.apart and not _thickness_agrees(slab, surfaces):
+        words.append(f"thickness {surfaces.apart:.0f} px by the beads, {slab.thickness:.0f} px by the density")
+    return f"the specimen's position is in doubt: {'; '.join(words)}" if words else ""
+
+
+def _note(slab: Slab | None, surfaces: Surfaces | None, *, use_beads: bool) -> str:
+    words = []
+    if surfaces is not None:
+        planes = "two surfaces" if surfaces.apart else "one surface"
+        words.append(f"{surfaces.beads} beads on {planes}")
+    if slab is not None:
+        words.append("density of a small volume")
+    return f"from {' and '.join(words)}; turn by the {'beads' if use_beads else 'density'}"
+
+
+# -- beads -----------------------------------------------------------------------------------------------------------
+
+
+def fit_surfaces(points: Array, start: tuple[float, float] = (0.0, 0.0)) -> Surfaces | None:
+    """One plane or two parallel ones through beads `(n, 3)`, beside which few lie; None where there is none.
+
+    `start`: slopes that they have roughly.
+    """
+    if len(points) < LEAST_BEADS:
+        return None
+    single = _fit(points, np.zeros(len(points)), np.ones(len(points), bool))
+    double = _double(points, start)
+    if double is not None and (single is None or APART * double.spread < double.apart):
+        return double
+    if single is None or single.spread > 0.02 * float(np.ptp(points[:, :2], axis=0).max()):
+        return None  # they do not lie in a plane
+    return single
+
+
+def _double(points: Array, start: tuple[float, float]) -> Surfaces | None:
+    """Two parallel planes, from the widest gap in the heights above a first plane on."""
+    best: Surfaces | None = None
+    for slopes in (start, (0.0, 0.0)):
+        heights = points[:, 2] - points[:, :2] @ np.array(slopes)
+        for side in _splits(heights):
+            found = _settled(points, side)
+            if found is not None and (best is None or found.spread < best.spread):
+                best = found
+    return best
+
+
+def _splits(heights: Array) -> list[Array]:
+    """Sides (-1, +1) by the widest gaps between the heights."""
+    order = np.sort(heights)
+    gaps = np.diff(order)
+    widest = np.argsort(gaps)[::-1][:3]
+    return [np.where(heights > (order[i] + order[i + 1]) / 2, 1.0, -1.0) for i in widest]
+
+
+def _settled(points: Array, side: Array) -> Surfaces | None:
+    """Planes and sides in turn until nothing changes, without beads that lie on neither."""
+    kept = np.ones(len(points), bool)
+    found: Surfaces | None = None
+    for _ in range(10):
+        if min((side[kept] > 0).sum(), (side[kept] < 0).sum()) < LEAST_ON_SURFACE:
+            return None
+        found = _fit(points, side, kept)
+        if found is None:
+            return None
+        heights = points[:, 2] - points[:, :2] @ np.array([found.slope_x, found.slope_y]) - found.middle
+        now = np.where(heights > 0, 1.0, -1.0)
+        distance = np.abs(heights - now * found.apart / 2)
+        limit = OUTLYING * max(1.4826 * float(np.median(distance)), 1e-3 * abs(found.apart))
+        if (now == side).all() and ((distance <= limit) == kept).all():
+            break
+        side, kept = now, distance <= limit
+    return found if found and found.apart > 0 and kept.mean() > 0.7 else None
+
+
+def _fit(points: Array, side: Array, kept: NDArray[np.bool_]) -> Surfaces | None:
+    """Least squares; `side` -1 or +1 for two planes, 0 for one."""
+    columns = [points[kept, 0], points[kept, 1], np.ones(int(kept.sum()))]
+    if side.any():
+        columns.append(side[kept] / 2)
+    design = np.stack(columns, axis=1)
+    freedom = len(design) - design.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
+    found = np.linalg.lstsq(design, points[kept, 2], rcond=None)[0]
+    spread = float(np.sqrt(((points[kept, 2] - design @ found) ** 2).sum() / freedom))
+    errors = spread * np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    return Surfaces(
+        slope_x=float(found[0]),
+        slope_y=float(found[1]),
+        middle=float(found[2]),
+        apart=float(found[3]) if side.any() else 0.0,
+        spread=spread,
+        error_deg=float(np.degrees(errors[:2].max())),
+        beads=len(design),
+    )
