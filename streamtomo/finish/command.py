@@ -11,11 +11,12 @@ import msgspec
 from streamtomo import config_file, jit
 from streamtomo.config import Settings
 from streamtomo.errors import InputError, SettingsError
+from streamtomo.export import directives
 from streamtomo.export.imod import write_text
 from streamtomo.finish import recipe
 from streamtomo.finish.recipe import FinishJob, JobTilt, Order
 from streamtomo.finish.worker import be_alone
-from streamtomo.messages import Event, FinishDone, FinishStep, Warned
+from streamtomo.messages import Event, FinishStep, Warned
 from streamtomo.model import RawImage, Tilt
 from streamtomo.publish.lines import words
 from streamtomo.watch.finished import read_series
@@ -82,6 +83,14 @@ def job_of_stack(
         tilts=tuple(JobTilt(tilt=Tilt(index=index, image=image)) for index, image in enumerate(images)),
         placed=False,
     )
+
+
+def read_directives(path: Path) -> tuple[str, ...]:
+    """The settings in a batchruntomo directive file; directives that nothing is done about are named."""
+    found = directives.read(path)
+    for key in found.unknown:
+        print(f"warning: {path}: {key} is not known here, and not followed", file=sys.stderr)
+    return found.overrides
 
 
 def _with_angles(stack: Path, tilts: Path, settings: Settings) -> list[RawImage]:

@@ -108,7 +108,7 @@ STEPS = (
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
     Step(
         "export",
-        Needs(("clean", "coarse", "solve", "position", "stack", "reconstruct"), OPTICS),
+        Needs(("clean", "coarse", "solve", "position", "stack", "reconstruct"), (*OPTICS, "specimen.bead_nm")),
         steps_results.export,
         0.02,
     ),

@@ -153,7 +153,7 @@ def _best_slopes(columns: Array, x: Array, y: Array) -> tuple[float, float]:
     best = np.array(min(product(tried, tried), key=dullness))
     step = float(tried[1] - tried[0])
     for measure in (dullness, edge_dullness):
-        simplex = np.array([best, best + (step / 2, 0.0), best + (0.0, step / 2)])
+        simplex = best + np.array([(0.0, 0.0), (step / 2, 0.0), (0.0, step / 2)])
         options = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 0.0}
         best = optimize.minimize(measure, best, method="Nelder-Mead", options=options).x
         step /= 4

@@ -12,6 +12,7 @@ from msgspec import Struct
 from streamtomo import __version__
 from streamtomo.errors import StreamtomoError
 from streamtomo.export import imod, mrc
+from streamtomo.finish.outgoing import write_all
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_volume import Reconstructed, Stacked, Trimmed
@@ -33,7 +34,8 @@ class Reported(Struct, frozen=True, kw_only=True):
 
 def export(work: Work) -> tuple[Exported, tuple[str, ...]]:
     """Alignment and volume as other programs take them."""
-    return Exported(formats=()), ()
+    files = write_all(work)
+    return Exported(formats=("imod", "relion5", "warp", "aretomo", "batchruntomo")), tuple(files)
 
 
 # -- report ----------------------------------------------------------------------------------------------------------
