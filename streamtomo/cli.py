@@ -40,7 +40,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, _add_finish):
+    for add in (_add_names, _add_selftest, _add_clean, _add_finish, _add_report):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -219,6 +219,12 @@ def _add_finish(verbs: Verbs) -> None:
     parser.set_defaults(verb=_finish)
 
 
+def _add_report(verbs: Verbs) -> None:
+    parser = verbs.add_parser("report", help="write a page with a row a series: OUT/report.html")
+    parser.add_argument("out", type=Path, help="output folder of a run")
+    parser.set_defaults(verb=_report)
+
+
 def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
     parser.add_argument("job", help="job file")
@@ -368,6 +374,13 @@ def _finish(args: argparse.Namespace) -> int:
     else:
         job = command.job_of_run(args.out, args.series, overrides, args.config)
     return command.finish(job, command.Order(args.first, args.last), dry_run=args.dry_run)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from streamtomo.finish.pages import write_session
+
+    print(write_session(args.out))
+    return 0
 
 
 def _finish_job(args: argparse.Namespace) -> int:

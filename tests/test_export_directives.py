@@ -69,7 +69,9 @@ def test_what_is_written_is_read_again(tmp_path):
 
 @pytest.mark.skipif(not ETOMO.exists(), reason="IMOD's list of directives is not here")
 def test_the_directives_are_imod_s(tmp_path):
-    listed = {line.split(",")[0].lower() for line in (ETOMO / "directives.csv").read_text(errors="replace").splitlines()}
+    listed = {
+        line.split(",")[0].lower() for line in (ETOMO / "directives.csv").read_text(errors="replace").splitlines()
+    }
     free = ("comparam.tilt.tilt.", "runtime.Reconstruction.any.binnedThickness", "setupset.copyarg.")
     for key in directives.SETTINGS:
         assert key.lower() in listed or key.startswith(free), key

@@ -13,6 +13,7 @@ from streamtomo import __version__
 from streamtomo.errors import StreamtomoError
 from streamtomo.export import imod, mrc
 from streamtomo.finish.outgoing import write_all
+from streamtomo.finish.pages import write_page
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_volume import Reconstructed, Stacked, Trimmed
@@ -45,7 +46,7 @@ def report(work: Work) -> tuple[Reported, tuple[str, ...]]:
     """What was made is looked at as a reader would, and told. Raises StreamtomoError if it is not sound."""
     _check(work)
     write_summary(work)
-    return Reported(), (f"{work.name}_summary.json",)
+    return Reported(), (f"{work.name}_summary.json", write_page(work))
 
 
 def _check(work: Work) -> None:
