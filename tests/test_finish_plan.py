@@ -4,7 +4,7 @@ import pytest
 
 from streamtomo.config import Final, Settings, Specimen
 from streamtomo.errors import SettingsError
-from streamtomo.finish.plan import Done, Needs, chosen, forget, keys, plan, to_do
+from streamtomo.finish.plan import Done, Needs, Planned, chosen, forget, keys, plan, to_do
 
 NEEDS = {
     "clean": Needs((), ("correct.outlier_sigma",), passing=True),
@@ -105,4 +105,7 @@ def test_a_range_of_steps_can_be_asked_for():
 
 
 def test_a_step_about_to_be_done_takes_what_follows_with_it():
-    assert list(forget(Folder().state, NEEDS, "position")) == ["clean", "solve", "stack"]
+    state = Folder().state
+    assert list(forget(state, NEEDS, Planned("position", "asked for"))) == ["clean", "solve", "stack"]
+    again = forget(state, NEEDS, Planned("clean", "clean.mrc is needed again", same=True))
+    assert list(again) == [name for name in NEEDS if name != "clean"]

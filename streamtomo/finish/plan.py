@@ -55,6 +55,8 @@ class Planned(NamedTuple):
 
     name: str
     why: str
+    same: bool = False
+    """Whether only its files are needed again: what follows from it is still good."""
 
 
 def keys(needs: Mapping[str, Needs], settings: Settings, facts: Mapping[str, object]) -> dict[str, str]:
@@ -115,12 +117,12 @@ def _with_files(planned: Sequence[Planned], needs: Mapping[str, Needs], state: S
     """Good steps whose files are gone are done again where another one needs them."""
     result: list[Planned] = []
     wanted: set[str] = set()
-    for name, why in reversed(planned):
-        if not why and name in wanted and (gone := _other_files(state[name], stat)):
-            why = f"{gone[0]} is needed again"
-        if why:
-            wanted.update(needs[name].steps)
-        result.insert(0, Planned(name, why))
+    for step in reversed(planned):
+        if not step.why and step.name in wanted and (gone := _other_files(state[step.name], stat)):
+            step = Planned(step.name, f"{gone[0]} is needed again", same=True)
+        if step.why:
+            wanted.update(needs[step.name].steps)
+        result.insert(0, step)
     return result
 
 
@@ -148,13 +150,13 @@ def _why(
     return ""
 
 
-def forget(state: State, needs: Mapping[str, Needs], name: str) -> State:
-    """The state without a step that is about to be done, and without those that depend on it."""
-    gone = {name}
-    for step, need in needs.items():
-        if gone.intersection(need.steps):
-            gone.add(step)
-    return {step: done for step, done in state.items() if step not in gone}
+def forget(state: State, needs: Mapping[str, Needs], step: Planned) -> State:
+    """The state without a step that is about to be done, and without those that depend on what changes."""
+    gone = {step.name}
+    for name, need in needs.items():
+        if not step.same and gone.intersection(need.steps):
+            gone.add(name)
+    return {name: done for name, done in state.items() if name not in gone}
 
 
 def to_do(planned: Sequence[Planned]) -> list[str]:

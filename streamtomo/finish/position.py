@@ -19,8 +19,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.finish.depth import deep_enough, default_depth
-from streamtomo.finish.slab import Slab, find_slab
+from streamtomo.finish.depth import deep_enough, default_depth, find_depth
+from streamtomo.finish.slab import Slab, find_slab, small_views
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -30,6 +30,7 @@ LEAST_TURN_DEG = 0.1
 SURE_SEEN = 0.4
 """A bead counts that is seen in this share of the views."""
 LEAST_ON_SURFACE, LEAST_BEADS = 2, 5
+TRIPLES = 60
 APART = 5.0
 """Two surfaces are this many times further apart than beads are from them."""
 OUTLYING = 3.5
@@ -107,37 +108,52 @@ def find_position(
     in the specimen and say nothing about its surfaces. `level`: the specimen is taken as flat.
     """
     shape = geometry.aligned_shape((images[0].shape[0], images[0].shape[1]), axis_deg)
-    slab = find_slab(images, transforms, tilts_deg, shape, level=level)
+    small = small_views(images, transforms, shape)
+    slab = find_slab(small, tilts_deg, (0.0, 0.0) if level else None)
     sure = points_px[np.asarray(seen, int) >= SURE_SEEN * len(images)] if len(points_px) else points_px
     start = (slab.slope_x, slab.slope_y) if slab else (0.0, 0.0)
     surfaces = fit_surfaces(sure, start) if beads and not level else None
-    return _combined(slab, surfaces, points_px if beads else points_px[:0], shape)
+    heard = points_px if beads else points_px[:0]
+    if slab is None and surfaces is not None:
+        slab = find_slab(small, tilts_deg, (surfaces.slope_x, surfaces.slope_y))
+    if slab is None and (surfaces is None or not surfaces.apart):
+        found = find_depth(small.views, tilts_deg)
+        return _unknown(None if found is None else found * small.factor, surfaces, heard, shape)
+    return _combined(slab, surfaces, heard, shape)
+
+
+def _unknown(half_depth: float | None, one: Surfaces | None, beads: Array, shape: tuple[int, int]) -> Position:
+    """Where the specimen ends is not known: deep enough for what the halves agree on, and for all beads.
+
+    Beads on one surface tell how it is turned; without them it is taken as level.
+    """
+    pitch, offset, _ = turn_of(one.slope_x, one.slope_y) if one else (0.0, 0.0, 1.0)
+    depth = default_depth(shape) if half_depth is None else deep_enough(half_depth, shape)
+    return Position(
+        thickness_px=None,
+        pitch_deg=_noticeable(pitch),
+        offset_deg=round(offset, 3),
+        height_px=0.0,
+        depth_px=max(depth, deep_enough(_reach_of(beads, pitch, offset, 0.0), shape)),
+        note=f"turned by {one.beads} beads on one surface" if one else "no surface was found: taken as level",
+    )
+
+
+def _noticeable(pitch: float) -> float:
+    return round(pitch, 3) if abs(pitch) >= LEAST_TURN_DEG else 0.0
 
 
 def _combined(slab: Slab | None, surfaces: Surfaces | None, beads: Array, shape: tuple[int, int]) -> Position:
-    if slab is None and surfaces is None:
-        depth = default_depth(shape)
-        reach = float(np.abs(beads[:, 2]).max()) if len(beads) else 0.0
-        return Position(
-            thickness_px=None,
-            pitch_deg=0.0,
-            offset_deg=0.0,
-            height_px=0.0,
-            depth_px=max(depth, deep_enough(reach, shape)),
-            note="the specimen was not found: taken as level",
-        )
     warning = _disagreement(slab, surfaces)
     use_beads = surfaces is not None and (slab is None or surfaces.error_deg <= slab.error_deg)
     witness = surfaces if use_beads else slab
     assert witness is not None
     pitch, offset, flat = turn_of(witness.slope_x, witness.slope_y)
-    if abs(pitch) < LEAST_TURN_DEG:
-        pitch = 0.0
     thickness, middle = _extent(slab, surfaces, flat)
     reach = max(thickness / 2, _reach_of(beads, pitch, offset, middle))
     return Position(
         thickness_px=round(thickness, 2),
-        pitch_deg=round(pitch, 3),
+        pitch_deg=_noticeable(pitch),
         offset_deg=round(offset, 3),
         height_px=round(middle, 2),
         depth_px=deep_enough(reach, shape),
@@ -150,10 +166,8 @@ def _extent(slab: Slab | None, surfaces: Surfaces | None, flat: float) -> tuple[
     """Thickness and height of the middle: the density's, or the surfaces' where there are two and it agrees."""
     if surfaces is not None and surfaces.apart and (slab is None or _thickness_agrees(slab, surfaces)):
         return surfaces.apart * flat, surfaces.middle * flat
-    if slab is not None:
-        return slab.thickness * flat, slab.middle * flat
-    assert surfaces is not None
-    return 2 * surfaces.spread * OUTLYING * flat, surfaces.middle * flat
+    assert slab is not None
+    return slab.thickness * flat, slab.middle * flat
 
 
 def _reach_of(beads: Array, pitch: float, offset: float, middle: float) -> float:
@@ -213,15 +227,30 @@ def fit_surfaces(points: Array, start: tuple[float, float] = (0.0, 0.0)) -> Surf
 
 
 def _double(points: Array, start: tuple[float, float]) -> Surfaces | None:
-    """Two parallel planes, from the widest gap in the heights above a first plane on."""
+    """Two parallel planes, from the widest gaps in the heights above a first plane on.
+
+    First planes are the one given, a level one, and those through three beads, which may lie on one surface.
+    """
     best: Surfaces | None = None
-    for slopes in (start, (0.0, 0.0)):
+    for slopes in (start, (0.0, 0.0), *_slopes_of_three(points)):
         heights = points[:, 2] - points[:, :2] @ np.array(slopes)
         for side in _splits(heights):
             found = _settled(points, side)
             if found is not None and (best is None or found.spread < best.spread):
                 best = found
     return best
+
+
+def _slopes_of_three(points: Array) -> list[tuple[float, float]]:
+    """Slopes of planes through some sets of three beads, the same sets each time."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(TRIPLES):
+        a, b, c = points[rng.choice(len(points), 3, replace=False)]
+        normal = np.cross(b - a, c - a)
+        if abs(normal[2]) > 0.9 * np.hypot.reduce(normal) > 0:
+            found.append((float(-normal[0] / normal[2]), float(-normal[1] / normal[2])))
+    return found
 
 
 def _splits(heights: Array) -> list[Array]:

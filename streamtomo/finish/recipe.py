@@ -145,11 +145,12 @@ def run(job: FinishJob, say: Say, order: Order = ALL) -> FinishDone | None:
     steps = _steps(job.settings)
     keys = _keys(job)
     todo = _planned(job, work.state, order)
-    for name, why in todo:
-        _say_step(work, name, 0.0, skipped=not why)
-        if not why:
+    for step in todo:
+        name = step.name
+        _say_step(work, name, 0.0, skipped=not step.why)
+        if not step.why:
             continue
-        work.state = planning.forget(work.state, _needs(job.settings), name)
+        work.state = planning.forget(work.state, _needs(job.settings), step)
         work.progress = lambda part, name=name: _say_step(work, name, max(part, 0.001))  # type: ignore[misc]
         begun = time.monotonic()
         product, files = steps[name].do(work)

@@ -28,9 +28,11 @@ SMALL_SIDE_PX = 224
 """Longer side of the small volumes."""
 TILES = 20
 """Columns along the longer side in which the halves are compared."""
-LEAST_CORRELATION = 0.05
-"""Halves that agree less than this in every plane show nothing."""
-STRONGEST = 97.0
+LEAST_JUMP = 4.3
+"""What a slab must show: geometric mean of the jumps at its surfaces, in standard deviations of the jumps elsewhere."""
+LEAST_KNOWN_JUMP = 3.5
+"""The same where its slopes are known: then no search can find a chance one."""
+STRONGEST = 90.0
 """Percentile at which values are cut: gold must not outshine the rest."""
 BLUR = 1.0
 """Standard deviation, in planes, that jumps are looked for with."""
@@ -39,8 +41,9 @@ STEPS = 31
 """Slopes tried in each direction, before the best is refined."""
 VIEWS = 8
 """Fewer views say nothing about a turn."""
-FINEST_DEG = 0.15
-"""Error of the slopes that is reckoned with at least."""
+FINEST_DEG, ERROR_DEG = 0.15, 2.0
+"""Error of the slopes that is reckoned with at least, and where the jumps are as large as the noise."""
+MEDIAN_TO_SD = 1.4826
 
 
 class Slab(NamedTuple):
@@ -54,42 +57,45 @@ class Slab(NamedTuple):
     """Expected error of the slopes, roughly."""
 
 
-def find_slab(
-    images: Sequence[Image],
-    transforms: Sequence[geometry.Array],
-    tilts_deg: Sequence[float],
-    shape_yx: tuple[int, int],
-    *,
-    level: bool = False,
-) -> Slab | None:
-    """The slab in views with their raw-to-aligned transforms, aligned to `shape_yx`; None where none is seen.
+class Small(NamedTuple):
+    """Small aligned views `(n, ny, nx)`, and pixels of the views along one of theirs."""
 
-    `level`: its slopes are taken as 0.
-    """
-    if len(images) < 4:
-        return None
+    views: Image
+    factor: int
+
+
+def small_views(images: Sequence[Image], transforms: Sequence[geometry.Array], shape_yx: tuple[int, int]) -> Small:
+    """Views with their raw-to-aligned transforms, aligned to `shape_yx`, small."""
     factor = max(1, round(max(shape_yx) / SMALL_SIDE_PX))
     small_yx = (max(2, shape_yx[0] // factor), max(2, shape_yx[1] // factor))
-    small = np.stack([shrink(one, move, small_yx, factor) for one, move in zip(images, transforms, strict=True)])
-    columns, x, y, strength = _columns(small, tilts_deg)
-    if strength < LEAST_CORRELATION:
+    aligned = [shrink(one, move, small_yx, factor) for one, move in zip(images, transforms, strict=True)]
+    return Small(np.stack(aligned), factor)
+
+
+def find_slab(small: Small, tilts_deg: Sequence[float], known: tuple[float, float] | None = None) -> Slab | None:
+    """The slab in small views; None where none is seen. `known`: its slopes, where another witness tells them."""
+    if len(small.views) < (4 if known else VIEWS):
         return None
-    slopes = (0.0, 0.0) if level or len(images) < VIEWS else _best_slopes(columns, x, y)
-    profile = _profile(columns, x, y, slopes)
-    low, high = _edges(profile)
-    centre = (len(profile) - 1) / 2
-    error = np.degrees((high - low) / max(small_yx)) / 10
+    columns, x, y = _columns(small.views, tilts_deg)
+    slopes = known or _best_slopes(columns, x, y)
+    jumps = _jumps(_profile(columns, x, y, slopes))
+    low, high = _edge_planes(jumps)
+    noise = MEDIAN_TO_SD * float(np.median(np.abs(jumps - np.median(jumps)))) or 1.0
+    clear = float(np.sqrt(max(0.0, jumps[low]) * max(0.0, -jumps[high]))) / noise
+    if clear < (LEAST_KNOWN_JUMP if known else LEAST_JUMP):
+        return None
+    bottom, top = _peak(jumps, low), _peak(-jumps, high)
     return Slab(
         slope_x=slopes[0],
         slope_y=slopes[1],
-        middle=((low + high) / 2 - centre) * factor,
-        thickness=(high - low) * factor,
-        error_deg=max(FINEST_DEG, float(error)),
+        middle=((bottom + top) / 2 - geometry.centre(len(jumps))) * small.factor,
+        thickness=(top - bottom) * small.factor,
+        error_deg=max(FINEST_DEG, ERROR_DEG / clear),
     )
 
 
-def _columns(small: Image, tilts_deg: Sequence[float]) -> tuple[Array, Array, Array, float]:
-    """Covariance of the halves in columns `(columns, nz)`, where they stand (x, y), the strongest plane's correlation.
+def _columns(small: Image, tilts_deg: Sequence[float]) -> tuple[Array, Array, Array]:
+    """Covariance of the halves in columns `(columns, nz)`, and where they stand, x and y.
 
     Only the middle of the field: towards its ends fewer views see the specimen.
     """
@@ -97,9 +103,6 @@ def _columns(small: Image, tilts_deg: Sequence[float]) -> tuple[Array, Array, Ar
     ny, nz, nx = even.shape
     by_y, by_x = slice(ny // 10, ny - ny // 10), slice(nx // 6, nx - nx // 6)
     even, odd = even[by_y, :, by_x], odd[by_y, :, by_x]
-    covariance = (even * odd).mean(axis=(0, 2), dtype=np.float64)
-    best = int(covariance.argmax())
-    variance = float(np.sqrt((even[:, best] ** 2).mean() * (odd[:, best] ** 2).mean())) or 1.0
     side = max(1, round(max(ny, nx) / TILES))
     agreement = even * odd
     my, mx = max(1, agreement.shape[0] // side), max(1, agreement.shape[2] // side)
@@ -107,7 +110,7 @@ def _columns(small: Image, tilts_deg: Sequence[float]) -> tuple[Array, Array, Ar
     columns = tiles.mean(axis=(1, 4), dtype=np.float64).transpose(0, 2, 1).reshape(my * mx, nz)
     y = by_y.start + (np.arange(my) + 0.5) * side - 0.5 - geometry.centre(ny)
     x = by_x.start + (np.arange(mx) + 0.5) * side - 0.5 - geometry.centre(nx)
-    return columns, np.tile(x, my), np.repeat(y, mx), float(covariance[best]) / variance
+    return columns, np.tile(x, my), np.repeat(y, mx)
 
 
 def _volume(views: Image, tilts_deg: Sequence[float]) -> Image:
@@ -170,13 +173,6 @@ def _edge_planes(jumps: Array) -> tuple[int, int]:
     highest = np.maximum.accumulate(jumps)
     high = int((highest - jumps).argmax())
     return int(jumps[: high + 1].argmax()), high
-
-
-def _edges(profile: Array) -> tuple[float, float]:
-    """Lower and upper surface, in planes."""
-    jumps = _jumps(profile)
-    low, high = _edge_planes(jumps)
-    return _peak(jumps, low), _peak(-jumps, high)
 
 
 def _peak(values: Array, at: int) -> float:
