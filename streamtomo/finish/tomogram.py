@@ -145,6 +145,7 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
     views = wbp.weighted(source.stack, source.tilts_deg, source.pitch_deg, levels=source.levels())
     box, scratch = Box(source.nz, ny, nx, (0.0, 0.0, source.height)), Scratch()
     filtering = _filtering(final)
+    views = wbp.filtered_ahead(views, source.nz, filtering)
     gain = wbp.coverage_gain(views, box) if final.even_coverage else None
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:

@@ -47,7 +47,7 @@ def be_alone(folder: Path, series: str) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
-        for part in list(folder.glob(f"{series}*.part")):
+        for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
             part.unlink()
 
 
