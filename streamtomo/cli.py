@@ -40,7 +40,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, _add_finish, _add_report):
+    for add in (_add_names, _add_selftest, _add_clean, _add_finish, _add_report, _add_check):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -225,6 +225,12 @@ def _add_report(verbs: Verbs) -> None:
     parser.set_defaults(verb=_report)
 
 
+def _add_check(verbs: Verbs) -> None:
+    parser = verbs.add_parser("check", help="look at finished series as other programs would; exit status 1 for faults")
+    parser.add_argument("folder", type=Path, help="folder of a series, or output folder of a run")
+    parser.set_defaults(verb=_check)
+
+
 def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
     parser.add_argument("job", help="job file")
@@ -381,6 +387,12 @@ def _report(args: argparse.Namespace) -> int:
 
     print(write_session(args.out))
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from streamtomo.finish import command
+
+    return command.check(args.folder)
 
 
 def _finish_job(args: argparse.Namespace) -> int:

@@ -258,6 +258,32 @@ def test_what_cannot_be_finished_is_said(tmp_path, stack):
         command.job_of_run(tmp_path, "TS_9", ())
 
 
+def test_a_fault_in_any_export_is_found(tmp_path, stack, capsys):
+    out = tmp_path / "out" / "TS"
+    run(job_of(stack, out))
+    assert command.check(out.parent) == command.check(out) == 0
+    for file, old, new in (
+        ("TS.aln", " -60", " -61"),
+        ("relion5/tilt_series/TS.star", " -54.", " -53."),
+        ("warp/TS.xml", "AxisAngle>85", "AxisAngle>84"),
+        ("TS.xtilt", "   0.00\n", ""),
+        ("TS.rawtlt", "-54", " 54"),
+    ):
+        path = out / file
+        text = path.read_bytes()
+        coding = "utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        changed = text.decode(coding).replace(old, new, 1)
+        if file == "TS.aln":
+            changed = changed.replace("   85.", "   84.", 1)
+        assert changed != text.decode(coding), file
+        path.write_bytes(changed.encode(coding))
+        capsys.readouterr()
+        assert command.check(out) == 1, file
+        assert path.name in capsys.readouterr().out
+        path.write_bytes(text)
+    assert command.check(out) == 0
+
+
 def test_pages_are_whole_and_need_nothing_else(tmp_path, stack):
     out = tmp_path / "out"
     run(job_of(stack, out / "TS"))

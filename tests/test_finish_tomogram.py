@@ -108,8 +108,7 @@ def test_a_turned_specimen_comes_out_flat_and_in_the_middle(tmp_path, volume_typ
     nz, ny, nx = SHAPE
     rows, columns = np.mgrid[:ny, :nx]
     stack = np.random.default_rng(1).normal(100, 1, (len(TILTS), ny, nx)).astype(np.float32)
-    holder = np.array(BEADS) + (0, 0, height)
-    holder = holder @ (geometry.rotation_y(offset) @ geometry.rotation_x(pitch)).T
+    holder = (np.array(BEADS) + np.array([0, 0, height])) @ (geometry.rotation_y(offset) @ geometry.rotation_x(pitch)).T
     for view, tilt in zip(stack, TILTS, strict=True):
         for u, v in geometry.project(holder, tilt):
             dx, dy = columns - geometry.centre(nx) - u, rows - geometry.centre(ny) - v

@@ -12,9 +12,11 @@ from streamtomo import config_file, jit
 from streamtomo.config import Settings
 from streamtomo.errors import InputError, SettingsError
 from streamtomo.export import directives
+from streamtomo.export.check import check_series
 from streamtomo.export.imod import write_text
 from streamtomo.finish import recipe
 from streamtomo.finish.recipe import FinishJob, JobTilt, Order
+from streamtomo.finish.state_file import state_path
 from streamtomo.finish.worker import be_alone
 from streamtomo.messages import Event, FinishStep, Warned
 from streamtomo.model import RawImage, Tilt
@@ -83,6 +85,21 @@ def job_of_stack(
         tilts=tuple(JobTilt(tilt=Tilt(index=index, image=image)) for index, image in enumerate(images)),
         placed=False,
     )
+
+
+def check(folder: Path) -> int:
+    """Look at the files of a series, or of all series in a folder; returns the exit status. Raises InputError."""
+    folders = [folder] if folder.is_dir() and state_path(folder, folder.resolve().name).exists() else []
+    folders = folders or sorted(path for path in folder.glob("*/") if state_path(path, path.name).exists())
+    if not folders:
+        raise InputError(f"{folder}: holds no finished series")
+    faults = 0
+    for one in folders:
+        name = one.resolve().name
+        found = check_series(one, name)
+        faults += len(found)
+        print("\n".join(found) or f"{name}: sound")
+    return 1 if faults else 0
 
 
 def read_directives(path: Path) -> tuple[str, ...]:

@@ -5,13 +5,12 @@ export -> report
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from msgspec import Struct
 
 from streamtomo import __version__
 from streamtomo.errors import StreamtomoError
-from streamtomo.export import imod, mrc
+from streamtomo.export import imod
+from streamtomo.export.check import check_series
 from streamtomo.finish.outgoing import write_all
 from streamtomo.finish.pages import write_page
 from streamtomo.finish.position import Position
@@ -50,12 +49,7 @@ def report(work: Work) -> tuple[Reported, tuple[str, ...]]:
 
 
 def _check(work: Work) -> None:
-    stacked, tomogram = work.product("stack", Stacked), work.product("reconstruct", Reconstructed).tomogram
-    views = len(work.product("solve", Solved).alignment.views)
-    faults = imod.check_rows(work.folder, work.name, views)
-    if work.path("_ali.mrc").exists():
-        faults += mrc.check_mrc(work.path("_ali.mrc"), (views, stacked.ny, stacked.nx))
-    faults += mrc.check_mrc(Path(tomogram.path), (tomogram.nz, tomogram.ny, tomogram.nx))
+    faults = check_series(work.folder, work.name)
     if faults:
         raise StreamtomoError(f"{work.name}: the results are not sound: {'; '.join(faults)}")
 
