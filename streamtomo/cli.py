@@ -211,6 +211,9 @@ def _add_finish(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
     parser.add_argument("--stack", type=Path, help="a stack, an mdoc or a folder with one series; only ever read")
     parser.add_argument("--tilts", type=Path, help="text file with the tilt angle of each section of --stack")
+    parser.add_argument(
+        "--fiducials", type=Path, metavar="FID", help="solve by this bead model, NAME.fid corrected in 3dmod"
+    )
     parser.add_argument("--from", dest="first", metavar="STEP", help="do this step and what follows from it again")
     parser.add_argument("--to", dest="last", metavar="STEP", help="end after this step")
     parser.add_argument("--directives", type=Path, metavar="ADOC", help="settings from a batchruntomo directive file")
@@ -379,6 +382,8 @@ def _finish(args: argparse.Namespace) -> int:
         job = command.job_of_stack(args.stack, args.tilts, args.out, overrides, args.config)
     else:
         job = command.job_of_run(args.out, args.series, overrides, args.config)
+    if args.fiducials:
+        job = command.with_fiducials(job, args.fiducials)
     return command.finish(job, command.Order(args.first, args.last), dry_run=args.dry_run)
 
 

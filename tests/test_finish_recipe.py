@@ -244,6 +244,26 @@ def test_data_collected_elsewhere_are_finished(tmp_path, stack, capsys):
     assert {step.name for step in recipe.planned(again) if step.why} == {"reconstruct", "trim", "export", "report"}
 
 
+def test_a_bead_model_that_was_corrected_is_solved_again(tmp_path, stack):
+    out = tmp_path / "TS"
+    done, _ = run(job_of(stack, out))
+    job = command.with_fiducials(job_of(stack, out), out / "TS.fid")
+    again, steps = run(job)
+    assert steps[0] == "track"
+    assert again.alignment.note == f"{_beads(done)} beads of TS_edited.fid"
+    for one, other in zip(done.alignment.views, again.alignment.views, strict=True):
+        assert one.xf == pytest.approx(other.xf, abs=0.2)
+    assert run(job)[1] == []
+    assert "track" in run(job_of(stack, out))[1]
+    (tmp_path / "no.fid").write_bytes(b"IMOD")
+    with pytest.raises(InputError, match="is no binary IMOD model"):
+        command.with_fiducials(job, tmp_path / "no.fid")
+
+
+def _beads(done):
+    return int(done.alignment.note.split()[0])
+
+
 def test_what_cannot_be_finished_is_said(tmp_path, stack):
     few = tmp_path / "few.rawtlt"
     few.write_text("1\n2\n")

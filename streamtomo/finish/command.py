@@ -13,7 +13,8 @@ from streamtomo.config import Settings
 from streamtomo.errors import InputError, SettingsError
 from streamtomo.export import directives
 from streamtomo.export.check import check_series
-from streamtomo.export.imod import write_text
+from streamtomo.export.fiducials import read_model
+from streamtomo.export.imod import write_bytes, write_text
 from streamtomo.finish import recipe
 from streamtomo.finish.recipe import FinishJob, JobTilt, Order
 from streamtomo.finish.state_file import state_path
@@ -108,6 +109,19 @@ def read_directives(path: Path) -> tuple[str, ...]:
     for key in found.unknown:
         print(f"warning: {path}: {key} is not known here, and not followed", file=sys.stderr)
     return found.overrides
+
+
+def with_fiducials(job: FinishJob, model: Path) -> FinishJob:
+    """The job with a bead model in the place of the tracking. Raises InputError for one that cannot be read.
+
+    The model is kept beside the results: the step `solve` writes `NAME.fid` anew.
+    """
+    read_model(model)
+    kept = Path(job.folder) / f"{job.series}_edited.fid"
+    if model.resolve() != kept.resolve():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(kept, model.read_bytes())
+    return msgspec.structs.replace(job, fiducials=str(kept))
 
 
 def _with_angles(stack: Path, tilts: Path, settings: Settings) -> list[RawImage]:

@@ -89,7 +89,7 @@ STEPS = (
         Needs(("clean", "coarse"), ("final.align", "specimen.bead_nm")),
         steps_align.run_track,
         0.2,
-        facts=_pixel,
+        facts=steps_align.tracked_from,
     ),
     Step("solve", Needs(("clean", "coarse", "track")), steps_align.run_solve, 0.02),
     Step(

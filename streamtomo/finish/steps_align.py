@@ -5,14 +5,18 @@ track -> solve
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from streamtomo import geometry
+from streamtomo.errors import InputError
 from streamtomo.export import fiducials, imod
 from streamtomo.finish.refine import Beads, PlacedView, RefineView, Tracked, solve, track
-from streamtomo.finish.work import Cleaned, Coarse, Work
+from streamtomo.finish.state_file import stamp
+from streamtomo.finish.work import Cleaned, Coarse, FinishJob, Work
 from streamtomo.model import Alignment
 
 BEAD_SUFFIXES = (".fid", "fid.xyz", ".resid")
@@ -33,7 +37,9 @@ class Solved(Struct, frozen=True, kw_only=True):
 
 
 def run_track(work: Work) -> tuple[Tracked, tuple[str, ...]]:
-    """Beads or patches followed through the views."""
+    """Beads or patches followed through the views; or the bead model that was given."""
+    if work.job.fiducials:
+        return _from_model(work, Path(work.job.fiducials)), ()
     coarse, cleaned = work.product("coarse", Coarse), work.product("clean", Cleaned)
     views = [
         RefineView(index=at.index, angle_deg=at.angle_deg, shift_xy=at.shift_xy, image=image)
@@ -48,6 +54,32 @@ def run_track(work: Work) -> tuple[Tracked, tuple[str, ...]]:
         method=work.settings.final.align,
     )
     return tracked, ()
+
+
+def tracked_from(job: FinishJob) -> object:
+    """What of a job decides about the tracks."""
+    model = stamp(Path(job.fiducials)) if job.fiducials else None
+    return job.pixel_size_A, job.fiducials, model
+
+
+def _from_model(work: Work, path: Path) -> Tracked:
+    """Positions of a model drawn on the pre-aligned stack. Raises InputError for one that does not fit."""
+    cleaned, shifts = work.product("clean", Cleaned), np.array(work.product("coarse", Coarse).shifts)
+    model, binning = fiducials.read_model(path), cleaned.stack_binning
+    view = np.rint(model.xyz[:, 2]).astype(np.int64)
+    if view.min() < 0 or view.max() >= len(shifts):
+        raise InputError(f"{path}: has points in section {view.max()}; the sorted stack has {len(shifts)} views")
+    corner = np.array([cleaned.nx // binning, cleaned.ny // binning]) / 2
+    xy = binning * (model.xyz[:, :2] - corner) + shifts[view]
+    return Tracked(
+        method="beads",
+        note=f"{model.contour[-1] + 1} beads of {path.name}",
+        binning=cleaned.align_binning,
+        view=tuple(view.tolist()),
+        point=tuple(model.contour.tolist()),
+        xy=tuple((x, y) for x, y in (xy / cleaned.align_binning).tolist()),
+        weight=(1.0,) * len(view),
+    )
 
 
 def placed_views(work: Work) -> list[PlacedView]:

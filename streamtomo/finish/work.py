@@ -55,6 +55,8 @@ class FinishJob(Struct, frozen=True, kw_only=True):
     axis_deg: float
     pixel_size_A: float | None
     tilts: tuple[JobTilt, ...]
+    fiducials: str | None = None
+    """A bead model that takes the place of the tracking: corrected by hand, in pixels of the pre-aligned stack."""
     placed: bool = True
     """Whether the placements are known; else the step `coarse` finds them."""
 
