@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from streamtomo import __version__
+from streamtomo import __version__, cli_finish
 from streamtomo.errors import StreamtomoError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_stop, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, _add_finish, _add_report, _add_check):
+    for add in (_add_names, _add_selftest, _add_clean, cli_finish.add):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -205,35 +205,6 @@ def _add_warmup(verbs: Verbs) -> None:
     parser.set_defaults(verb=_warmup)
 
 
-def _add_finish(verbs: Verbs) -> None:
-    parser = verbs.add_parser("finish", help="finish a series again with other settings, or data collected elsewhere")
-    parser.add_argument("series", nargs="?", help="name of a series of the run; or give --stack")
-    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
-    parser.add_argument("--stack", type=Path, help="a stack, an mdoc or a folder with one series; only ever read")
-    parser.add_argument("--tilts", type=Path, help="text file with the tilt angle of each section of --stack")
-    parser.add_argument(
-        "--fiducials", type=Path, metavar="FID", help="solve by this bead model, NAME.fid corrected in 3dmod"
-    )
-    parser.add_argument("--from", dest="first", metavar="STEP", help="do this step and what follows from it again")
-    parser.add_argument("--to", dest="last", metavar="STEP", help="end after this step")
-    parser.add_argument("--directives", type=Path, metavar="ADOC", help="settings from a batchruntomo directive file")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and why; do nothing")
-    _add_settings(parser)
-    parser.set_defaults(verb=_finish)
-
-
-def _add_report(verbs: Verbs) -> None:
-    parser = verbs.add_parser("report", help="write a page with a row a series: OUT/report.html")
-    parser.add_argument("out", type=Path, help="output folder of a run")
-    parser.set_defaults(verb=_report)
-
-
-def _add_check(verbs: Verbs) -> None:
-    parser = verbs.add_parser("check", help="look at finished series as other programs would; exit status 1 for faults")
-    parser.add_argument("folder", type=Path, help="folder of a series, or output folder of a run")
-    parser.set_defaults(verb=_check)
-
-
 def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
     parser.add_argument("job", help="job file")
@@ -369,35 +340,6 @@ def _warmup(_args: argparse.Namespace) -> int:
 
     warm_all(print)
     return 0
-
-
-def _finish(args: argparse.Namespace) -> int:
-    from streamtomo.errors import SettingsError
-    from streamtomo.finish import command
-
-    if (args.series is None) == (args.stack is None):
-        raise SettingsError("finish: give the name of a series, or --stack for data collected elsewhere")
-    overrides = (*command.read_directives(args.directives), *args.set) if args.directives else tuple(args.set)
-    if args.stack:
-        job = command.job_of_stack(args.stack, args.tilts, args.out, overrides, args.config)
-    else:
-        job = command.job_of_run(args.out, args.series, overrides, args.config)
-    if args.fiducials:
-        job = command.with_fiducials(job, args.fiducials)
-    return command.finish(job, command.Order(args.first, args.last), dry_run=args.dry_run)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from streamtomo.finish.pages import write_session
-
-    print(write_session(args.out))
-    return 0
-
-
-def _check(args: argparse.Namespace) -> int:
-    from streamtomo.finish import command
-
-    return command.check(args.folder)
 
 
 def _finish_job(args: argparse.Namespace) -> int:
