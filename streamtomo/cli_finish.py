@@ -55,6 +55,7 @@ def _add_check(verbs: Verbs) -> None:
 def _finish(args: argparse.Namespace) -> int:
     from streamtomo.errors import SettingsError
     from streamtomo.finish import command
+    from streamtomo.finish.recipe import Order
 
     if (args.series is None) == (args.stack is None):
         raise SettingsError("finish: give the name of a series, or --stack for data collected elsewhere")
@@ -65,7 +66,7 @@ def _finish(args: argparse.Namespace) -> int:
         job = command.job_of_run(args.out, args.series, overrides, args.config)
     if args.fiducials:
         job = command.with_fiducials(job, args.fiducials)
-    return command.finish(job, command.Order(args.first, args.last), dry_run=args.dry_run)
+    return command.finish(job, Order(args.first, args.last), dry_run=args.dry_run)
 
 
 def _report(args: argparse.Namespace) -> int:

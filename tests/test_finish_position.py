@@ -7,6 +7,7 @@ import pytest
 from simulated import simulated
 
 from streamtomo import geometry
+from streamtomo.finish import slab
 from streamtomo.finish.position import find_position, fit_surfaces, turn_of
 from streamtomo.simulate.pose import slab_turn
 
@@ -106,3 +107,12 @@ def test_witnesses_that_disagree_are_named():
         points_px=points, seen=[31] * 20, axis_deg=plan.axis_deg, beads=True,
     )  # fmt: skip
     assert re.search(r"pitch -[89]\.\d° by the beads, [34]\.\d° by the density", found.warning)
+
+
+def test_what_sticks_out_of_its_planes_is_no_slab():
+    profile = np.full(100, -0.4)
+    profile[30:70] = 1.0
+    assert slab._holds_all(profile, 30, 69)
+    assert slab._edge_planes(slab._jumps(profile)) == pytest.approx((29.5, 69.5), abs=0.6)
+    profile[15:30] = 0.3
+    assert not slab._holds_all(profile, 30, 69)

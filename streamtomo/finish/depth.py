@@ -39,7 +39,7 @@ def find_depth(small: NDArray[np.float32], tilts_deg: Sequence[float]) -> float 
     agreement = _agreement(small, tilts_deg)
     if agreement.max() < LEAST_CORRELATION:
         return None
-    first, last = _run_about_maximum(agreement > EDGE_LEVEL * agreement.max(), int(agreement.argmax()))
+    first, last = run_about_maximum(agreement > EDGE_LEVEL * agreement.max(), int(agreement.argmax()))
     middle = (len(agreement) - 1) / 2
     return max(abs(first - middle), abs(last - middle)) + 0.5
 
@@ -49,7 +49,7 @@ def deep_enough(half_px: float, shape_yx: tuple[int, ...]) -> int:
     return int(min(max(shape_yx), max(16, round(MARGIN * 2 * half_px)))) // 2 * 2
 
 
-def _run_about_maximum(inside: NDArray[np.bool_], top: int) -> tuple[int, int]:
+def run_about_maximum(inside: NDArray[np.bool_], top: int) -> tuple[int, int]:
     """First and last of the planes around `top` that are inside; a single one that is not does not end the run."""
     ends = []
     for step in (-1, 1):

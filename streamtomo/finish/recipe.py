@@ -104,7 +104,7 @@ STEPS = (
         steps_volume.stack,
         0.15,
     ),
-    Step("reconstruct", Needs(("solve", "position", "stack"), FILTERS), steps_volume.reconstruct, 0.3),
+    Step("reconstruct", Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS), steps_volume.reconstruct, 0.3),
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
     Step(
         "export",
@@ -112,7 +112,12 @@ STEPS = (
         steps_results.export,
         0.02,
     ),
-    Step("report", Needs(("solve", "position", "stack", "reconstruct", "trim", "export")), steps_results.report, 0.02),
+    Step(
+        "report",
+        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export")),
+        steps_results.report,
+        0.02,
+    ),
 )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from streamtomo import geometry
+from streamtomo.finish.depth import EDGE_LEVEL, run_about_maximum
 from streamtomo.jit import kernel
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
@@ -32,6 +33,10 @@ LEAST_JUMP = 4.3
 """What a slab must show: geometric mean of the jumps at its surfaces, in standard deviations of the jumps elsewhere."""
 LEAST_KNOWN_JUMP = 3.5
 """The same where its slopes are known: then no search can find a chance one."""
+WEAKER = 0.75
+"""The weaker of the two jumps is at least this share of their mean."""
+BEYOND_PLANES, BEYOND_SHARE = 3, 0.1
+"""So much of what the halves agree on may lie beyond the surfaces."""
 STRONGEST = 90.0
 """Percentile at which values are cut: gold must not outshine the rest."""
 BLUR = 1.0
@@ -78,11 +83,15 @@ def find_slab(small: Small, tilts_deg: Sequence[float], known: tuple[float, floa
         return None
     columns, x, y = _columns(small.views, tilts_deg)
     slopes = known or _best_slopes(columns, x, y)
-    jumps = _jumps(_profile(columns, x, y, slopes))
+    profile = _profile(columns, x, y, slopes)
+    jumps = _jumps(profile)
     low, high = _edge_planes(jumps)
     noise = MEDIAN_TO_SD * float(np.median(np.abs(jumps - np.median(jumps)))) or 1.0
-    clear = float(np.sqrt(max(0.0, jumps[low]) * max(0.0, -jumps[high]))) / noise
-    if clear < (LEAST_KNOWN_JUMP if known else LEAST_JUMP):
+    rise, fall = float(jumps[low]) / noise, -float(jumps[high]) / noise
+    clear = float(np.sqrt(max(0.0, rise) * max(0.0, fall)))
+    if clear < (LEAST_KNOWN_JUMP if known else LEAST_JUMP) or min(rise, fall) < WEAKER * clear:
+        return None
+    if not _holds_all(profile, low, high):
         return None
     bottom, top = _peak(jumps, low), _peak(-jumps, high)
     return Slab(
@@ -92,6 +101,13 @@ def find_slab(small: Small, tilts_deg: Sequence[float], known: tuple[float, floa
         thickness=(top - bottom) * small.factor,
         error_deg=max(FINEST_DEG, ERROR_DEG / clear),
     )
+
+
+def _holds_all(profile: Array, low: int, high: int) -> bool:
+    """Whether the halves agree between the planes only: else it is no slab, but something that sticks out of one."""
+    first, last = run_about_maximum(profile > EDGE_LEVEL * profile.max(), int(profile.argmax()))
+    slack = max(BEYOND_PLANES, BEYOND_SHARE * (high - low))
+    return low - slack <= first and last <= high + slack
 
 
 def _columns(small: Image, tilts_deg: Sequence[float]) -> tuple[Array, Array, Array]:

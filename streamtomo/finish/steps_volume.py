@@ -89,6 +89,7 @@ def position(work: Work) -> tuple[Position, tuple[str, ...]]:
         beads=solved.alignment.method == "beads",
         level=work.settings.final.position == "off",
     )
+    work.images = None
     found = found.in_pixels(cleaned.align_binning)
     if work.settings.specimen.thickness_nm and work.job.pixel_size_A:
         found = found.as_deep_as(work.settings.specimen.thickness_nm * 10 / work.job.pixel_size_A)

@@ -17,6 +17,7 @@ from streamtomo.align.bundle import Solution
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.outliers import repair
+from streamtomo.errors import StreamtomoError
 from streamtomo.export import mrc
 from streamtomo.exposure import read_exposure
 from streamtomo.finish.plan import State
@@ -116,8 +117,14 @@ class Work:
         return self.folder / f"{self.name}{suffix}"
 
     def product(self, step: str, kind: type[Product]) -> Product:
-        """What a step that is done left for later ones."""
-        return msgspec.json.decode(self.state[step].product, type=kind)
+        """What a step that is done left for later ones. Raises StreamtomoError where it cannot be read any more."""
+        try:
+            return msgspec.json.decode(self.state[step].product, type=kind)
+        except msgspec.DecodeError as error:
+            raise StreamtomoError(
+                f"{self.name}: what the step {step} left cannot be read ({error}), as after a change of the program; "
+                f"do it again: streamtomo finish {self.name} --from {step}"
+            ) from None
 
     def warn(self, code: str, text: str) -> None:
         """Tell a person."""
