@@ -73,15 +73,16 @@ def test_noise_has_no_position():
     assert "no surface" in found.note
 
 
-def slab_of_beads(n, apart, rng, pitch=PITCH, pretilt=PRETILT, spread=0.5):
+def slab_of_beads(n, apart, rng, pitch=PITCH, pretilt=PRETILT, *, spread=0.5):
     flat = np.column_stack([rng.uniform(-300, 300, (n, 2)), rng.choice((-0.5, 0.5), n) * apart])
     return (flat + rng.normal(0, spread, flat.shape) * (0, 0, 1)) @ slab_turn(pitch, pretilt).T
 
 
+@pytest.mark.parametrize("spread", [0.01, 0.5])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("apart", [0.0, 40.0, 120.0])
-def test_planes_are_fitted_through_beads(seed, apart):
-    points = slab_of_beads(14, apart, np.random.default_rng(seed))
+def test_planes_are_fitted_through_beads(seed, apart, spread):
+    points = slab_of_beads(14, apart, np.random.default_rng(seed), spread=spread)
     points[3, 2] += 70 if apart else 0
     found = fit_surfaces(points)
     pitch, offset, flat = turn_of(found.slope_x, found.slope_y)

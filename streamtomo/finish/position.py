@@ -33,6 +33,8 @@ LEAST_ON_SURFACE, LEAST_BEADS = 2, 5
 TRIPLES = 60
 APART = 5.0
 """Two surfaces are this many times further apart than beads are from them."""
+LEAST_APART, FLAT = 0.015, 0.02
+"""Shares of the beads' field: two surfaces nearer to each other are one; what is thicker than this is no surface."""
 OUTLYING = 3.5
 """A bead further from its surface than this, in standard deviations, is not on it."""
 TURNS_AGREE_DEG, THICKNESS_AGREES = 1.5, 0.25
@@ -217,11 +219,12 @@ def fit_surfaces(points: Array, start: tuple[float, float] = (0.0, 0.0)) -> Surf
     """
     if len(points) < LEAST_BEADS:
         return None
+    extent = float(np.ptp(points[:, :2], axis=0).max())
     single = _fit(points, np.zeros(len(points)), np.ones(len(points), bool))
     double = _double(points, start)
-    if double is not None and (single is None or APART * double.spread < double.apart):
+    if double is not None and double.apart > max(APART * double.spread, LEAST_APART * extent):
         return double
-    if single is None or single.spread > 0.02 * float(np.ptp(points[:, :2], axis=0).max()):
+    if single is None or single.spread > FLAT * extent:
         return None  # they do not lie in a plane
     return single
 
