@@ -65,7 +65,7 @@ def _finish(args: argparse.Namespace) -> int:
     else:
         job = command.job_of_run(args.out, args.series, overrides, args.config)
     if args.fiducials:
-        job = command.with_fiducials(job, args.fiducials)
+        job = command.with_fiducials(job, args.fiducials, dry_run=args.dry_run)
     return command.finish(job, Order(args.first, args.last), dry_run=args.dry_run)
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from streamtomo.cli import main
 from streamtomo.config import Final, Settings
 from streamtomo.errors import AlignmentError, InputError, SettingsError
 from streamtomo.export import directives, imod, imod_coms, relion
@@ -262,6 +263,26 @@ def test_a_bead_model_that_was_corrected_is_solved_again(tmp_path, stack):
 
 def _beads(done):
     return int(done.alignment.note.split()[0])
+
+
+def test_the_command_line_reaches_it_all(tmp_path, stack, capsys):
+    out, adoc = tmp_path / "out", tmp_path / "a.adoc"
+    adoc.write_text(f"setupset.copyarg.rotation = {AXIS}\ncomparam.align.tiltalign.RotOption = 1\n")
+    tilts = tmp_path / "TS.rawtlt"
+    tilts.write_text("".join(f"{angle:.2f}\n" for angle in exposures()[1]))
+    arguments = ["finish", "--stack", str(stack), "--tilts", str(tilts), "--directives", str(adoc), "--out", str(out)]
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "collect      to do: not done yet" in said.out
+    assert "RotOption is not known here" in said.err
+    assert not out.exists()
+    assert main([*arguments, "--to", "coarse"]) == 0
+    assert (out / "TS" / "TS.prexg").exists()
+    assert main(["report", str(out)]) == 0
+    assert "begun" in (out / "report.html").read_text()
+    assert main(["check", str(out)]) == 1
+    assert main(["finish", "--out", str(out)]) == 1
+    assert "give the name of a series, or --stack" in capsys.readouterr().err
 
 
 def test_what_cannot_be_finished_is_said(tmp_path, stack):

@@ -111,13 +111,15 @@ def read_directives(path: Path) -> tuple[str, ...]:
     return found.overrides
 
 
-def with_fiducials(job: FinishJob, model: Path) -> FinishJob:
+def with_fiducials(job: FinishJob, model: Path, *, dry_run: bool = False) -> FinishJob:
     """The job with a bead model in the place of the tracking. Raises InputError for one that cannot be read.
 
-    The model is kept beside the results: the step `solve` writes `NAME.fid` anew.
+    The model is kept beside the results (not in a `dry_run`): the step `solve` writes `NAME.fid` anew.
     """
     read_model(model)
     kept = Path(job.folder) / f"{job.series}_edited.fid"
+    if dry_run:
+        return msgspec.structs.replace(job, fiducials=str(model))
     if model.resolve() != kept.resolve():
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(kept, model.read_bytes())
