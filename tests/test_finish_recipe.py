@@ -170,6 +170,18 @@ def test_what_was_deleted_is_made_again_only_where_it_is_needed(tmp_path, stack)
     assert "solve" in run(job)[1]
 
 
+def test_raw_files_may_be_gone_once_they_were_read(tmp_path, stack):
+    out = tmp_path / "TS"
+    run(job_of(stack, out))
+    stack.unlink()
+    assert run(job_of(stack, out))[1] == []
+    job = job_of(stack, out, Settings(final=Final(align="patches", sirt_like=5)))
+    assert run(job)[1][0] == "track"
+    (out / "TS.st").unlink()
+    with pytest.raises(AlignmentError, match=r"no usable tilt .*TS\.mrc"):
+        run(job_of(stack, out))
+
+
 def test_a_range_of_steps_can_be_done(tmp_path, stack):
     out = tmp_path / "TS"
     done, steps = run(job_of(stack, out), Order(last="solve"))

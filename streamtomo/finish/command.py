@@ -147,6 +147,7 @@ def _with_angles(stack: Path, tilts: Path, settings: Settings) -> list[RawImage]
         nx=info.nx,
         ny=info.ny,
         angle_deg=0.0,
+        written_s=stack.stat().st_mtime,
         pixel_size_A=info.pixel_size_A,
         tilt_axis_deg=info.tilt_axis_deg,
     )

@@ -6,7 +6,6 @@ collect -> clean -> coarse
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,11 +56,11 @@ def collect(work: Work) -> tuple[Collected, tuple[str, ...]]:
 
 
 def collected_from(job: FinishJob) -> object:
-    """What of a job decides about its views: the tilts, their verdicts, the files as they are now."""
-    return [
-        [one.tilt.index, one.tilt.image, _fault(one, placed=job.placed), _stamp(one.tilt.image.path)]
-        for one in job.tilts
-    ]
+    """What of a job decides about its views: the tilts as they were taken in, and their verdicts.
+
+    The files themselves may be gone by now, to an archive: what was made of them stays good.
+    """
+    return [[one.tilt.index, one.tilt.image, _fault(one, placed=job.placed)] for one in job.tilts]
 
 
 def usual_size(job: FinishJob) -> tuple[int, int]:
@@ -70,14 +69,6 @@ def usual_size(job: FinishJob) -> tuple[int, int]:
         if not _fault(one, placed=job.placed):
             return one.tilt.image.nx, one.tilt.image.ny
     return 1, 1
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _fault(one: JobTilt, *, placed: bool) -> str:
