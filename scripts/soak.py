@@ -32,7 +32,7 @@ from streamtomo.simulate.series import Plan, Series
 from streamtomo.simulate.writers import Writer, open_writer
 
 TILTS = 41
-LARGE = ("_rec.mrc", "_ali.mrc")
+LARGE = ("_rec.mrc", "_ali.mrc", ".st")
 DECODER = msgspec.json.Decoder(Envelope)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from streamtomo import __version__
+from streamtomo import __version__, cli_finish
 from streamtomo.errors import SettingsError, StreamtomoError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, _add_make_keys):
+    for add in (_add_names, _add_selftest, _add_clean, _add_make_keys, cli_finish.add):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)

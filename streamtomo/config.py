@@ -45,6 +45,23 @@ class Acquisition(_Table, frozen=True):
         ]
         | None
     ) = None
+    voltage_kV: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=1000,
+            description="Acceleration voltage: what dose weighting and other programs reckon with.",
+            extra={"unit": "kV"},
+        ),
+    ] = 300.0
+    cs_mm: Annotated[
+        float,
+        Meta(ge=0, le=20, description="Spherical aberration, told to other programs.", extra={"unit": "mm"}),
+    ] = 2.7
+    amplitude_contrast: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Amplitude contrast, told to other programs.", extra={"unit": "fraction"}),
+    ] = 0.07
     planned_tilts: (
         Annotated[
             int,
@@ -405,6 +422,38 @@ class Final(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = "auto"
+    position: Annotated[
+        Literal["auto", "off"],
+        Meta(
+            description=(
+                "Whether the tomogram is turned flat and centred on the specimen; off: it lies as the stage did, and "
+                "only its depth is found."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "auto"
+    dose_weighting: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Aligned views are filtered by the dose that the specimen had got, where the metadata tell it "
+                "(Grant and Grigorieff 2015)."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = True
+    stack_GB: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10000,
+            description=(
+                "The sorted stack beside the results has full size up to this; a larger one is binned as for the "
+                "alignment, and all files that belong to it are in its pixels."
+            ),
+            extra={"unit": "GB"},
+        ),
+    ] = 0.5
     method: Annotated[
         Literal["wbp", "sirt"],
         Meta(

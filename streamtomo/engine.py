@@ -219,6 +219,8 @@ class Engine:
         match event:
             case messages.FinishStep():
                 self._teller.say(event)
+            case Warned():
+                self._teller.once(event)
             case messages.FinishStarted():
                 self._perform(series.finishing(event, time.time()))
             case messages.FinishDone() | messages.FinishFailed():

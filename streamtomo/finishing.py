@@ -22,11 +22,11 @@ import msgspec
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob
-from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, FinishStep
+from streamtomo.messages import Event, FinishDone, FinishFailed, FinishStarted, FinishStep, Warned
 
 Tell = Callable[[FinishJob, Event], None]
 
-_Told = FinishStep | FinishDone | FinishFailed
+_Told = FinishStep | Warned | FinishDone | FinishFailed
 _EVENTS: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
 PROGRAM = (sys.executable, "-m", "streamtomo", "finish-job")
 """What is started for a job; the path of the job's file is added."""
@@ -116,7 +116,7 @@ class FinishingLane(threading.Thread):
             event = _event(line)
             if event is None:  # a library that prints
                 last_words.append(line.rstrip())
-            elif isinstance(event, FinishStep):
+            elif isinstance(event, FinishStep | Warned):
                 self._tell(job, event)
             else:
                 outcome = event

@@ -7,7 +7,7 @@ import math
 from streamtomo import geometry
 from streamtomo.config import Settings
 from streamtomo.finish.depth import default_depth
-from streamtomo.finish.recipe import final_binning
+from streamtomo.finish.steps_volume import final_binning
 
 
 def series_bytes(

@@ -58,6 +58,12 @@ def rotation_x(angle_deg: float) -> Array:
     return turn
 
 
+def rotation_y(angle_deg: float) -> Array:
+    """`Ry(a)`: x' = X cos a + Z sin a, z' = Z cos a - X sin a, `(3, 3)`: how a tilt turns the specimen."""
+    terms = tilt_terms(angle_deg)
+    return np.array([[terms.cos, 0.0, terms.sin], [0.0, 1.0, 0.0], [-terms.sin, 0.0, terms.cos]])
+
+
 def project(points: ArrayLike, tilt_deg: float, xtilt_deg: float = 0.0) -> Array:
     """Aligned view `[xt, yt]` of specimen points `(n, 3)` in X, Y, Z from the centre, at one tilt angle; `(n, 2)`."""
     x, y, z = (np.asarray(points, dtype=np.float64).reshape(-1, 3) @ rotation_x(xtilt_deg).T).T

@@ -390,6 +390,10 @@ class FinishStep(Happening, frozen=True, kw_only=True, tag="finish.step"):
     step: str
     fraction: float
     """Of the whole recipe, 0 to 1."""
+    part: float = 0.0
+    """Of this step, 0 to 1: it is told again while it goes on."""
+    skipped: bool = False
+    """Its results of an earlier time are good."""
 
 
 class FinishDone(Happening, frozen=True, kw_only=True, tag="finish.done"):

@@ -24,10 +24,12 @@ def warm_live(settings: Settings) -> None:
 def warm_all(say: Callable[[str], None]) -> None:
     """Compile all kernels and keep them on disk (`streamtomo warmup`)."""
     from streamtomo.align import warmup_final
+    from streamtomo.finish import warmup as finish
     from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
 
     start = time.perf_counter()
     warm_live(Settings())
     warmup_final.warmup()
     reconstruct_final()
+    finish.warmup()
     say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")

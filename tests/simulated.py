@@ -42,9 +42,12 @@ def simulated(
     dose=3.0,
     surface="both",
     tilt_error=0,
+    thickness=100.0,
+    pitch=0.0,
+    pretilt=0.0,
 ):
     """A series whose live placements are wrong by a smooth drift and noise of `error_px`."""
-    recipe = Recipe(thickness_nm=100.0, beads=beads, bead_surface=surface)
+    recipe = Recipe(thickness_nm=thickness, beads=beads, bead_surface=surface, pitch_deg=pitch, pretilt_deg=pretilt)
     motion = Motion(tilt_error_deg=tilt_error)
     plan = Plan(
         tilts, (size, size), axis_deg=axis, dose_e_A2=dose, recipe=recipe, motion=motion, seed=seed, hot=5, xrays=3

@@ -33,7 +33,7 @@ def source():
 
 def made(tmp_path, source, **settings):
     path, told = tmp_path / "a_rec.mrc", []
-    tomogram, pictures = write_tomogram(path, source, msgspec.structs.replace(Final(), **settings), told.append)
+    tomogram, pictures, *_ = write_tomogram(path, source, msgspec.structs.replace(Final(), **settings), told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
     with mrcfile.open(path) as file:
@@ -99,3 +99,33 @@ def test_the_logarithm_makes_absorption_add_up():
     hole[0, 0, 0] = 0.0
     assert np.isfinite(logarithm(hole)).all()
     assert (logarithm(-once) == -once).all()
+
+
+@pytest.mark.parametrize(("volume_type", "log"), [("int16", False), ("float32", False)])
+def test_a_turned_specimen_comes_out_flat_and_in_the_middle(tmp_path, volume_type, log):
+    """Views of a slab that is pitched, pre-tilted and lies high: the tomogram is that of the slab lying flat."""
+    pitch, offset, height = 6.0, -9.0, 14.0
+    nz, ny, nx = SHAPE
+    rows, columns = np.mgrid[:ny, :nx]
+    stack = np.random.default_rng(1).normal(100, 1, (len(TILTS), ny, nx)).astype(np.float32)
+    holder = (np.array(BEADS) + np.array([0, 0, height])) @ (geometry.rotation_y(offset) @ geometry.rotation_x(pitch)).T
+    for view, tilt in zip(stack, TILTS, strict=True):
+        for u, v in geometry.project(holder, tilt):
+            dx, dy = columns - geometry.centre(nx) - u, rows - geometry.centre(ny) - v
+            view -= 6 * np.exp(-(dx**2 + dy**2) / 8).astype(np.float32)
+    source = Source(stack, [tilt + offset for tilt in TILTS], nz, 2, 8.0, pitch_deg=pitch, height=height)
+    data, _, _ = made(tmp_path, source, volume_type=volume_type, log=log)
+    for x, y, z in BEADS:
+        at = np.array([z + geometry.centre(nz), y + geometry.centre(ny), x + geometry.centre(nx)])
+        low = np.maximum(np.rint(at).astype(int) - 4, 0)
+        box = data[tuple(slice(a, b) for a, b in zip(low, low + 9, strict=True))].astype(float)
+        found = np.unravel_index(np.argmin(box), box.shape) + low
+        assert np.abs(found - at).max() <= 1.0
+
+
+def test_views_that_are_given_their_noise_are_weighed_by_it(tmp_path, source):
+    """A view that was smoothed keeps the weight that it had before."""
+    quiet = source._replace(sds=[2.0 * float(view.std()) for view in source.stack])
+    loud, _, _ = made(tmp_path, source, volume_type="float32")
+    soft, _, _ = made(tmp_path, quiet, volume_type="float32")
+    assert soft == pytest.approx(loud / 2, rel=1e-3, abs=1e-3 * float(loud.std()))

@@ -17,6 +17,7 @@ from streamtomo.messages import (
     FinishFailed,
     FinishStarted,
     FinishStep,
+    Warned,
 )
 
 
@@ -54,6 +55,11 @@ def test_a_job_is_written_down_and_its_steps_and_result_are_told(tmp_path):
     heard = finish(printing(step, done("TS")), job(tmp_path / "TS"))
     assert heard == [FinishStarted(series="TS", tilts=0), step, done("TS")]
     assert msgspec.json.decode((tmp_path / "TS" / "TS_job.json").read_bytes(), type=FinishJob) == job(tmp_path / "TS")
+
+
+def test_warnings_of_the_process_are_told(tmp_path):
+    warned = Warned(code="position.disagrees", text="TS: in doubt", series="TS")
+    assert finish(printing(warned, done("TS")), job(tmp_path))[1:] == [warned, done("TS")]
 
 
 @pytest.mark.parametrize("noise", ["'hello'", '\'{"kind":"picture"}\'', "'[' * 50000", "'\\0'"])

@@ -4,7 +4,7 @@ import numpy as np
 import tifffile
 
 from streamtomo.config import Movies, Settings
-from streamtomo.finish.recipe import FinishJob, _prepared
+from streamtomo.finish.work import FinishJob, Work
 from streamtomo.lane import Job, Lane
 from streamtomo.messages import TiltFailed, TiltPlaced, Warned
 from streamtomo.model import RawImage, Tilt
@@ -42,4 +42,4 @@ def test_what_is_wrong_with_the_gain_is_said_once_for_a_series(tmp_path, monkeyp
     job = FinishJob(
         series="TS", folder=str(out), settings=settings, axis_deg=85.3, pixel_size_A=10.8, tilts=()
     )  # fmt: skip
-    assert np.isfinite(_prepared(job, placed[0][0], 2, None)).all()
+    assert np.isfinite(Work(job, lambda event: None).repaired(placed[0][0])).all()

@@ -141,7 +141,8 @@ TOLD = [
         "order from bob: close X: REFUSED, no series X",
     ),
     (FinishStarted(series="TS", tilts=41), "TS  finishing, 41 tilts"),
-    (FinishStep(series="TS", step="align", fraction=0.2), "TS  finishing: align"),
+    (FinishStep(series="TS", step="track", fraction=0.2), "TS  finishing: track"),
+    (FinishStep(series="TS", step="clean", fraction=0.0, skipped=True), r"TS  finishing: clean \(is good\)"),
     (done(0.314), r"TS  FINISHED in 12 s: 0 views aligned by beads, residual 0\.31 px; /out/TS_rec\.mrc"),
     (done(), "aligned by beads; /out"),
     (FinishFailed(series="TS", reason="killed", final=False), r"TS  FINISHING FAILED \(to be tried again\): killed"),
@@ -188,7 +189,7 @@ def test_a_tilt_that_was_not_placed_says_why():
 
 
 def test_a_reconstruction_that_goes_on_is_told_once():
-    steps = [FinishStep(series="TS", step="reconstruct", fraction=fraction) for fraction in (0.66, 0.7, 0.9)]
+    steps = [FinishStep(series="TS", step="reconstruct", fraction=0.7, part=part) for part in (0.0, 0.2, 0.9)]
     assert [line(step) is not None for step in steps] == [True, False, False]
 
 

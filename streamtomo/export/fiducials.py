@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.errors import InputError
 from streamtomo.export.imod import write_bytes, write_text
 
 Array = NDArray[np.float64]
@@ -20,6 +21,7 @@ Index = NDArray[np.int64]
 HEAD_FLAGS = 0x3800
 OPEN_CONTOURS = 8
 BEAD_CIRCLE_PX = 6
+HEAD_BYTES, OBJECT_BYTES, CONTOUR_HEAD_BYTES, MESH_HEAD_BYTES = 240, 176, 20, 24
 
 
 class Fiducials(NamedTuple):
@@ -79,6 +81,45 @@ def model(found: Fiducials, corner: Array, stack: Stack) -> bytes:
     transform = [1.0] * 3 + [0.0] * 6 + [spacing] * 3 + [0.0] * 6
     parts.append(b"MINX" + struct.pack(">i18f", 72, *transform) + b"IEOF")
     return b"".join(parts)
+
+
+class Model(NamedTuple):
+    """The points of an IMOD model, contour by contour."""
+
+    contour: Index
+    """`(n,)`, numbered over all objects."""
+    xyz: Array
+    """As the model has them: from the corner of the first pixel, z the section from 0."""
+
+
+def read_model(path: Path) -> Model:
+    """The points of a binary IMOD model. Raises InputError for a file that is none, or has none."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if content[:8] != b"IMODV1.2":
+        raise InputError(f"{path}: is no binary IMOD model (IMODV1.2)")
+    contours: list[Array] = []
+    at = HEAD_BYTES
+    while at + 4 <= len(content) and (tag := content[at : at + 4]) != b"IEOF":
+        if tag == b"OBJT":
+            at += 4 + OBJECT_BYTES
+        elif tag == b"CONT":
+            (size,) = struct.unpack_from(">i", content, at + 4)
+            points = np.frombuffer(content, ">f4", 3 * max(size, 0), at + CONTOUR_HEAD_BYTES)
+            contours.append(points.reshape(-1, 3).astype(np.float64))
+            at += CONTOUR_HEAD_BYTES + 12 * max(size, 0)
+        elif tag == b"MESH":
+            vertices, indices = struct.unpack_from(">2i", content, at + 4)
+            at += MESH_HEAD_BYTES + 12 * vertices + 4 * indices
+        else:
+            (length,) = struct.unpack_from(">i", content, at + 4)
+            at += 8 + max(length, 0)
+    contours = [points for points in contours if len(points)]
+    if not contours:
+        raise InputError(f"{path}: holds no points")
+    return Model(np.repeat(np.arange(len(contours)), [len(points) for points in contours]), np.concatenate(contours))
 
 
 def _head(stack: Stack) -> bytes:

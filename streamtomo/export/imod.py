@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from streamtomo.durable import sync_folder
@@ -35,6 +36,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from error
 
 
+def json_text(content: object) -> str:
+    """JSON with a line for each value."""
+    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode() + "\n"
+
+
 def write_angles(path: Path, angles_deg: Iterable[float]) -> None:
     """`.rawtlt`, `.tlt`, `.xtilt`: one angle (degrees) a line."""
     write_text(path, "".join(f"{angle:7.2f}\n" for angle in angles_deg))
@@ -61,10 +67,16 @@ def read_transforms(path: Path) -> Array:
     return np.concatenate([rows[:, :4].reshape(-1, 2, 2), rows[:, 4:6, None]], axis=2)
 
 
+REQUIRED = (".rawtlt", ".tlt", ".prexg", ".xf")
+ROWS = (*REQUIRED, ".xtilt", ".prexf", ".tltxf")
+
+
 def check_rows(folder: Path, name: str, views: int) -> list[str]:
     """Which of a series' text files does not have one row per view; empty if all do."""
-    return [
-        f"{name}{suffix}: {rows} rows for {views} views"
-        for suffix in (".rawtlt", ".tlt", ".prexg", ".xf")
-        if (rows := len((folder / f"{name}{suffix}").read_text().splitlines())) != views
-    ]
+    faults = []
+    for suffix in ROWS:
+        path = folder / f"{name}{suffix}"
+        rows = len(path.read_text().splitlines()) if path.exists() else 0
+        if rows != views and (rows or suffix in REQUIRED):
+            faults.append(f"{path.name}: {rows} rows for {views} views")
+    return faults

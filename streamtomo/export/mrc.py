@@ -96,6 +96,14 @@ class Blocks:
         for z, rows in enumerate(block):
             self._put(rows, self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
 
+    def write_section(self, z: int, section: NDArray[Any]) -> None:
+        """One whole section `(ny, nx)`."""
+        _, ny, nx = self._shape
+        if section.dtype != self._dtype:
+            raise ValueError(f"a section is {section.dtype}, the file {self._dtype}")
+        self.statistics = self.statistics.plus(section[None])
+        self._put(section, self._offset + z * ny * nx * self._dtype.itemsize)
+
     def _put(self, rows: NDArray[Any], at: int) -> None:
         left = memoryview(rows.data).cast("B")
         while left:
@@ -176,6 +184,30 @@ def _describe(mrc: Any, values: Statistics) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def sections(path: Path) -> Iterator[NDArray[Any]]:
+    """The sections `(ny, nx)` of a stack of ours, one after the other, each in memory. Raises OutputError."""
+    try:
+        with mrcfile.mmap(path, mode="r") as mrc:
+            for section in mrc.data:
+                yield np.array(section)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path}: cannot be read again ({error}); finish the series from the step that makes it"
+        ) from None
+
+
+def section(path: Path, z: int) -> NDArray[Any]:
+    """One section `(ny, nx)` of a file of ours, in memory."""
+    with mrcfile.mmap(path, mode="r") as mrc:
+        return np.array(mrc.data[z])
+
+
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """`(nz, ny, nx)` of a file of ours."""
+    with mrcfile.open(path, mode="r", header_only=True) as mrc:
+        return int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
 
 
 def check_mrc(path: Path, shape: tuple[int, int, int]) -> list[str]:

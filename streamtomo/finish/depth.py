@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 
-SMALL_SIDE_PX = 192
-"""Longer side of the small reconstructions."""
 EDGE_LEVEL = 0.1
 """A plane belongs to the specimen while the halves' covariance is this share of its largest value."""
 LEAST_CORRELATION = 0.05
@@ -31,21 +29,19 @@ def default_depth(shape_yx: tuple[int, ...]) -> int:
     return max(2, round(0.3 * max(shape_yx) / 2) * 2)
 
 
-def find_depth(stack: NDArray[np.float32], tilts_deg: Sequence[float]) -> int | None:
-    """Sections, centred on the tilt axis, that hold the specimen with a margin; even. None where it cannot be told.
+def find_depth(small: NDArray[np.float32], tilts_deg: Sequence[float]) -> float | None:
+    """Half the depth, about the tilt axis, in which the specimen lies, in pixels of small views; None: none is seen.
 
-    `stack` is `(n, ny, nx)`, aligned, in ascending tilt.
+    `small` is `(n, ny, nx)`, aligned, in ascending tilt.
     """
-    if len(stack) < 4:
+    if len(small) < 4:
         return None
-    factor = max(1, max(stack.shape[1:]) // SMALL_SIDE_PX)
-    agreement = _agreement(_shrunk(stack, factor), tilts_deg)
+    agreement = _agreement(small, tilts_deg)
     if agreement.max() < LEAST_CORRELATION:
         return None
-    first, last = _run_about_maximum(agreement > EDGE_LEVEL * agreement.max(), int(agreement.argmax()))
+    first, last = run_about_maximum(agreement > EDGE_LEVEL * agreement.max(), int(agreement.argmax()))
     middle = (len(agreement) - 1) / 2
-    half = (max(abs(first - middle), abs(last - middle)) + 0.5) * factor
-    return deep_enough(half, stack.shape[1:])
+    return max(abs(first - middle), abs(last - middle)) + 0.5
 
 
 def deep_enough(half_px: float, shape_yx: tuple[int, ...]) -> int:
@@ -53,7 +49,7 @@ def deep_enough(half_px: float, shape_yx: tuple[int, ...]) -> int:
     return int(min(max(shape_yx), max(16, round(MARGIN * 2 * half_px)))) // 2 * 2
 
 
-def _run_about_maximum(inside: NDArray[np.bool_], top: int) -> tuple[int, int]:
+def run_about_maximum(inside: NDArray[np.bool_], top: int) -> tuple[int, int]:
     """First and last of the planes around `top` that are inside; a single one that is not does not end the run."""
     ends = []
     for step in (-1, 1):
@@ -62,13 +58,6 @@ def _run_about_maximum(inside: NDArray[np.bool_], top: int) -> tuple[int, int]:
             z += step
         ends.append(z if inside[z] else z - step)
     return ends[0], ends[1]
-
-
-def _shrunk(stack: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    n, ny, nx = stack.shape
-    cut = stack[:, : ny // factor * factor, : nx // factor * factor]
-    blocks = cut.reshape(n, ny // factor, factor, nx // factor, factor)
-    return np.ascontiguousarray(blocks.mean(axis=(2, 4), dtype=np.float32))
 
 
 def _agreement(small: NDArray[np.float32], tilts_deg: Sequence[float]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ Lengths are pixels of the images given (binned) inside, and raw pixels in what c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -48,15 +48,40 @@ PATCH_ERROR_PX = 0.5
 """Error of a patch's position that the noise does not explain."""
 
 
-class RefineView(Struct, frozen=True, kw_only=True):
-    """One view as the live lane left it."""
+class PlacedView(Struct, frozen=True, kw_only=True):
+    """Where the live lane left one view."""
 
     index: int
     angle_deg: float
-    image: NDArray[np.float32]
-    """Corrected and binned, `(ny, nx)`."""
     shift_xy: tuple[float, float]
     """Where the specimen lies, raw pixels."""
+
+
+class RefineView(PlacedView, frozen=True, kw_only=True):
+    """One view as the live lane left it."""
+
+    image: NDArray[np.float32]
+    """Corrected and binned, `(ny, nx)`."""
+
+
+class Tracked(Struct, frozen=True, kw_only=True):
+    """Positions followed from view to view, in pixels of the images that they were measured in."""
+
+    method: str
+    """"beads", "patches" or "coarse": then there are none."""
+    note: str
+    binning: int
+    view: tuple[int, ...] = ()
+    """Row of each position, views in ascending tilt."""
+    point: tuple[int, ...] = ()
+    xy: tuple[tuple[float, float], ...] = ()
+    weight: tuple[float, ...] = ()
+
+    def tracks(self) -> Tracks:
+        """As the solver takes them."""
+        return Tracks(
+            np.array(self.view, np.int64), np.array(self.point, np.int64), np.array(self.xy), np.array(self.weight)
+        )
 
 
 class Beads(NamedTuple):
@@ -71,7 +96,7 @@ class Beads(NamedTuple):
 
 
 class Refined(NamedTuple):
-    """The alignment, and the beads if it is by beads."""
+    """The alignment, and what it rests on: beads or patches."""
 
     alignment: Alignment
     beads: Beads | None = None
@@ -95,27 +120,89 @@ def refine(
     method: Method,
 ) -> Refined:
     """Align the views, in ascending tilt; what cannot be refined keeps its live placement, and the note says why."""
-    ordered = sorted(views, key=lambda view: (view.angle_deg, view.index))
-    images = [view.image for view in ordered]
-    start = Poses(
-        tilt_deg=np.array([view.angle_deg for view in ordered]),
-        axis_deg=np.full(len(ordered), axis_deg),
-        mag=np.ones(len(ordered)),
-        shift=np.array([view.shift_xy for view in ordered]) / binning,
+    tracked, solution = track(
+        views, axis_deg=axis_deg, binning=binning, pixel_size_A=pixel_size_A, bead_nm=bead_nm, method=method
     )
+    return solve(views, tracked, axis_deg=axis_deg, solution=solution)
+
+
+def track(
+    views: Sequence[RefineView],
+    *,
+    axis_deg: float,
+    binning: int,
+    pixel_size_A: float | None,
+    bead_nm: float | None,
+    method: Method,
+) -> tuple[Tracked, Solution | None]:
+    """Follow beads where there are enough, else patches; with the solution that they were judged by."""
+    ordered = _ordered(views)
+    images = [view.image for view in ordered]
+    start = start_poses(ordered, axis_deg, binning)
     notes = []
     if method in ("auto", "beads"):
         radius_px = bead_nm * 5 / (pixel_size_A * binning) if bead_nm and pixel_size_A else None
         solved = _by_beads(images, start, radius_px)
         notes.append(solved.note)
-        if solved.solution is not None:
-            return _alignment(ordered, "beads", start, solved, binning, notes)
+        if solved.tracks is not None:
+            return _tracked("beads", solved, binning, notes), solved.solution
     if method in ("auto", "patches"):
         solved = _by_patches(images, start)
         notes.append(solved.note)
-        if solved.solution is not None:
-            return _alignment(ordered, "patches", start, solved, binning, notes)
-    return _alignment(ordered, "coarse", start, _Solved(None, None, ""), binning, notes)
+        if solved.tracks is not None:
+            return _tracked("patches", solved, binning, notes), solved.solution
+    return Tracked(method="coarse", note="; ".join(notes), binning=binning), None
+
+
+def solve(
+    views: Sequence[PlacedView], tracked: Tracked, *, axis_deg: float, solution: Solution | None = None
+) -> Refined:
+    """The alignment that the tracks support; `solution` is theirs where it is known already."""
+    ordered = _ordered(views)
+    start = start_poses(ordered, axis_deg, tracked.binning)
+    if tracked.method == "coarse":
+        return _alignment(ordered, start, None, tracked)
+    if solution is None:
+        solution = _solution(tracked.method, tracked.tracks(), start)
+    return _alignment(ordered, start, solution, tracked)
+
+
+def _solution(method: str, measured: Tracks, start: Poses) -> Solution:
+    if method == "beads":
+        return solve_freely(measured, start).solution
+    # Neighbouring views of a patch err together: a left-out error cannot tell more freedoms from this.
+    return bundle.solve(measured, start, Freedoms(), floor_px=PATCH_ERROR_PX)
+
+
+def start_poses(views: Sequence[PlacedView], axis_deg: float, binning: int) -> Poses:
+    """The live placements of views in ascending tilt, in pixels of images binned so."""
+    return Poses(
+        tilt_deg=np.array([view.angle_deg for view in views]),
+        axis_deg=np.full(len(views), axis_deg),
+        mag=np.ones(len(views)),
+        shift=np.array([view.shift_xy for view in views]) / binning,
+    )
+
+
+View = TypeVar("View", bound=PlacedView)
+
+
+def _ordered(views: Sequence[View]) -> list[View]:
+    return sorted(views, key=lambda view: (view.angle_deg, view.index))
+
+
+def _tracked(method: str, solved: _Solved, binning: int, notes: Sequence[str]) -> Tracked:
+    assert solved.tracks is not None
+    measured = solved.tracks
+    return Tracked(
+        method=method,
+        note="; ".join(notes),
+        binning=binning,
+        view=tuple(measured.view.tolist()),
+        point=tuple(measured.point.tolist()),
+        xy=tuple((x, y) for x, y in measured.xy.tolist()),
+        weight=tuple(measured.weight.tolist()),
+    )
 
 
 # -- beads ---------------------------------------------------------------------------------------------------------
@@ -143,7 +230,7 @@ def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) ->
         if lacking:
             return _Solved(None, None, lacking)
         solution = bundle.solve(measured, start)
-    solution = solve_freely(measured, start).solution
+    solution = _solution("beads", measured, start)
     limit = max(WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII * shape.radius_px)
     residual = solution.rms(measured)
     count = len(solution.points)
@@ -175,8 +262,7 @@ def _by_patches(images: Sequence[Image], start: Poses) -> _Solved:
     measured = measured._replace(xy=factor * (measured.xy - offset))
     if len(np.unique(measured.view)) < len(images) // 2:
         return _Solved(None, None, "patches could not be followed")
-    # Neighbouring views of a patch err together: a left-out error cannot tell more freedoms from this.
-    solution = bundle.solve(measured, start, Freedoms(), floor_px=PATCH_ERROR_PX)
+    solution = _solution("patches", measured, start)
     return _Solved(solution, measured, f"{len(solution.points)} patches")
 
 
@@ -191,35 +277,33 @@ def _shrunk(image: Image, factor: int) -> tuple[Image, Array]:
 # -- results -------------------------------------------------------------------------------------------------------
 
 
-def _alignment(
-    views: Sequence[RefineView], method: str, start: Poses, solved: _Solved, binning: int, notes: Sequence[str]
-) -> Refined:
+def _alignment(views: Sequence[PlacedView], start: Poses, solution: Solution | None, tracked: Tracked) -> Refined:
     """Poses in raw pixels, with the specimen's origin where the live placements had it."""
-    poses = start
+    poses, binning = start, tracked.binning
     residuals: list[float | None] = [None] * len(views)
     points, total, heights, error, found = 0, None, None, None, None
-    if solved.solution is not None and solved.tracks is not None:
-        solution, measured = solved.solution, solved.tracks
+    if solution is not None:
+        measured, by_beads = tracked.tracks(), tracked.method == "beads"
         poses, origin = bundle.in_frame_of(solution.poses, start.shift)
         poses = _with_gaps_filled(poses, start, measured, solution.weights)
-        found = _beads(solution, measured, origin, binning) if method == "beads" else None
+        found = _beads(solution, measured, origin, binning)
         heights = _heights(solution, measured, float(origin[2]), binning)
         residuals = [_residual(solution, measured, i, binning) for i in range(len(views))]
-        error = round(binning * float(np.sqrt((solution.error**2).mean())), 4) if method == "beads" else None
+        error = round(binning * float(np.sqrt((solution.error**2).mean())), 4) if by_beads else None
         points, total = int((solution.weights > 0).sum()), round(solution.rms(measured) * binning, 4)
     rows = [
         AlignedView(index=view.index, tilt_deg=float(poses.tilt_deg[i]), xf=_xf(poses, i, binning), residual_px=rest)
         for i, (view, rest) in enumerate(zip(views, residuals, strict=True))
     ]
     alignment = Alignment(
-        method=method,
+        method=tracked.method,
         axis_deg=float(poses.axis_deg.mean()),
         views=tuple(rows),
         residual_px=total,
         error_px=error,
         points=points,
         heights_px=heights,
-        note="; ".join(notes),
+        note=tracked.note,
     )
     return Refined(alignment, found)
 

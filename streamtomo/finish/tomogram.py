@@ -54,16 +54,39 @@ class Source(NamedTuple):
     nz: int
     binning: int
     voxel_A: float | None
+    pitch_deg: float = 0.0
+    """Turn of the specimen about X that the tomogram is made flat by."""
+    height: float = 0.0
+    """Of the tomogram's middle above the tilt axis, in the turned specimen, voxels."""
+    sds: Sequence[float] | None = None
+    """Standard deviations that the views are normalised by; None: their own."""
 
     def half(self, first: int) -> Source:
         """Every other view, from `first` on."""
-        return self._replace(stack=self.stack[first::2], tilts_deg=self.tilts_deg[first::2])
+        sds = None if self.sds is None else self.sds[first::2]
+        return self._replace(stack=self.stack[first::2], tilts_deg=self.tilts_deg[first::2], sds=sds)
+
+    def levels(self) -> NDArray[np.float32]:
+        """Mean and standard deviation of each view, `(n, 2)`."""
+        levels = np.array([wbp.level(view) for view in self.stack], np.float32)
+        if self.sds is not None:
+            levels[:, 1] = self.sds
+        return levels
 
 
-def write_tomogram(
-    path: Path, source: Source, final: Final, progress: Callable[[float], None]
-) -> tuple[Tomogram, dict[str, Image]]:
-    """The file `(nz, ny, nx)` with z up, and three thin central slabs of it as float32 pictures.
+class Made(NamedTuple):
+    """A tomogram that was written."""
+
+    tomogram: Tomogram
+    sections: dict[str, Image]
+    """Three thin central slabs, as pictures."""
+    how: str
+    scaled: Scaled
+    """What was done with the densities."""
+
+
+def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[[float], None]) -> Made:
+    """The file `(nz, ny, nx)` with z up, as `trimvol -rx` turns it.
 
     `progress` is told what fraction is done. Raises OutputError.
     """
@@ -101,7 +124,7 @@ def write_tomogram(
         mean=round(values.mean, 4),
         sd=round(values.sd, 4),
     )
-    return tomogram, sections.pictures
+    return Made(tomogram, sections.pictures, how, scaled)
 
 
 def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
@@ -119,8 +142,10 @@ def _filtering(final: Final) -> Filtering:
 
 def _wbp_slabs(source: Source, final: Final) -> Slabs:
     _, ny, nx = source.stack.shape
-    views, box, scratch = wbp.weighted(source.stack, source.tilts_deg), Box(source.nz, ny, nx), Scratch()
+    views = wbp.weighted(source.stack, source.tilts_deg, source.pitch_deg, levels=source.levels())
+    box, scratch = Box(source.nz, ny, nx, (0.0, 0.0, source.height)), Scratch()
     filtering = _filtering(final)
+    views = wbp.filtered_ahead(views, source.nz, filtering)
     gain = wbp.coverage_gain(views, box) if final.even_coverage else None
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
@@ -132,9 +157,9 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
 def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
     """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
     _, ny, nx = source.stack.shape
-    of = sirt.solver(single_axis(source.tilts_deg), source.nz, nx, nx)
+    of = sirt.solver(single_axis(source.tilts_deg, (0.0, source.height)), source.nz, nx, nx)
     smooth = smoothing(nx, _filtering(final))
-    levels = np.array([wbp.level(view) for view in source.stack], np.float32)
+    levels = source.levels()
 
     def rows(y0: int, count: int) -> Image:
         return filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / levels[:, 1, None, None]

@@ -29,7 +29,9 @@ def main(job_file: str) -> int:
     jit.use_threads(job.settings.run.threads)
     be_alone(Path(job.folder), job.series)
     try:
-        _tell(recipe.run(job, _tell))
+        done = recipe.run(job, _tell)
+        assert done is not None
+        _tell(done)
     except StreamtomoError as error:
         blocked = isinstance(error, OutputError)
         _tell(FinishFailed(series=job.series, reason=str(error), final=False, blocked=blocked))
@@ -45,7 +47,7 @@ def be_alone(folder: Path, series: str) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
-        for part in list(folder.glob(f"{series}*.part")):
+        for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
             part.unlink()
 
 

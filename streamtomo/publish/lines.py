@@ -46,8 +46,8 @@ from streamtomo.messages import (
 
 def plain_line(envelope: Envelope) -> str | None:
     """One line for an event worth a line, else None."""
-    words = _words(envelope.event)
-    return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {printable(words)}" if words else None
+    text = words(envelope.event)
+    return f"{datetime.fromtimestamp(envelope.time_s):%H:%M:%S}  {printable(text)}" if text else None
 
 
 def verbose_line(envelope: Envelope) -> str | None:
@@ -69,7 +69,8 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
-def _words(event: Event) -> str | None:
+def words(event: Event) -> str | None:
+    """What happened, for people; None for what is not worth a line."""
     match event:
         case SessionStarted():
             verb = "going on with" if event.resumed else "watching"
@@ -161,8 +162,8 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  open again: {event.reason}"
         case FinishStarted():
             return f"{event.series}  finishing, {event.tilts} tilts"
-        case FinishStep() if event.step != "reconstruct" or event.fraction <= 0.66:
-            return f"{event.series}  finishing: {event.step}"
+        case FinishStep() if not event.part:
+            return f"{event.series}  finishing: {event.step}{' (is good)' if event.skipped else ''}"
         case FinishDone():
             residual = event.alignment.residual_px
             fit = f", residual {residual:.2f} px" if residual is not None else ""

@@ -34,6 +34,8 @@ class Views(NamedTuple):
     means: NDArray[np.float32]
     gains: NDArray[np.float32]
     """Sector in radians over standard deviation."""
+    filtered: bool = False
+    """Whether the rows of the stack are filtered already."""
 
 
 def level(view: Image) -> tuple[float, float]:
@@ -43,12 +45,17 @@ def level(view: Image) -> tuple[float, float]:
 
 
 def weighted(
-    stack: Image, tilts_deg: Sequence[float] | NDArray[np.float64], xtilts_deg: Sequence[float] | float = 0.0
+    stack: Image,
+    tilts_deg: Sequence[float] | NDArray[np.float64],
+    xtilts_deg: Sequence[float] | float = 0.0,
+    *,
+    levels: NDArray[np.float32] | None = None,
 ) -> Views:
-    """The stack with means, standard deviations and sectors measured."""
+    """The stack with its sectors; means and standard deviations `(n, 2)` are measured where they are not given."""
     if len(stack) != len(tilts_deg):
         raise ValueError(f"{len(stack)} views, but {len(tilts_deg)} tilt angles")
-    levels = np.array([level(view) for view in stack])
+    if levels is None:
+        levels = np.array([level(view) for view in stack])
     tilts = np.asarray(tilts_deg, np.float64)
     return Views(
         stack=stack,
@@ -99,18 +106,29 @@ def start_of_ramp(views: Views, nz: int) -> float:
     return ramp_start(float(np.sum(angular_weights(views.tilts_deg))), nz)
 
 
+def filtered_ahead(views: Views, nz: int, filtering: Filtering) -> Views:
+    """Views with an x-axis tilt, filtered once: their slabs overlap, and would filter most rows several times."""
+    if not views.xtilts_deg.any():
+        return views
+    by = row_filter(views.stack.shape[2], filtering, start_of_ramp(views, nz))
+    stack = filter_views(views.stack, views.means, by)
+    return views._replace(stack=stack, means=np.zeros_like(views.means), filtered=True)
+
+
 def _filtered(views: Views, box: Box, y0: int, rows: int, by: RowFilter) -> tuple[Image, Rays]:
     """Filtered upright images of a slab, and how its voxels are seen in them."""
     x, y, z = box.centre_xyz
     ny = views.stack.shape[1]
     first = y0 + geometry.centre(ny) + y - geometry.centre(box.ny)
-    if not views.xtilts_deg.any() and first.is_integer() and 0 <= first <= ny - rows:
+    if not views.filtered and not views.xtilts_deg.any() and first.is_integer() and 0 <= first <= ny - rows:
         part = views.stack[:, int(first) : int(first) + rows]
         return filter_views(part, views.means, by), single_axis(views.tilts_deg, (x, z))
     slab = Box(box.nz, rows, box.nx, (x, y + y0 + geometry.centre(rows) - geometry.centre(box.ny), z))
     axes = zip(views.tilts_deg, views.xtilts_deg, strict=True)
     matrices = np.stack([geometry.project(np.eye(3), tilt, xtilt).T for tilt, xtilt in axes])
     rays, moves = affine(matrices, slab.centre_xyz)
+    if views.filtered:
+        return upright(list(views.stack), moves, rays, slab), rays
     flat = [view - mean for view, mean in zip(views.stack, views.means, strict=True)]
     images = upright(flat, moves, rays, slab)
     return filter_views(images, np.zeros_like(views.means), by), rays

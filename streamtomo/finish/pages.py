@@ -1,0 +1,186 @@
+"""What the pages for people show: of a finished series, and of a whole output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from streamtomo import __version__, config_file, geometry
+from streamtomo.errors import OutputError
+from streamtomo.export.imod import write_text
+from streamtomo.finish.position import Position
+from streamtomo.finish.state_file import read_state, state_path
+from streamtomo.finish.steps_align import Solved, transforms
+from streamtomo.finish.steps_volume import Reconstructed, Stacked
+from streamtomo.finish.work import Cleaned, Coarse, Work
+from streamtomo.model import Alignment
+from streamtomo.publish import journal
+from streamtomo.publish.plots import Curve
+from streamtomo.publish.report import SMALL_PICTURE_PX, Line, Page, Picture, page, session_page, small
+from streamtomo.publish.state import SeriesRow, SessionState
+
+TILT = "tilt angle, degrees"
+CAPTIONS = {
+    "xy": "tomogram, middle section from above",
+    "xz": "tomogram, seen along the tilt axis",
+    "yz": "tomogram, seen across the tilt axis",
+}
+HEADS = (
+    "views",
+    "left out",
+    "aligned by",
+    "residual, px",
+    "thickness, nm",
+    "pitch, °",
+    "offset, °",
+    "voxel, Å",
+    "size",
+)
+
+
+def write_page(work: Work) -> str:
+    """`NAME_report.html`, offline and whole; its name. Raises OutputError."""
+    write_text(work.path("_report.html"), page(_page(work)))
+    return f"{work.name}_report.html"
+
+
+def _page(work: Work) -> Page:
+    solved, at = work.product("solve", Solved), work.product("position", Position)
+    steps = [("step", "seconds"), *((name, f"{done.seconds:.2f}") for name, done in work.state.items())]
+    left_out = [(str(one.index), one.reason) for one in solved.alignment.left_out]
+    return Page(
+        name=work.name,
+        subtitle=f"finished by streamtomo {__version__}; all lengths in pixels are raw ones",
+        warnings=[at.warning] if at.warning else [],
+        facts=_facts(work),
+        pictures=_pictures(work),
+        plots=_plots(work, solved.alignment),
+        tables={
+            "Views left out": [("tilt", "why"), *left_out],
+            "Settings that are not the default": [("setting", "value"), *_other_settings(work)],
+            "Steps": steps,
+            "Files": [
+                ("file",),
+                *((file,) for file in sorted({f for done in work.state.values() for f in done.files})),
+            ],
+        },
+    )
+
+
+def _facts(work: Work) -> dict[str, str]:
+    alignment, at = work.product("solve", Solved).alignment, work.product("position", Position)
+    made, stacked = work.product("reconstruct", Reconstructed), work.product("stack", Stacked)
+    tomogram = made.tomogram
+    return {
+        "views": f"{len(alignment.views)} of {len(work.job.tilts)}",
+        "alignment": f"by {alignment.method}: {alignment.note}",
+        "tilt axis": f"{alignment.axis_deg:.2f}° (nominal {work.job.axis_deg:.2f}°)",
+        "residual": _number(alignment.residual_px, " px", 2),
+        "expected error of a view": _number(alignment.error_px, " px", 2),
+        "thickness of the specimen": _nm(at.thickness_px, work.job.pixel_size_A),
+        "pitch, tilt offset": f"{at.pitch_deg:.2f}°, {at.offset_deg:.2f}° ({at.note})",
+        "dose": stacked.note or "views are not weighted by dose",
+        "tomogram": f"{tomogram.nx} x {tomogram.ny} x {tomogram.nz} voxels of {_number(stacked.voxel_A, ' Å', 3)}",
+        "made by": f"{made.how}; value = density * {made.scale:.6g} + {made.offset:.6g}",
+    }
+
+
+def _number(value: float | None, unit: str, digits: int) -> str:
+    return "not known" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _nm(pixels: float | None, pixel_size_A: float | None) -> str:
+    if pixels is None:
+        return "not found"
+    return f"{pixels * pixel_size_A / 10:.0f} nm" if pixel_size_A else f"{pixels:.0f} px"
+
+
+def _pictures(work: Work) -> list[Picture]:
+    files = {caption: work.path(f"_rec_{plane}.png") for plane, caption in CAPTIONS.items()}
+    files["view in the middle of the series, aligned"] = work.path("_ali_mid.png")
+    found = ((caption, small(path)) for caption, path in files.items())
+    return [Picture(caption, png) for caption, png in found if png is not None]
+
+
+def _plots(work: Work, alignment: Alignment) -> list[tuple[str, str, str, list[Curve]]]:
+    tilts = [view.tilt_deg for view in alignment.views]
+    residuals = Curve("residual", tilts, [view.residual_px for view in alignment.views])
+    shifts = np.array(work.product("coarse", Coarse).shifts)
+    final = np.array([geometry.invert(one)[:, 2] for one in transforms(alignment)])
+    intensity = Curve("mean", tilts, list(work.product("clean", Cleaned).means))
+    change = [Curve(name, tilts, (final - shifts)[:, i].tolist()) for i, name in enumerate(("along x", "along y"))]
+    drift = [Curve(name, tilts, final[:, i].tolist()) for i, name in enumerate(("along x", "along y"))]
+    turned = [view.tilt_deg - one.tilt.image.angle_deg for view, one in zip(alignment.views, work.rows, strict=True)]
+    plots = [
+        ("Residuals of the alignment", TILT, "raw pixels", [residuals]),
+        ("Mean counts", TILT, "counts", [intensity]),
+        ("Where the specimen is", TILT, "raw pixels", drift),
+        ("Final less live alignment", TILT, "raw pixels", change),
+    ]
+    if max(map(abs, turned)) > 1e-3:
+        plots.append(("Solved less nominal tilt", TILT, "degrees", [Curve("tilt", tilts, turned)]))
+    return plots
+
+
+def _other_settings(work: Work) -> list[tuple[str, str]]:
+    return [
+        (field.path, str(value))
+        for field in config_file.fields()
+        if (value := getattr(getattr(work.settings, field.table), field.name)) != field.default
+    ]
+
+
+# -- the session -----------------------------------------------------------------------------------------------------
+
+
+def write_session(out: Path) -> Path:
+    """`OUT/report.html`: a row a series, finished or not. Raises OutputError, or StreamtomoError for its journal."""
+    if not out.is_dir():
+        raise OutputError(f"{out}: there is no such folder; give the output folder of a run")
+    state = SessionState()
+    for envelope in journal.read(out / "journal.jsonl"):
+        state.apply(envelope)
+    finished = {path.name for path in out.iterdir() if path.is_dir() and state_path(path, path.name).exists()}
+    names = [*state.series, *sorted(finished - set(state.series))]
+    lines = [_line(out, name, state.series.get(name)) for name in names]
+    done = sum(line.state == "finished" for line in lines)
+    subtitle = f"{len(lines)} series, {done} finished; results in {out.absolute()}"
+    path = out / "report.html"
+    write_text(path, session_page(f"Session {out.absolute().name}", subtitle, HEADS, lines))
+    return path
+
+
+def _line(out: Path, name: str, row: SeriesRow | None) -> Line:
+    link = out / name / f"{name}_report.html"
+    done = read_state(out / name, name)
+    picture = small(out / name / f"{name}_rec_xz.png", *SMALL_PICTURE_PX)
+    state = row.state if row is not None and "report" not in done else "finished" if "report" in done else "begun"
+    return Line(
+        name=name,
+        state=state,
+        link=f"{name}/{link.name}" if link.exists() else None,
+        cells=_cells(out / name, name) if "report" in done else [""] * len(HEADS),
+        picture=picture,
+        fault=(row.failure or "") if row is not None and state != "finished" else "",
+    )
+
+
+def _cells(folder: Path, name: str) -> list[str]:
+    state = read_state(folder, name)
+    alignment = msgspec.json.decode(state["solve"].product, type=Solved).alignment
+    at = msgspec.json.decode(state["position"].product, type=Position)
+    tomogram = msgspec.json.decode(state["reconstruct"].product, type=Reconstructed).tomogram
+    pixel = tomogram.pixel_size_A / tomogram.binning if tomogram.pixel_size_A else None
+    return [
+        str(len(alignment.views)),
+        str(len(alignment.left_out)),
+        alignment.method,
+        _number(alignment.residual_px, "", 2),
+        _nm(at.thickness_px, pixel).removesuffix(" nm"),
+        f"{at.pitch_deg:.1f}",
+        f"{at.offset_deg:.1f}",
+        _number(tomogram.pixel_size_A, "", 2),
+        f"{tomogram.nx} x {tomogram.ny} x {tomogram.nz}",
+    ]

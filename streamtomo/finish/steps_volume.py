@@ -1,0 +1,223 @@
+"""The steps that make the tomogram.
+
+position -> stack -> reconstruct -> trim
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamtomo import __version__, geometry
+from streamtomo.export import mrc
+from streamtomo.finish.position import Position, find_position
+from streamtomo.finish.steps_align import Solved, transforms
+from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
+from streamtomo.finish.work import Cleaned, Image, Work
+from streamtomo.model import Tomogram
+from streamtomo.publish.pictures import to_grey, write_png
+from streamtomo.reconstruct.wbp import level
+from streamtomo.restore import dose
+from streamtomo.shrink import shrink
+
+LONGEST_SIDE_PX = 1500
+"""The final binning is the smallest that brings the longer side of the image to this."""
+LEAST_VIEWS = 4
+"""Fewer views are not parted into halves."""
+HALVES = ("_even_rec.mrc", "_odd_rec.mrc")
+CONTRAST = (0.1, 99.9)
+"""Percentiles of the voxels in the middle that are told as black and white."""
+
+
+class Stacked(Struct, frozen=True, kw_only=True):
+    """Product of `stack`."""
+
+    binning: int
+    ny: int
+    nx: int
+    voxel_A: float | None
+    sds: tuple[float, ...]
+    """Standard deviation of each view before it was weighted by its dose: the noise that it is normalised by."""
+    doses_e_A2: tuple[float, ...] | None
+    """Dose at half of each view's exposure, where views are weighted by it."""
+    note: str
+
+
+class Reconstructed(Struct, frozen=True, kw_only=True):
+    """Product of `reconstruct`: volumes that lie as `trimvol -rx` turns them, in their final type."""
+
+    tomogram: Tomogram
+    how: str
+    scale: float
+    """Value of a voxel is density times this ..."""
+    offset: float
+    """... plus this."""
+    halves: tuple[str, ...]
+    sections: dict[str, str]
+    """Pictures of the middle, by plane."""
+
+
+class Trimmed(Struct, frozen=True, kw_only=True):
+    """Product of `trim`: what a viewer needs to know of the finished volume."""
+
+    black: float
+    white: float
+    """The contrast that shows the middle of the specimen well."""
+
+
+def final_binning(nx: int, ny: int, wanted: int | None) -> int:
+    """The binning asked for, or the smallest that brings the longer side to LONGEST_SIDE_PX."""
+    return wanted or -(-max(nx, ny) // LONGEST_SIDE_PX)
+
+
+# -- position --------------------------------------------------------------------------------------------------------
+
+
+def position(work: Work) -> tuple[Position, tuple[str, ...]]:
+    """Where the specimen lies, from beads and density; what disagrees is warned of."""
+    solved, cleaned = work.product("solve", Solved), work.product("clean", Cleaned)
+    found = find_position(
+        work.align_images(),
+        [geometry.rescale(one, cleaned.align_binning) for one in transforms(solved.alignment)],
+        [view.tilt_deg for view in solved.alignment.views],
+        points_px=np.array(solved.points).reshape(-1, 3) / cleaned.align_binning,
+        seen=solved.seen,
+        axis_deg=solved.alignment.axis_deg,
+        beads=solved.alignment.method == "beads",
+        level=work.settings.final.position == "off",
+    )
+    work.images = None
+    found = found.in_pixels(cleaned.align_binning)
+    if work.settings.specimen.thickness_nm and work.job.pixel_size_A:
+        found = found.as_deep_as(work.settings.specimen.thickness_nm * 10 / work.job.pixel_size_A)
+    if found.warning:
+        work.warn("position.disagrees", f"{work.name}: {found.warning}")
+    return found, ()
+
+
+# -- stack -----------------------------------------------------------------------------------------------------------
+
+
+def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
+    """The aligned stack `NAME_ali.mrc`: from the full-size views in one interpolation, then weighted by dose."""
+    alignment, cleaned = work.product("solve", Solved).alignment, work.product("clean", Cleaned)
+    binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final.binning)
+    shape = geometry.aligned_shape((cleaned.ny, cleaned.nx), alignment.axis_deg, binning)
+    aligned = np.empty((len(alignment.views), *shape), np.float32)
+    for row, (view, transform) in enumerate(zip(work.full_views(), transforms(alignment), strict=True)):
+        aligned[row] = shrink(view, transform, shape, binning)
+        work.progress(0.7 * row / len(aligned))
+    work.full = None
+    sds = tuple(level(view)[1] for view in aligned)
+    voxel = work.job.pixel_size_A * binning if work.job.pixel_size_A else None
+    doses, note = _doses(work) if work.settings.final.dose_weighting else (None, "")
+    if doses and voxel:
+        dose.weigh(aligned, doses, voxel, work.settings.acquisition.voltage_kV)
+    label = f"streamtomo {__version__}: aligned stack, binned by {binning}{', dose-weighted' if doses else ''}"
+    with mrc.new_blocks(
+        work.path("_ali.mrc"), aligned.shape, "float32", pixel_size_A=voxel, kind="stack", label=label
+    ) as file:
+        file.write(0, aligned)
+    work.aligned = aligned
+    made = Stacked(
+        binning=binning,
+        ny=shape[0],
+        nx=shape[1],
+        voxel_A=voxel,
+        sds=sds,
+        doses_e_A2=tuple(doses) if doses else None,
+        note=note,
+    )
+    picture = _picture(work, "_ali_mid.png", aligned[len(aligned) // 2])
+    return made, (f"{work.name}_ali.mrc", picture)
+
+
+def _doses(work: Work) -> tuple[list[float] | None, str]:
+    """Dose at half of each view's exposure, or why it is not known."""
+    images = [one.tilt.image for one in work.rows]
+    if work.job.pixel_size_A is None:
+        return None, "not weighted by dose: the pixel size is not known"
+    doses = [
+        image.prior_dose_e_A2 + (image.dose_e_A2 or 0.0) / 2 for image in images if image.prior_dose_e_A2 is not None
+    ]
+    if len(doses) < len(images) or not any(doses):
+        return None, "not weighted by dose: the metadata do not tell it"
+    return doses, f"weighted by dose, up to {max(doses):.0f} e/Å²"
+
+
+def _picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
+    write_png(work.path(suffix), to_grey(image))
+    return f"{work.name}{suffix}"
+
+
+# -- reconstruct -----------------------------------------------------------------------------------------------------
+
+
+def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
+    """`NAME_rec.mrc`, where asked for those of even and odd views, too; pictures of the first."""
+    final = work.settings.final
+    source = _source(work)
+    halves = HALVES if final.halves and len(source.stack) >= LEAST_VIEWS else ()
+    share = 1 / (1 + len(halves) / 2)
+    made = write_tomogram(work.path("_rec.mrc"), source, final, lambda done: work.progress(share * done))
+    for first, suffix in enumerate(HALVES):
+        if suffix in halves:
+            write_tomogram(work.path(suffix), source.half(first), final, lambda done: None)
+            work.progress(share * (1 + (first + 1) / 2))
+        else:
+            work.path(suffix).unlink(missing_ok=True)
+    pictures = {plane: _picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
+    files = (f"{work.name}_rec.mrc", *(f"{work.name}{suffix}" for suffix in halves), *pictures.values())
+    work.aligned = None
+    product = Reconstructed(
+        tomogram=made.tomogram,
+        how=made.how,
+        scale=made.scaled.scale,
+        offset=made.scaled.offset,
+        halves=halves,
+        sections=pictures,
+    )
+    return product, files
+
+
+def _source(work: Work) -> Source:
+    alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
+    at, aligned = work.product("position", Position), work.aligned_stack()
+    binning, side = stacked.binning, max(stacked.ny, stacked.nx)
+    depth, pitch = at.depth_px / binning, at.pitch_deg
+    if work.settings.final.method == "sirt" and pitch:
+        depth += stacked.ny * abs(float(geometry.tilt_terms(pitch).tan))
+        pitch = 0.0
+        work.warn("position.pitch", f"{work.name}: sirt does not turn the specimen about X; its pitch stays")
+    return Source(
+        stack=logarithm(aligned) if work.settings.final.log else aligned,
+        tilts_deg=[view.tilt_deg + at.offset_deg for view in alignment.views],
+        nz=int(min(side, max(2, round(depth / 2) * 2))),
+        binning=binning,
+        voxel_A=stacked.voxel_A,
+        pitch_deg=pitch,
+        height=at.height_px / binning,
+        sds=None if work.settings.final.log else stacked.sds,
+    )
+
+
+# -- trim ------------------------------------------------------------------------------------------------------------
+
+
+def trim(work: Work) -> tuple[Trimmed, tuple[str, ...]]:
+    """The contrast of the finished volume, stated in its header; size, type and turn were settled as it was made."""
+    path = Path(work.product("reconstruct", Reconstructed).tomogram.path)
+    middle = _middle_third(path)
+    black, white = (float(value) for value in np.percentile(middle, CONTRAST))
+    return Trimmed(black=round(black, 4), white=round(white, 4)), ()
+
+
+def _middle_third(path: Path) -> Image:
+    """Some sections of the middle third of a volume, their inner four fifths."""
+    nz, ny, nx = mrc.shape_of(path)
+    y, x = slice(ny // 10, ny - ny // 10 or None, 2), slice(nx // 10, nx - nx // 10 or None, 2)
+    wanted = range(nz // 3, max(nz // 3 + 1, nz - nz // 3), max(1, nz // 24))
+    return np.stack([mrc.section(path, z)[y, x].astype(np.float32) for z in wanted])
