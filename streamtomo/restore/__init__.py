@@ -1,0 +1,1 @@
+"""Better views and better volumes: pure functions of arrays, each a step of the recipe that can be left out."""
