@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.restore.diffusion_kernels import smooth, step
+from streamtomo.restore.diffusion_kernels import REACH_SIGMAS, gaussian_taps, smooth, step
 
 Volume = NDArray[np.float32]
 
@@ -27,8 +27,6 @@ LARGEST_STEP = 1 / 6
 """A single explicit step is stable up to this time."""
 CYCLE = 3
 """Iterations at most for which the tensor is kept."""
-REACH_SIGMAS = 3
-"""The Gaussian ends here."""
 PAD = 3
 """Voxels around a volume that repeat its faces: nothing flows through these."""
 K_OF_NOISE = 2.5
@@ -63,7 +61,7 @@ def diffuse(volume: NDArray[Any], how: Diffusion, watch: Callable[[int, Volume],
         raise ValueError(f"K must be above 0, sigma above 0 up to 1; they are {how.k} and {how.sigma}")
     u = np.pad(np.asarray(volume, np.float32), PAD, mode="edge")
     blurred, after = np.empty_like(u), np.empty_like(u)
-    taps, scale = _taps(how.sigma), np.float32(1 / (2 * how.k) ** 2)
+    taps, scale = gaussian_taps(how.sigma), np.float32(1 / (2 * how.k) ** 2)
     for done in range(0, how.iterations, CYCLE):
         smooth(u, taps, PAD, blurred)
         _fill_border(blurred)
@@ -112,10 +110,9 @@ def gradient(volume: NDArray[Any], sigma: float = 1.0) -> Volume:
     """Size of the gradient of the blurred volume, `(nz, ny, nx)`, per voxel."""
     u = np.pad(np.asarray(volume, np.float32), PAD, mode="edge")
     blurred = np.empty_like(u)
-    smooth(u, _taps(sigma), PAD, blurred)
+    smooth(u, gaussian_taps(sigma), PAD, blurred)
     _fill_border(blurred)
-    size: Volume = np.sqrt(sum(_central(blurred, axis) ** 2 for axis in range(3)))
-    return size
+    return np.asarray(np.sqrt(sum(_central(blurred, axis) ** 2 for axis in range(3))), np.float32)
 
 
 def preview(
@@ -140,12 +137,6 @@ def preview(
     return pictures
 
 
-def _taps(sigma: float) -> Volume:
-    reach = int(np.ceil(REACH_SIGMAS * sigma))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
-
-
 def _fill_border(padded: Volume) -> None:
     """Repeat the faces in the padding."""
     for axis in range(3):
@@ -160,7 +151,7 @@ def _inside(padded: Volume) -> Volume:
 def _central(padded: Volume, axis: int) -> Volume:
     """Half the difference of the two neighbours along an axis, inside the padding."""
     moved = [np.roll(padded, by, axis) for by in (-1, 1)]
-    return _inside(moved[0] - moved[1]) / 2
+    return np.asarray(_inside(moved[0] - moved[1]) / np.float32(2), np.float32)
 
 
 def _cubes(volume: NDArray[Any]) -> list[NDArray[Any]]:

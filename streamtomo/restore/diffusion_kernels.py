@@ -9,11 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamtomo.jit import kernel, parallel_kernel, prange
 
 TILE = 16
 """Rows of y that are worked on at a time."""
+REACH_SIGMAS = 3
+"""A Gaussian ends here."""
+
+
+def gaussian_taps(sigma: float) -> NDArray[np.float32]:
+    """Weights of a Gaussian, sum 1, `(2 reach + 1,)`."""
+    reach = int(np.ceil(REACH_SIGMAS * sigma))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 @kernel

@@ -1,0 +1,224 @@
+"""Gold taken out of aligned views: each bead's disc is replaced by texture of its surroundings.
+
+What is put in has the mean and slope of a ring around the disc and the grain of a place nearby without gold, a copy of
+it less its own mean and slope: noise and spectrum are those of the view itself. Every view takes its grain from
+somewhere else, so that nothing of it adds up in the volume. The disc reaches as far as the beads' mean profile, fringes
+included, stands out from the noise that a volume of so many views would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo import geometry
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+WIDEST = 4.0
+"""Discs reach to so many radii of the bead at most."""
+BINS_PER_PX = 2
+"""Of the profile."""
+SHARE_OF_NOISE = 0.5
+"""A profile below this share of the volume's noise is no longer seen."""
+SIGNIFICANT = 3.5
+"""... and so is one below so many standard deviations of itself."""
+RING_OF_RADIUS = 0.8
+LEAST_RING_PX = 3.0
+MOST_MOVE = 0.6
+"""A bead is sought again no farther from where the model puts it, radii."""
+TRIES = 40
+"""Places that are tried for grain."""
+LEAST_GRAIN = 0.5
+"""Grain is taken from where its spread is at least this share of the ring's: not where no image is."""
+LEAST_FOR_PLANE = 12
+
+
+class Erased(NamedTuple):
+    """Views without gold."""
+
+    stack: Image
+    """`(n, ny, nx)`"""
+    radius_px: float
+    """Of the discs that were replaced."""
+    xy: Array
+    """`(n, m, 2)`: where the beads were seen, pixels from the views' centres; not a number outside of a view."""
+
+
+def erase_gold(
+    stack: Image,
+    tilts_deg: Sequence[float],
+    beads_xyz: Array,
+    radius_px: float,
+    *,
+    sign: float = -1.0,
+    xtilts_deg: Sequence[float] | float = 0.0,
+    edge_px: float | None = None,
+    seed: int = 0,
+) -> Erased:
+    """Replace beads `(m, 3)` (pixels from the specimen's centre) in aligned views `(n, ny, nx)`; the input is kept.
+
+    `radius_px` is the beads' own radius, `edge_px` that of the discs (None: as far as they are seen). `sign` is -1
+    where gold is dark. The same seed gives the same result, whatever the number of threads.
+    """
+    out = stack.copy()
+    xtilts = np.broadcast_to(np.asarray(xtilts_deg, np.float64), len(stack))
+    places = [geometry.project(beads_xyz, tilt, xtilt) for tilt, xtilt in zip(tilts_deg, xtilts, strict=True)]
+    corner = np.array([geometry.centre(stack.shape[2]), geometry.centre(stack.shape[1])])
+    seen = [recentred(view, xy + corner, radius_px, sign) for view, xy in zip(stack, places, strict=True)]
+    edge = edge_px or found_edge(stack, seen, radius_px)
+    for number, (view, xy) in enumerate(zip(out, seen, strict=True)):
+        fill_discs(
+            view, xy, edge, max(LEAST_RING_PX, RING_OF_RADIUS * radius_px), np.random.default_rng((seed, number))
+        )
+    return Erased(out, edge, np.array(seen).reshape(len(stack), -1, 2) - corner)
+
+
+def recentred(view: Image, xy: Array, radius_px: float, sign: float) -> Array:
+    """Array indices `(m, 2)` x, y of beads near `xy`: the centroid of what stands out; not a number outside."""
+    moved = np.full(xy.shape, np.nan)
+    for i, start in enumerate(xy):
+        if not (
+            np.abs(start - (np.array(view.shape[::-1]) - 1) / 2) < np.array(view.shape[::-1]) / 2 + radius_px
+        ).all():
+            continue
+        moved[i] = _centroid(view, start, radius_px, sign)
+    return moved
+
+
+def _centroid(view: Image, start: Array, radius_px: float, sign: float) -> Array:
+    xy = start
+    for _ in range(3):
+        patch, dx, dy = _window(view, xy, 2 * radius_px)
+        distance = np.hypot(dx, dy)
+        ring = patch[distance > 1.5 * radius_px]
+        if not ring.size:
+            return start
+        weight = np.where(distance < radius_px, np.maximum(np.float32(sign) * (patch - np.median(ring)), 0), 0)
+        if weight.sum() <= 0:
+            return start
+        xy = xy + np.array([(weight * dx).sum(), (weight * dy).sum()]) / weight.sum()
+        if np.hypot(*(xy - start)) > MOST_MOVE * radius_px:
+            return start
+    return xy
+
+
+def _window(image: NDArray[Any], xy: Array, reach: float) -> tuple[NDArray[Any], Array, Array]:
+    """The part of an image within `reach` of a place, a view of it, and the distances along x `(mx,)`, y `(my, 1)`."""
+    x, y = xy
+    x0, y0 = (max(0, int(np.ceil(c - reach))) for c in (x, y))
+    x1, y1 = (max(0, min(n, int(c + reach) + 1)) for c, n in ((x, image.shape[1]), (y, image.shape[0])))
+    return image[y0:y1, x0:x1], np.arange(x0, max(x0, x1)) - x, (np.arange(y0, max(y0, y1)) - y)[:, None]
+
+
+def found_edge(stack: Image, seen: Sequence[Array], radius_px: float) -> float:
+    """Radius in pixels beyond which the mean profile of all beads in all views is lost in a volume's noise."""
+    bins = int(WIDEST * radius_px * BINS_PER_PX) + 1
+    sums, counts, noise = np.zeros(bins), np.zeros(bins), []
+    for view, places in zip(stack, seen, strict=True):
+        for xy in places[~np.isnan(places[:, 0])]:
+            patch, dx, dy = _window(view, xy, WIDEST * radius_px)
+            distance = np.hypot(dx, dy)
+            around = patch[distance > (WIDEST - 1) * radius_px]
+            if around.size < LEAST_FOR_PLANE or _spread(around) == 0:
+                continue
+            noise.append(_spread(around))
+            here = np.minimum(distance * BINS_PER_PX, bins - 1).astype(int).ravel()
+            sums += np.bincount(here, ((patch - np.median(around)) / noise[-1]).ravel(), bins)
+            counts += np.bincount(here, minlength=bins)
+    profile = np.abs(sums / np.maximum(counts, 1))
+    limit = np.maximum(SHARE_OF_NOISE / np.sqrt(len(stack)), SIGNIFICANT / np.sqrt(np.maximum(counts, 1)))
+    above = np.flatnonzero((profile > limit)[:-1])
+    outermost = (above[-1] + 1) / BINS_PER_PX if len(above) else 0.0
+    return float(np.clip(outermost + 0.5, radius_px + 1, WIDEST * radius_px))
+
+
+def _spread(values: NDArray[Any]) -> float:
+    """Standard deviation by the quartiles: a bead next door does not count."""
+    low, high = np.percentile(values, (25, 75))
+    return float(high - low) / 1.349
+
+
+def fill_discs(view: Image, xy: Array, edge_px: float, ring_px: float, rng: np.random.Generator) -> None:
+    """Replace discs about array indices `(m, 2)` in place; a row that is not a number is left out."""
+    xy = xy[~np.isnan(xy[:, 0])]
+    gold = np.zeros(view.shape, bool)
+    for place in xy:
+        part, dx, dy = _window(gold, place, edge_px)
+        part |= np.hypot(dx, dy) <= edge_px
+    before = view.copy()
+    for place in xy:
+        _fill_disc(view, before, gold, place, edge_px, ring_px, rng)
+
+
+def _fill_disc(
+    view: Image, before: Image, gold: Mask, xy: Array, edge: float, ring: float, rng: np.random.Generator
+) -> None:
+    """One disc: plane of the ring and grain of a place nearby."""
+    target, dx, dy = _window(view, xy, edge)
+    inside = np.hypot(dx, dy) <= edge
+    if not inside.any():
+        return
+    around, ax, ay = _window(before, xy, edge + ring)
+    free = (np.hypot(ax, ay) > edge) & ~_window(gold, xy, edge + ring)[0]
+    if free.sum() >= LEAST_FOR_PLANE:
+        plane = _plane(around, ax, ay, free)
+        spread = _spread((around - _at(plane, ax, ay))[free])
+    else:
+        plane, spread = np.array([_level(before, gold), 0.0, 0.0]), 0.0
+    grain = _grain(before, gold, target.shape, xy, edge, LEAST_GRAIN * spread, rng)
+    if grain is None:
+        grain = np.asarray(rng.normal(0, spread, target.shape), np.float64)
+    target[inside] = (_at(plane, dx, dy) + grain)[inside]
+
+
+def _at(plane: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray(plane[0] + plane[1] * dx + plane[2] * dy)
+
+
+def _level(view: Image, gold: Mask) -> float:
+    """Of a view whose surroundings of a bead hold no free pixel."""
+    return float(np.median(view[~gold])) if not gold.all() else float(np.median(view))
+
+
+def _plane(patch: NDArray[Any], dx: Array, dy: Array, free: Mask) -> Array:
+    """Mean and slopes `(3,)` of the free pixels, those that stand out by 3 standard deviations left out."""
+    x, y = (np.broadcast_to(d, patch.shape)[free] for d in (dx, dy))
+    values, design = patch[free].astype(np.float64), np.column_stack([np.ones(len(x)), x, y])
+    keep = np.abs(values - np.median(values)) <= 3 * max(_spread(values), 1e-12)
+    if keep.sum() < LEAST_FOR_PLANE:
+        return np.array([values.mean(), 0.0, 0.0])
+    return np.asarray(np.linalg.lstsq(design[keep], values[keep], rcond=None)[0], np.float64)
+
+
+def _grain(
+    view: Image, gold: Mask, shape: tuple[int, ...], xy: Array, edge: float, least: float, rng: np.random.Generator
+) -> Array | None:
+    """Texture `(ny, nx)` without mean and slope of a place nearby that holds no gold; None if there is none."""
+    size = np.array(shape)
+    for attempt in range(TRIES):
+        distance, angle = edge * (2 + 4 * rng.random() * (1 + attempt / 8)), 2 * np.pi * rng.random()
+        y, x = np.rint(xy[::-1] + distance * np.array([np.sin(angle), np.cos(angle)]) - size / 2).astype(int)
+        if x < 0 or y < 0 or x + size[1] > view.shape[1] or y + size[0] > view.shape[0]:
+            continue
+        if gold[y : y + size[0], x : x + size[1]].any():
+            continue
+        patch = view[y : y + size[0], x : x + size[1]].astype(np.float64)
+        grain = _flattened(patch)
+        if grain.std() >= least:
+            return grain
+    return None
+
+
+def _flattened(patch: Array) -> Array:
+    """Less its mean and its slopes."""
+    y, x = (np.arange(n) - (n - 1) / 2 for n in patch.shape)
+    flat = patch - patch.mean()
+    across = flat.sum(axis=0) @ x / max(1e-12, (x**2).sum() * len(y))
+    along = flat.sum(axis=1) @ y / max(1e-12, (y**2).sum() * len(x))
+    return np.asarray(flat - across * x - along * y[:, None])
