@@ -28,7 +28,7 @@ STEP_UM = 0.02
 """Of the grid of underfocus."""
 NEIGHBOUR_UM = 0.1
 """Mean change of the focus from view to view."""
-JUMP = 1e-4
+JUMP = 1e-12
 """Odds of any other change, for each step of the grid."""
 TERMS = 6
 """Of the polynomial that the background is."""
