@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from streamtomo import geometry
 from streamtomo.correct.prepare import prepare
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.resample import warp
-from streamtomo.simulate.series import Plan, Series
-from streamtomo.simulate.specimen import project
+from streamtomo.simulate.series import Plan, Series, _field
+from streamtomo.simulate.specimen import Specimen, grow, project
 
 Image = NDArray[np.float32]
 FILTERING = Filtering(0.45, 0.05)
@@ -37,9 +39,11 @@ class Truth:
         return self.series.specimen.beads_nm * 10 / self.series.plan.pixel_size_A
 
 
-def make(plan: Plan) -> Truth:
-    """Expose and align a series."""
+def make(plan: Plan, specimen: Specimen | None = None) -> Truth:
+    """Expose and align a series, of a specimen of its own or of this one."""
     series = Series(plan)
+    if specimen is not None:
+        series.specimen = specimen
     order = sorted(range(len(series.views)), key=lambda i: series.views[i].tilt_deg)
     shape = geometry.aligned_shape(plan.shape_yx, plan.axis_deg)
     stack, matter = (np.empty((len(order), *shape), np.float32) for _ in range(2))
@@ -50,6 +54,39 @@ def make(plan: Plan) -> Truth:
         seen = project(series.specimen, view, plan.shape_yx, plan.pixel_size_A / 10, 0)
         matter[row] = warp(-seen.phase[: plan.shape_yx[0], : plan.shape_yx[1]], transform, shape)
     return Truth(series, stack, matter, [series.views[i].tilt_deg for i in order], order)
+
+
+def square_specimen(plan: Plan) -> Specimen:
+    """A specimen that reaches far enough for series about any axis."""
+    of = _field(plan, Series(plan).views)
+    return grow(plan.recipe, replace(of, reach_nm=(max(of.reach_nm),) * 2), plan.seed)
+
+
+def turned(specimen: Specimen, angle_deg: float, shift_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Specimen:
+    """The specimen turned about Z in the holder and moved."""
+    turn = Rotation.from_euler("z", angle_deg, degrees=True).as_matrix()
+
+    def moved(points: NDArray[np.floating]) -> NDArray[np.floating]:
+        return (points @ turn.T + shift_nm).astype(points.dtype)
+
+    return replace(
+        specimen,
+        beads_nm=moved(specimen.beads_nm),
+        vesicles_nm=moved(specimen.vesicles_nm),
+        points=tuple(replace(kind, positions=moved(kind.positions)) for kind in specimen.points),
+    )
+
+
+def density(specimen: Specimen, shape: tuple[int, int, int], pixel_nm: float) -> Image:
+    """The negative phase per voxel `(nz, ny, nx)` of all points: matter without gold and vesicles, no wedge missing."""
+    total = np.zeros(shape)
+    for kind in specimen.points:
+        at = np.rint(kind.positions / pixel_nm + (np.array(shape[::-1]) - 1) / 2).astype(int)[:, ::-1]
+        inside = ((at >= 0) & (at < shape)).all(axis=1)
+        splats = np.zeros(shape)
+        np.add.at(splats, tuple(at[inside].T), kind.masses[inside])
+        total += gaussian_filter(splats, kind.sigma_nm / pixel_nm)
+    return -total.astype(np.float32)
 
 
 def volume_of(stack: Image, tilts_deg: list[float], nz: int) -> Image:
