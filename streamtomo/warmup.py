@@ -25,9 +25,11 @@ def warm_all(say: Callable[[str], None]) -> None:
     """Compile all kernels and keep them on disk (`streamtomo warmup`)."""
     from streamtomo.align import warmup_final
     from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
+    from streamtomo.restore import warmup as restore
 
     start = time.perf_counter()
     warm_live(Settings())
     warmup_final.warmup()
     reconstruct_final()
+    restore.warmup()
     say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")
