@@ -17,6 +17,7 @@ import _bench_intake
 import mrcfile
 import numpy as np
 from _bench_reconstruction import bench_reconstruction
+from _bench_restoration import bench_restoration
 from _bench_table import row, times_ms
 from scipy import ndimage
 
@@ -121,20 +122,22 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    parser.add_argument("--only", choices=("lane", "intake"), help="one half of it")
+    parser.add_argument("--only", choices=("lane", "intake", "restoration"), help="one part of it")
     args = parser.parse_args()
     runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
     warm_live(Settings())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if args.only != "intake":
+        if args.only in (None, "lane"):
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
             bench_first_tilt(folder)
             bench_reconstruction(max(2, runs // 3))
-        if args.only != "lane":
+        if args.only in (None, "intake"):
             _bench_intake.bench(folder, row, runs)
+        if args.only in (None, "restoration"):
+            bench_restoration(max(2, runs // 3))
 
 
 if __name__ == "__main__":
