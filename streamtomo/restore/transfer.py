@@ -93,18 +93,16 @@ def _correct(view: Image, tilt_deg: float, defocus_um: float, hand: int, lens: L
     width = fft.next_fast_len(span + 2 * margin, real=True)
     mean = np.float32(view.mean(dtype=np.float64))
     starts = [int(np.clip(np.floor(middle - step), 0, nx - span)) for middle in middles]
-    rows, columns = _mirrored(ny, -margin, height), [_mirrored(nx, start - margin, width) for start in starts]
-    strips = np.stack([view[:, at] for at in columns])[:, rows] - mean
+    strips = np.empty((len(middles), height, width), np.float32)
+    columns = np.stack([_mirrored(nx, start - margin, width) for start in starts])
+    _cut(np.ascontiguousarray(view), _mirrored(ny, -margin, height), columns, mean, strips)
     spectra = fft.rfft2(strips, workers=threads(), overwrite_x=True)
     local_A = 1e4 * local_defocus(defocus_um, middles - geometry.centre(nx), tilt_deg, lens.pixel_A, hand)
     _apply(spectra, np.int64(width), local_A, np.array(lens, np.float64))
     strips = fft.irfft2(spectra, s=(height, width), workers=threads(), overwrite_x=True)
-    out[:] = mean
-    for strip, start, middle in zip(strips, starts, middles, strict=True):
-        weight = np.maximum(0, 1 - np.abs(np.arange(start, start + span) - middle) / step)
-        weight = weight if len(middles) > 1 else np.ones(span)
-        part = strip[margin : margin + ny, margin : margin + span]
-        out[:, start : start + span] += part * weight.astype(np.float32)
+    away = np.abs(np.arange(span) + np.array(starts)[:, None] - middles[:, None])
+    weights = np.maximum(0, 1 - away / step) if len(middles) > 1 else np.ones((1, span))
+    _blend(strips, np.array(starts), np.int64(margin), weights.astype(np.float32), mean, out)
 
 
 def strip_middles(nx: int, tilt_deg: float, lens: Lens) -> tuple[float, NDArray[np.float64]]:
@@ -128,6 +126,27 @@ def _mirrored(n: int, first: int, count: int) -> NDArray[np.int64]:
     """Indices `first` to `first + count`, those beyond an image's borders mirrored into it."""
     at = np.mod(np.arange(first, first + count), 2 * n)
     return np.where(at < n, at, 2 * n - 1 - at)
+
+
+@parallel_kernel
+def _cut(view: Any, rows: Any, columns: Any, mean: Any, strips: Any) -> None:
+    """`strips[s, y, x] = view[rows[y], columns[s, x]] - mean`."""
+    for y in prange(strips.shape[1]):
+        for s in range(strips.shape[0]):
+            for x in range(strips.shape[2]):
+                strips[s, y, x] = view[rows[y], columns[s, x]] - mean
+
+
+@parallel_kernel
+def _blend(strips: Any, starts: Any, margin: Any, weights: Any, mean: Any, out: Any) -> None:
+    """`out` = `mean` plus strips without margins, weighed by `(strips, span)`, each from column `starts[s]` on."""
+    for y in prange(out.shape[0]):
+        out[y] = mean
+        for s in range(strips.shape[0]):
+            into = out[y, starts[s] : starts[s] + weights.shape[1]]
+            row = strips[s, margin + y, margin : margin + weights.shape[1]]
+            for x in range(into.shape[0]):
+                into[x] += weights[s, x] * row[x]
 
 
 @parallel_kernel
