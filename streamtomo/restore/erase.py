@@ -22,6 +22,10 @@ Mask = NDArray[np.bool_]
 
 WIDEST = 4.0
 """Discs reach to so many radii of the bead at most."""
+OTHERS = 2.5
+"""Pixels within so many radii of another bead say nothing of this one's profile."""
+MOST_SIGMAS = 3.0
+"""A pixel counts no more, so that gold that nobody knows of does not make discs wider."""
 BINS_PER_PX = 2
 """Of the profile."""
 SHARE_OF_NOISE = 0.5
@@ -121,21 +125,32 @@ def found_edge(stack: Image, seen: Sequence[Array], radius_px: float) -> float:
     bins = int(WIDEST * radius_px * BINS_PER_PX) + 1
     sums, counts, noise = np.zeros(bins), np.zeros(bins), []
     for view, places in zip(stack, seen, strict=True):
-        for xy in places[~np.isnan(places[:, 0])]:
+        places = places[~np.isnan(places[:, 0])]
+        for i, xy in enumerate(places):
             patch, dx, dy = _window(view, xy, WIDEST * radius_px)
-            distance = np.hypot(dx, dy)
+            others = np.delete(places, i, axis=0)
+            patch, distance = _alone(patch, dx, dy, others - xy, OTHERS * radius_px)
             around = patch[distance > (WIDEST - 1) * radius_px]
             if around.size < LEAST_FOR_PLANE or _spread(around) == 0:
                 continue
             noise.append(_spread(around))
-            here = np.minimum(distance * BINS_PER_PX, bins - 1).astype(int).ravel()
-            sums += np.bincount(here, ((patch - np.median(around)) / noise[-1]).ravel(), bins)
+            here = np.minimum(distance * BINS_PER_PX, bins - 1).astype(int)
+            sums += np.bincount(here, np.clip((patch - np.median(around)) / noise[-1], -MOST_SIGMAS, MOST_SIGMAS), bins)
             counts += np.bincount(here, minlength=bins)
     profile = np.abs(sums / np.maximum(counts, 1))
     limit = np.maximum(SHARE_OF_NOISE / np.sqrt(len(stack)), SIGNIFICANT / np.sqrt(np.maximum(counts, 1)))
     above = np.flatnonzero((profile > limit)[:-1])
     outermost = (above[-1] + 1) / BINS_PER_PX if len(above) else 0.0
     return float(np.clip(outermost + 0.5, radius_px + 1, WIDEST * radius_px))
+
+
+def _alone(patch: NDArray[Any], dx: Array, dy: Array, others: Array, apart: float) -> tuple[Array, Array]:
+    """Values of a patch that are not within `apart` of other beads `(m, 2)`, and their distances from its middle."""
+    near = others[np.abs(others).max(axis=1) < np.abs(dx).max(initial=0) + np.abs(dy).max(initial=0) + apart]
+    free = np.ones(patch.shape, bool)
+    for x, y in near:
+        free &= np.hypot(dx - x, dy - y) > apart
+    return patch[free], np.hypot(dx, dy)[free]
 
 
 def _spread(values: NDArray[Any]) -> float:
