@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from streamtomo import geometry
 
@@ -41,6 +42,10 @@ TRIES = 40
 LEAST_GRAIN = 0.5
 """Grain is taken from where its spread is at least this share of the ring's: not where no image is."""
 LEAST_FOR_PLANE = 12
+LEAST_FREE = 0.8
+"""A ring of which other discs leave less gives no plane: its slope would be drawn out over the whole disc."""
+FAINT = 0.02
+"""Where so little of a Gaussian is free the next wider one says as much."""
 
 
 class Erased(NamedTuple):
@@ -77,9 +82,7 @@ def erase_gold(
     seen = [recentred(view, xy + corner, radius_px, sign) for view, xy in zip(stack, places, strict=True)]
     edge = edge_px or found_edge(stack, seen, radius_px)
     for number, (view, xy) in enumerate(zip(out, seen, strict=True)):
-        fill_discs(
-            view, xy, edge, max(LEAST_RING_PX, RING_OF_RADIUS * radius_px), np.random.default_rng((seed, number))
-        )
+        fill_discs(view, xy, edge, _ring_px(radius_px), np.random.default_rng((seed, number)))
     return Erased(out, edge, np.array(seen).reshape(len(stack), -1, 2) - corner)
 
 
@@ -137,11 +140,26 @@ def found_edge(stack: Image, seen: Sequence[Array], radius_px: float) -> float:
             here = np.minimum(distance * BINS_PER_PX, bins - 1).astype(int)
             sums += np.bincount(here, np.clip((patch - np.median(around)) / noise[-1], -MOST_SIGMAS, MOST_SIGMAS), bins)
             counts += np.bincount(here, minlength=bins)
-    profile = np.abs(sums / np.maximum(counts, 1))
+    step = np.abs(_steps(sums, counts, round(BINS_PER_PX * _ring_px(radius_px))))
     limit = np.maximum(SHARE_OF_NOISE / np.sqrt(len(stack)), SIGNIFICANT / np.sqrt(np.maximum(counts, 1)))
-    above = np.flatnonzero((profile > limit)[:-1])
+    above = np.flatnonzero((step > limit)[:-1])
     outermost = (above[-1] + 1) / BINS_PER_PX if len(above) else 0.0
     return float(np.clip(outermost + 0.5, radius_px + 1, WIDEST * radius_px))
+
+
+def _steps(sums: Array, counts: Array, ring: int) -> Array:
+    """Means of bins less those of the ring of bins that follows: a wide halo, which a ring takes up, is no edge."""
+    total, number = (np.concatenate([[0.0], np.cumsum(part)]) for part in (sums, counts))
+    first = np.minimum(np.arange(len(sums)) + 1, len(sums) - 1)
+    last = np.minimum(first + ring, len(sums))
+    return np.asarray(
+        sums / np.maximum(counts, 1) - (total[last] - total[first]) / np.maximum(number[last] - number[first], 1)
+    )
+
+
+def _ring_px(radius_px: float) -> float:
+    """Width of the ring that a disc's level is taken from."""
+    return max(LEAST_RING_PX, RING_OF_RADIUS * radius_px)
 
 
 def _alone(patch: NDArray[Any], dx: Array, dy: Array, others: Array, apart: float) -> tuple[Array, Array]:
@@ -174,22 +192,41 @@ def fill_discs(view: Image, xy: Array, edge_px: float, ring_px: float, rng: np.r
 def _fill_disc(
     view: Image, before: Image, gold: Mask, xy: Array, edge: float, ring: float, rng: np.random.Generator
 ) -> None:
-    """One disc: plane of the ring and grain of a place nearby."""
+    """One disc: the level that the ring gives, and grain of a place nearby."""
     target, dx, dy = _window(view, xy, edge)
     inside = np.hypot(dx, dy) <= edge
     if not inside.any():
         return
     around, ax, ay = _window(before, xy, edge + ring)
-    free = (np.hypot(ax, ay) > edge) & ~_window(gold, xy, edge + ring)[0]
-    if free.sum() >= LEAST_FOR_PLANE:
+    beyond = np.hypot(ax, ay) > edge
+    free = beyond & ~_window(gold, xy, edge + ring)[0]
+    spread = _spread(around[free]) if free.sum() >= LEAST_FOR_PLANE else 0.0
+    if free.sum() >= max(LEAST_FOR_PLANE, LEAST_FREE * beyond.sum()):
         plane = _plane(around, ax, ay, free)
-        spread = _spread((around - _at(plane, ax, ay))[free])
+        spread, level = _spread((around - _at(plane, ax, ay))[free]), _at(plane, dx, dy)
     else:
-        plane, spread = np.array([_level(before, gold), 0.0, 0.0]), 0.0
+        level = _between(before, gold, xy, edge, ring)
     grain = _grain(before, gold, target.shape, xy, edge, LEAST_GRAIN * spread, rng)
     if grain is None:
         grain = np.asarray(rng.normal(0, spread, target.shape), np.float64)
-    target[inside] = (_at(plane, dx, dy) + grain)[inside]
+    target[inside] = (level + grain)[inside]
+
+
+def _between(view: Image, gold: Mask, xy: Array, edge: float, ring: float) -> Array:
+    """The level in the window of a disc in a crowd: means of what is free about each pixel, the nearest first.
+
+    Normalised convolution (Knutsson and Westin 1993, CVPR, 515) by ever narrower Gaussians.
+    """
+    reach = 4 * edge + ring
+    patch, dx, dy = _window(view, xy, reach)
+    free = (~_window(gold, xy, reach)[0]).astype(np.float64)
+    level = np.full(patch.shape, _level(view, gold))
+    for sigma in (2 * edge, edge, ring):
+        share = gaussian_filter(free, sigma, mode="nearest")
+        level = (gaussian_filter(free * patch, sigma, mode="nearest") + FAINT * level) / (share + FAINT)
+    inside = (np.abs(dy) <= edge) & (np.abs(dx) <= edge)
+    rows, columns = inside.any(axis=1), inside.any(axis=0)
+    return np.asarray(level[rows][:, columns])
 
 
 def _at(plane: Array, dx: Array, dy: Array) -> Array:
@@ -207,7 +244,7 @@ def _plane(patch: NDArray[Any], dx: Array, dy: Array, free: Mask) -> Array:
     values, design = patch[free].astype(np.float64), np.column_stack([np.ones(len(x)), x, y])
     keep = np.abs(values - np.median(values)) <= 3 * max(_spread(values), 1e-12)
     if keep.sum() < LEAST_FOR_PLANE:
-        return np.array([values.mean(), 0.0, 0.0])
+        return np.array([np.median(values), 0.0, 0.0])
     return np.asarray(np.linalg.lstsq(design[keep], values[keep], rcond=None)[0], np.float64)
 
 
