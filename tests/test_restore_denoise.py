@@ -58,13 +58,13 @@ def test_it_comes_nearer_to_the_truth_than_any_gaussian():
 
 
 def test_slabs_are_the_whole(monkeypatch):
-    volume = shells((90, 24, 30)) + noise((90, 24, 30))
+    volume = shells((24, 90, 30)) + noise((24, 90, 30))
     how = Diffusion(default_k(volume), iterations=9)
     monkeypatch.setattr("streamtomo.restore.denoise.SLAB_VOXELS", 24 * 30 * 40)
     slabs = list(diffused_slabs(volume, how))
     assert len(slabs) > 3
-    assert [z0 for z0, _ in slabs] == list(np.cumsum([0, *(len(slab) for _, slab in slabs[:-1])]))
-    joined, whole = np.concatenate([slab for _, slab in slabs]), diffuse(volume, how)
+    assert [y0 for y0, _ in slabs] == list(np.cumsum([0, *(slab.shape[1] for _, slab in slabs[:-1])]))
+    joined, whole = np.concatenate([slab for _, slab in slabs], axis=1), diffuse(volume, how)
     assert joined.shape == volume.shape
     assert np.abs(joined - whole).max() < 0.02 * whole.std()
 

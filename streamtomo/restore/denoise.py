@@ -33,8 +33,8 @@ K_OF_NOISE = 2.5
 """Default K relative to the median gradient, which is that of noise."""
 SAMPLE_SIDE = 96
 """Side of the cubes that the noise is measured in."""
-SLAB_VOXELS = 48e6
-"""Voxels worked on at a time, halo included."""
+SLAB_VOXELS = 64e6
+"""Voxels worked on at a time, halo included: three times four bytes each."""
 
 
 class Diffusion(NamedTuple):
@@ -85,16 +85,16 @@ def cycle_steps(total: float) -> NDArray[np.float64]:
 
 
 def diffused_slabs(volume: NDArray[Any], how: Diffusion) -> Iterator[tuple[int, Volume]]:
-    """Yield `(z0, slab)`, float32 slabs `(sections, ny, nx)` of the diffused volume from z = 0 upward.
+    """Yield `(y0, slab)`, float32 slabs `(nz, rows, nx)` of the diffused volume from y = 0 upward.
 
     `volume` `(nz, ny, nx)` may be a memory-mapped file of any type: only a slab and its halo are in memory.
     """
     nz, ny, nx = volume.shape
     halo = how.halo
-    thick = max(halo, int(SLAB_VOXELS / (ny * nx)) - 2 * halo)
-    for z0 in range(0, nz, thick):
-        low, high = max(0, z0 - halo), min(nz, z0 + thick + halo)
-        yield z0, diffuse(volume[low:high], how)[z0 - low : z0 - low + min(thick, nz - z0)]
+    rows = max(halo, int(SLAB_VOXELS / (nz * nx)) - 2 * halo)
+    for y0 in range(0, ny, rows):
+        low, high = max(0, y0 - halo), min(ny, y0 + rows + halo)
+        yield y0, diffuse(volume[:, low:high], how)[:, y0 - low : y0 - low + min(rows, ny - y0)]
 
 
 def default_k(volume: NDArray[Any], sigma: float = 1.0) -> float:
