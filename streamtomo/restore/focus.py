@@ -45,7 +45,7 @@ SEEN = 3.0
 """Rings are seen where their amplitude is so many standard deviations."""
 SMOOTHED = 5
 """Rings of the spectrum over which their spread is averaged."""
-WINDOW = 9
+WINDOW = 13
 """Rings of the spectrum in which the amplitude is looked at."""
 
 
@@ -273,12 +273,12 @@ class _Fit:
         return (rings.weights * rest * model).sum(axis=(0, 1)), (rings.weights * model**2).sum(axis=(0, 1))
 
     def _resolution(self, index: int, peak: int, lens: _Lens) -> float | None:
-        """The finest detail, Å, up to which rings stand out all the way."""
+        """The finest detail, Å, at which rings stand out, as they do at half of what is coarser at least."""
         match, size = (np.convolve(part, np.ones(WINDOW), "valid") for part in self._rows(index, peak, lens))
         seen = match / np.sqrt(np.maximum(size * self._views[index].noise, 1e-30)) > SEEN
-        lost = np.flatnonzero(~seen)
-        last = (lost[0] if len(lost) else len(seen)) - 1
-        return None if last < 0 else round(float(1 / self._of.k[last + WINDOW // 2]), 2)
+        share = np.cumsum(seen) / np.arange(1, len(seen) + 1)
+        finest = np.flatnonzero(seen & (share >= 0.5))
+        return round(float(1 / self._of.k[finest[-1] + WINDOW // 2]), 2) if len(finest) else None
 
     def snr(self, chances: Array, lens: _Lens) -> tuple[float, float]:
         """Signal over noise at frequency 0 and its decay in Å², from the rings' amplitude a: 2 a / (1 - a)."""
