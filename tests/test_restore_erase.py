@@ -11,8 +11,9 @@ from scipy.spatial import cKDTree
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from _restoration_truth import make, volume_of
 
+from streamtomo.geometry import project
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.erase import erase_gold, fill_discs, found_edge
+from streamtomo.restore.erase import erase_gold, fill_discs, found_edge, stray_beads
 from streamtomo.simulate.series import Plan
 from streamtomo.simulate.specimen import Recipe
 
@@ -149,3 +150,30 @@ def test_the_edge_follows_the_fringes():
     seen = [np.array([[64.0, 64.0]])] * 9
     assert found_edge(narrow, seen, 5.0) == pytest.approx(6, abs=1.0)
     assert found_edge(wide, seen, 5.0) == pytest.approx(10.5, abs=1.0)
+
+
+def test_gold_from_beside_the_volume_goes_as_well():
+    truth = series()
+    inside = within(truth.beads_px, 2)
+    beside = truth.beads_px[(np.abs(truth.beads_px[:, :2]) >= 126).any(axis=1)]
+    erased = erase_gold(truth.stack, truth.tilts_deg, inside, RADIUS).stack
+    seen = 0
+    for before, after, tilt in zip(truth.stack, erased, truth.tilts_deg, strict=True):
+        for x, y in within(np.pad(project(beside, tilt), ((0, 0), (0, 1))), 6)[:, :2] + 127.5:
+            at = np.s_[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3]
+            assert before[at].mean() < 0.6 * np.median(before)
+            assert after[at].mean() > 0.8 * np.median(before)
+            seen += 1
+    assert seen > 5
+
+
+def test_no_stray_beads_in_noise():
+    view = np.random.default_rng(0).normal(100, 10, (200, 200)).astype(np.float32)
+    spots = np.array([[40.0, 40], [100, 150], [160, 60]])
+    y, x = np.ogrid[:200, :200]
+    for cx, cy in spots:
+        view[np.hypot(x - cx, y - cy) < 4] = 30
+    assert len(stray_beads(view, spots, 4.0, -1.0)) == 0
+    assert stray_beads(view, np.append(spots[:2], [[70.0, 70]], axis=0), 4.0, -1.0) == pytest.approx(
+        np.array([[160, 60]]), abs=2
+    )

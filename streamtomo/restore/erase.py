@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.spatial import cKDTree
 
 from streamtomo import geometry
 
@@ -37,6 +38,10 @@ RING_OF_RADIUS = 0.8
 LEAST_RING_PX = 3.0
 MOST_MOVE = 0.6
 """A bead is sought again no farther from where the model puts it, radii."""
+STRAY = 0.6
+"""Gold that nobody knew of stands out by this share of what the known beads do."""
+LEAST_KNOWN = 3
+"""Fewer known beads do not tell how much that is."""
 TRIES = 40
 """Places that are tried for grain."""
 LEAST_GRAIN = 0.5
@@ -72,6 +77,7 @@ def erase_gold(
 ) -> Erased:
     """Replace beads `(m, 3)` (pixels from the specimen's centre) in aligned views `(n, ny, nx)`; the input is kept.
 
+    Gold that comes into a view from beside the volume is replaced as well, by what the known beads look like.
     `radius_px` is the beads' own radius, `edge_px` that of the discs (None: as far as they are seen). `sign` is -1
     where gold is dark. The same seed gives the same result, whatever the number of threads.
     """
@@ -82,8 +88,30 @@ def erase_gold(
     seen = [recentred(view, xy + corner, radius_px, sign) for view, xy in zip(stack, places, strict=True)]
     edge = edge_px or found_edge(stack, seen, radius_px)
     for number, (view, xy) in enumerate(zip(out, seen, strict=True)):
-        fill_discs(view, xy, edge, _ring_px(radius_px), np.random.default_rng((seed, number)))
+        strays = stray_beads(view, xy, radius_px, sign)
+        all_xy = np.concatenate([xy, recentred(view, strays, radius_px, sign)])
+        fill_discs(view, all_xy, edge, _ring_px(radius_px), np.random.default_rng((seed, number)))
     return Erased(out, edge, np.array(seen).reshape(len(stack), -1, 2) - corner)
+
+
+def stray_beads(view: Image, known: Array, radius_px: float, sign: float) -> Array:
+    """Array indices `(k, 2)` of gold in a view that is none of the `known` beads `(m, 2)` but stands out as they do.
+
+    Beads beside the volume come into the field as it is tilted, and leave streaks in it.
+    """
+    known = known[~np.isnan(known[:, 0])]
+    side = max(1, int(radius_px / 1.5))
+    ny, nx = (n // side for n in view.shape)
+    if len(known) < LEAST_KNOWN or min(ny, nx) < 8:
+        return np.empty((0, 2))
+    blocks = view[: ny * side, : nx * side].reshape(ny, side, nx, side).mean(axis=(1, 3), dtype=np.float32)
+    sigma = 0.6 * radius_px / side
+    response = sign * (gaussian_filter(blocks, sigma) - gaussian_filter(blocks, 1.6 * sigma))
+    highest = maximum_filter(response, 3)
+    x, y = np.clip(np.rint((known + 0.5) / side - 0.5).astype(int), 0, (nx - 1, ny - 1)).T
+    found = np.argwhere((response == highest) & (response > STRAY * np.median(highest[y, x])))[:, ::-1]
+    spots = (found + 0.5) * side - 0.5
+    return np.asarray(spots[cKDTree(known).query(spots)[0] > 2 * radius_px] if len(spots) else spots, np.float64)
 
 
 def recentred(view: Image, xy: Array, radius_px: float, sign: float) -> Array:
