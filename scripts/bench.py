@@ -18,6 +18,7 @@ import _bench_told
 import mrcfile
 import numpy as np
 from _bench_reconstruction import bench_reconstruction
+from _bench_restoration import bench_restoration
 from _bench_table import row, times_ms
 from scipy import ndimage
 
@@ -122,7 +123,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    parser.add_argument("--only", choices=("lane", "intake", "told"), help="one part of it")
+    parser.add_argument("--only", choices=("lane", "intake", "told", "restoration"), help="one part of it")
     args = parser.parse_args()
     runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
@@ -138,6 +139,8 @@ def main() -> None:
             bench_reconstruction(max(2, runs // 3))
         if args.only in (None, "intake"):
             _bench_intake.bench(folder, row, runs)
+        if args.only in (None, "restoration"):
+            bench_restoration(max(2, runs // 3))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # one series per process is faster than many threads on small images
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if __name__ == "__main__":  # one series per process is faster than many threads on small images
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import msgspec
 from _judge_cases import TUNED, UNSEEN, Case, faulty, good

@@ -546,6 +546,99 @@ class Final(_Table, frozen=True):
     ] = 2
 
 
+class Ctf(_Table, frozen=True):
+    """The lens: what is known of it, what is sought, and what is done about it."""
+
+    correct: Annotated[
+        Literal["off", "flip", "wiener"],
+        Meta(
+            description=(
+                "What is done about the lens in the aligned views: nothing, phases flipped, or amplitudes restored as "
+                "far as the noise allows; strip by strip, each at its own focus."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "off"
+    voltage_kV: Annotated[float, Meta(ge=40, le=3000, description="Of the microscope.", extra={"unit": "kV"})] = 300.0
+    cs_mm: Annotated[float, Meta(ge=0, le=20, description="Spherical aberration.", extra={"unit": "mm"})] = 2.7
+    amplitude_contrast: Annotated[
+        float, Meta(ge=0, le=0.5, description="Share of amplitude contrast.", extra={"unit": ""})
+    ] = 0.07
+    lowest_um: Annotated[
+        float, Meta(gt=0, le=50, description="Underfocus is sought from here ...", extra={"unit": "µm"})
+    ] = 0.5
+    highest_um: Annotated[float, Meta(gt=0, le=50, description="... to here.", extra={"unit": "µm"})] = 10.0
+    astigmatism: Annotated[
+        bool, Meta(description="Astigmatism, the same in all views, is sought, too.", extra={"unit": ""})
+    ] = True
+    phase_plate: Annotated[
+        bool, Meta(description="A phase shift, the same in all views, is sought, too.", extra={"unit": ""})
+    ] = False
+    hand: Annotated[
+        Literal["auto", "normal", "inverted"],
+        Meta(
+            description=(
+                "Which side of a tilted specimen is less underfocused: normal is the side that the tilt axis and the "
+                "signs of the angles say is higher; auto takes what the views show, and warns of a contradiction."
+            ),
+            extra={"unit": ""},
+        ),
+    ] = "auto"
+
+
+class Erase(_Table, frozen=True):
+    """Gold in the aligned views."""
+
+    gold: Annotated[
+        bool,
+        Meta(
+            description="Beads are replaced by texture of their surroundings, those that served no alignment as well.",
+            extra={"unit": ""},
+        ),
+    ] = False
+    edge_nm: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                le=500,
+                description="Radius of the discs that are replaced.",
+                extra={"unit": "nm", "absent": "as far as beads and their fringes are seen", "example": 8.0},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Denoise(_Table, frozen=True):
+    """Edge-enhancing diffusion of the tomogram."""
+
+    iterations: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Iterations of 0.1 units of time; 0 for no diffusion, 20 are usual.",
+            extra={"unit": "iterations"},
+        ),
+    ] = 0
+    k: (
+        Annotated[
+            float,
+            Meta(
+                gt=0,
+                description="Gradients above this are edges and stay.",
+                extra={"unit": "density per voxel", "absent": "from the tomogram's noise", "example": 300.0},
+            ),
+        ]
+        | None
+    ) = None
+    sigma: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Blur of the tomogram that gradients are taken from.", extra={"unit": "voxels"}),
+    ] = 1.0
+
+
 class Publish(_Table, frozen=True):
     """Who is told, and where."""
 
@@ -702,6 +795,9 @@ class Settings(_Table, frozen=True):
     live: Live = field(default_factory=Live)
     judge: Judge = field(default_factory=Judge)
     final: Final = field(default_factory=Final)
+    ctf: Ctf = field(default_factory=Ctf)
+    erase: Erase = field(default_factory=Erase)
+    denoise: Denoise = field(default_factory=Denoise)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)
     run: Run = field(default_factory=Run)

@@ -26,10 +26,12 @@ def warm_all(say: Callable[[str], None]) -> None:
     from streamtomo.align import warmup_final
     from streamtomo.finish import warmup as finish
     from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
+    from streamtomo.restore import warmup as restore
 
     start = time.perf_counter()
     warm_live(Settings())
     warmup_final.warmup()
     reconstruct_final()
     finish.warmup()
+    restore.warmup()
     say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")

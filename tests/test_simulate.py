@@ -11,7 +11,8 @@ from streamtomo import geometry
 from streamtomo.correct import defects, gain
 from streamtomo.simulate import command, references
 from streamtomo.simulate.mdoc_text import Shot, rotation_angle, tomo5_axis
-from streamtomo.simulate.pose import View, path_factor, slab_turn
+from streamtomo.simulate.optics import Optics, graded_intensity, intensity
+from streamtomo.simulate.pose import View, path_factor, slab_turn, slope
 from streamtomo.simulate.schemes import bidirectional, dose_symmetric, tilt_angles, unidirectional
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
@@ -340,3 +341,48 @@ def test_a_movie_is_read_back_frame_by_frame(tmp_path, container):
     mdoc = (tmp_path / "out" / "TS_01.mrc.mdoc").read_text()
     assert "NumSubFrames = 3" in mdoc
     assert {path.name for path in (tmp_path / "out-references").iterdir()} == {"gain.tif", "defects.txt"}
+
+
+@pytest.mark.parametrize("hand", [1, -1])
+def test_what_is_higher_is_less_underfocused(hand):
+    optics = Optics(underfocus_um=3.0, gradient=hand)
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.fft2(np.exp(0.1j * rng.normal(size=(64, 96)))).astype(np.complex64)
+    heights = np.tile(np.linspace(-0.8, 0.8, 96).astype(np.float32), (64, 1))
+    graded = graded_intensity(spectrum, optics, 6.0, heights)
+    for column in (5, 40, 90):
+        local = optics.focused(3.0 - hand * float(heights[0, column]))
+        expected = intensity(spectrum, local.transfer(spectrum.shape, 6.0))
+        assert np.corrcoef(graded[:, column], expected[:, column])[0, 1] > 0.99
+
+
+def test_a_tilt_of_the_slab_lifts_its_left_side():
+    assert slope(30.0, 0.0, 0.0) == pytest.approx((-np.tan(np.radians(30)), 0.0))
+    assert slope(10.0, 0.0, 20.0) == pytest.approx(slope(30.0, 0.0, 0.0))
+    assert slope(0.0, 15.0, 0.0) == pytest.approx((0.0, np.tan(np.radians(15))))
+
+
+def test_heights_follow_axis_and_shift():
+    plan = Plan((40.0,), (60, 80), axis_deg=90.0, recipe=Recipe(beads=0, scatterers_per_um3=0, proteins_per_um3=0))
+    heights = Series(plan)._heights_um(0, (60, 80))
+    # The tilt axis lies along -x: across it is along y, and what lies at larger y sinks.
+    assert np.ptp(heights, axis=1).max() < 1e-6
+    assert np.all(np.diff(heights[:, 0]) < 0)
+
+
+def test_astigmatism_and_phase_plate_bend_the_rings():
+    plain, bent = Optics(cs_mm=0), Optics(cs_mm=0, astigmatism_um=0.5, astigmatism_deg=90.0)
+    phases = [np.angle(o.transfer((64, 64), 10.0)) for o in (plain, bent, Optics(cs_mm=0, phase_shift_deg=50.0))]
+    k2 = np.fft.fftfreq(64, 10.0) ** 2
+    extra = np.pi * plain.wavelength_A * 5000 * k2
+    assert np.allclose(np.exp(1j * (phases[1][:, 0] - phases[0][:, 0])), np.exp(1j * extra), atol=1e-3)
+    assert np.allclose(np.exp(1j * (phases[1][0] - phases[0][0])), np.exp(-1j * extra), atol=1e-3)
+    assert np.allclose(np.exp(1j * (phases[2] - phases[0]))[3, 4:], np.exp(1j * np.radians(50)), atol=1e-3)
+
+
+def test_the_focus_errs_from_tilt_to_tilt_and_the_truth_tells():
+    plan = Plan((0.0, 3.0, 6.0), (32, 32), optics=Optics(focus_error_um=0.3), recipe=Recipe(beads=0))
+    series = Series(plan)
+    told = [view["underfocus_um"] for view in series.truth()["views"]]
+    assert len(set(told)) == 3
+    assert told == [series.optics(i).underfocus_um for i in range(3)]

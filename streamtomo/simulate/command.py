@@ -91,6 +91,12 @@ def _add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--axis", type=float, default=85.3, metavar="DEG", help="tilt axis from the image's Y (85.3)")
     group.add_argument("--dose", type=float, default=3.0, metavar="E/A2", help="of each tilt (3)")
     group.add_argument("--defocus", type=float, default=4.0, metavar="UM", help="underfocus (4)")
+    group.add_argument("--astigmatism", type=_astigmatism, default=(0.0, 0.0), metavar="UM:DEG", help="(0)")
+    group.add_argument("--phase-shift", type=float, default=0.0, metavar="DEG", help="of a phase plate (0)")
+    group.add_argument("--focus-error", type=float, default=0.0, metavar="UM", help="SD from tilt to tilt (0)")
+    group.add_argument(
+        "--focus-gradient", type=int, choices=(-1, 0, 1), default=0, help="1: what is higher is less underfocused (0)"
+    )
     group.add_argument("--dtype", choices=("int16", "uint8", "uint16", "float32"), help="(int16, movies uint8)")
     group.add_argument("--gain", type=float, metavar="COUNTS", help="per electron (4, less for a small type; movies 1)")
 
@@ -135,6 +141,11 @@ def _jump(text: str) -> tuple[int, float]:
     return int(index), float(size or 160.0)
 
 
+def _astigmatism(text: str) -> tuple[float, float]:
+    size, _, direction = text.partition(":")
+    return float(size), float(direction or 0.0)
+
+
 def _tilts(text: str) -> tuple[int, ...]:
     return tuple(int(one) for one in text.split(",") if one)
 
@@ -176,7 +187,14 @@ def _plan(args: argparse.Namespace) -> Plan:
             bead_nm=args.bead_size,
             bead_surface=args.bead_surface,
         ),
-        optics=Optics(underfocus_um=args.defocus),
+        optics=Optics(
+            underfocus_um=args.defocus,
+            astigmatism_um=args.astigmatism[0],
+            astigmatism_deg=args.astigmatism[1],
+            phase_shift_deg=args.phase_shift,
+            gradient=args.focus_gradient,
+            focus_error_um=args.focus_error,
+        ),
         motion=Motion(args.drift, tuple(args.jump), args.tilt_error, args.frame_drift, args.mag_change),
         dark=args.dark,
         grid_bar_nm=args.grid_bar,

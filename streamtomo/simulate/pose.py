@@ -51,6 +51,14 @@ def slab_turn(pitch_deg: float, pretilt_deg: float) -> Array:
     return turn
 
 
+def slope(tilt_deg: float, pitch_deg: float, pretilt_deg: float) -> tuple[float, float]:
+    """Rise of a slab's middle plane towards z, per length across the tilt axis and along it, in the tilted view."""
+    t = radians(tilt_deg)
+    to_beam = np.array([[cos(t), 0.0, sin(t)], [0.0, 1.0, 0.0], [-sin(t), 0.0, cos(t)]])
+    x, y, z = (to_beam @ slab_turn(pitch_deg, pretilt_deg))[:, 2]
+    return float(-x / z), float(-y / z)
+
+
 def path_factor(tilt_deg: float, pitch_deg: float, pretilt_deg: float) -> float:
     """Path of the beam through the slab relative to its thickness."""
     return 1.0 / abs(cos(radians(tilt_deg + pretilt_deg)) * cos(radians(pitch_deg)))

@@ -15,8 +15,8 @@ from streamtomo.simulate import optics as opticses
 from streamtomo.simulate import specimen as specimens
 from streamtomo.simulate.camera import Camera, Exposure
 from streamtomo.simulate.optics import Optics
-from streamtomo.simulate.pose import View, path_factor
-from streamtomo.simulate.specimen import Field, Map, Recipe, Specimen
+from streamtomo.simulate.pose import View, path_factor, slope
+from streamtomo.simulate.specimen import Field, Map, Projection, Recipe, Specimen
 
 STEEPEST_DEG = 75.0
 """Matter reaches as far as an image tilted so can see."""
@@ -109,7 +109,7 @@ class Series:
             gain_spread=plan.gain_spread if plan.frames else 0.0,
         )
         self.specimen: Specimen = specimens.grow(plan.recipe, _field(plan, self.views), plan.seed)
-        self._transfer: NDArray[np.complex64] | None = None
+        self._transfer: tuple[Optics, NDArray[np.complex64]] | None = None
 
     def electrons(self, index: int) -> Map:
         """Mean electrons per pixel `(ny, nx)` at one tilt, before the camera."""
@@ -149,18 +149,39 @@ class Series:
             return np.full(shape, cameras.DARK_ELECTRONS, np.float32)
         pixel_nm = plan.pixel_size_A / 10
         matter = specimens.project(self.specimen, view, plan.shape_yx, pixel_nm, margin)
-        seen = opticses.intensity(matter, plan.optics, self._lens(index, matter.phase.shape))[: shape[0], : shape[1]]
+        seen = self._through_lens(index, matter, shape)
         image = np.float32(plan.electrons_per_pixel * self.transmission(index)) * seen
         return image if plan.grid_bar_nm is None else image * self._past_grid_bar(view, shape)
 
-    def _lens(self, index: int, shape_yx: tuple[int, int]) -> NDArray[np.complex64]:
-        """The transfer function of one tilt."""
-        plan = self.plan
-        if plan.underfocus_um is not None:
-            return replace(plan.optics, underfocus_um=plan.underfocus_um[index]).transfer(shape_yx, plan.pixel_size_A)
-        if self._transfer is None or self._transfer.shape != shape_yx:
-            self._transfer = plan.optics.transfer(shape_yx, plan.pixel_size_A)
-        return self._transfer
+    def _through_lens(self, index: int, matter: Projection, shape_yx: tuple[int, int]) -> Map:
+        """Intensity relative to the beam behind bare ice, `(ny, nx)`, at the focus of one tilt."""
+        plan, canvas = self.plan, matter.phase.shape
+        optics, spectrum = self.optics(index), opticses.exit_spectrum(matter, self.plan.optics)
+        if optics.gradient:
+            return opticses.graded_intensity(spectrum, optics, plan.pixel_size_A, self._heights_um(index, shape_yx))
+        if self._transfer is None or self._transfer[0] != optics or self._transfer[1].shape != canvas:
+            self._transfer = optics, optics.transfer((canvas[0], canvas[1]), plan.pixel_size_A)
+        return opticses.intensity(spectrum, self._transfer[1])[: shape_yx[0], : shape_yx[1]]
+
+    def optics(self, index: int) -> Optics:
+        """The column at one tilt."""
+        optics, planned = self.plan.optics, self.plan.underfocus_um
+        if planned is not None:
+            optics = replace(optics, underfocus_um=planned[index])
+        if not optics.focus_error_um:
+            return optics
+        rng = np.random.default_rng((self.plan.seed, 2**22 + index))
+        return optics.focused(round(optics.underfocus_um + float(rng.normal(0, optics.focus_error_um)), 6))
+
+    def _heights_um(self, index: int, shape_yx: tuple[int, int]) -> Map:
+        """Height of the slab's middle above the tilt axis, `(ny, nx)`, the field in the middle."""
+        view, recipe, pixel_um = self.views[index], self.plan.recipe, self.plan.pixel_size_A / 1e4
+        across, up = slope(view.tilt_deg, recipe.pitch_deg, recipe.pretilt_deg)
+        a = radians(view.axis_deg)
+        on_x, on_y = cos(a) * across - sin(a) * up, sin(a) * across + cos(a) * up
+        x = np.arange(shape_yx[1]) - (shape_yx[1] - 1) / 2 - view.shift_xy[0]
+        y = np.arange(shape_yx[0]) - (shape_yx[0] - 1) / 2 - view.shift_xy[1]
+        return np.asarray((on_y * y[:, None] + on_x * x) * pixel_um / view.mag, np.float32)
 
     def expose(self, index: int) -> Exposure:
         """The image or the frames of one tilt as read out; the same whenever they are asked for."""
@@ -224,6 +245,7 @@ class Series:
             "shift_xy": view.shift_xy,
             "mag": view.mag,
             "transmission": round(self.transmission(index), 6),
+            "underfocus_um": self.optics(index).underfocus_um,
             "dark": index in self.plan.dark,
             **({"frame_shifts_xy": self.frame_shifts(index).round(4).tolist()} if self.plan.frames else {}),
         }

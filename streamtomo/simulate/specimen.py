@@ -23,6 +23,7 @@ PROTEIN_PHASE_PER_NM = 0.016
 """Phase that protein adds to vitreous ice, rad/nm: some 2.4 V of inner potential."""
 MEMBRANE_PHASE_PER_NM = 0.02
 MEMBRANE_NM = 4.5
+ATOM_PHASE_NM2 = 0.03
 PROTEIN_KINDS = 4
 BLOBS_PER_PROTEIN = 24
 
@@ -46,6 +47,9 @@ class Recipe:
     """Complexes of some 10 nm."""
     scatterers_per_um3: float = 900_000.0
     """Small molecules, the grain of the specimen."""
+    atoms_per_um3: float = 0.0
+    """Knots of density, as fine as atoms and either dark or bright: what shows the rings of the lens up to high
+    frequencies. A million of them give spectra a signal of some 0.15 of the noise at 3 e/Å² and 150 nm."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +90,18 @@ class Field:
 
 def grow(recipe: Recipe, field: Field, seed: int) -> Specimen:
     """A specimen from a seed; each kind of matter has random numbers of its own, so that none changes another."""
-    gold, fat, protein, grain = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4))
+    gold, fat, protein, grain, fine = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5))
     turn = slab_turn(recipe.pitch_deg, recipe.pretilt_deg)
     centres, radii = _vesicles(recipe, field, fat)
-    proteins, scatterers = _proteins(recipe, field, protein), _scatterers(recipe, field, grain)
+    matter = [_proteins(recipe, field, protein), _scatterers(recipe, field, grain)]
+    if recipe.atoms_per_um3:
+        matter.append(_atoms(recipe, field, fine))
     return Specimen(
         recipe,
         beads_nm=_beads(recipe, field, gold) @ turn.T,
         vesicles_nm=centres @ turn.T,
         vesicle_radii_nm=radii,
-        points=tuple(
-            Points((p.positions @ turn.T).astype(np.float32), p.masses, p.sigma_nm) for p in (proteins, scatterers)
-        ),
+        points=tuple(Points((p.positions @ turn.T).astype(np.float32), p.masses, p.sigma_nm) for p in matter),
     )
 
 
@@ -163,6 +167,13 @@ def _scatterers(recipe: Recipe, field: Field, rng: np.random.Generator) -> Point
     positions = _through_slab(recipe, field, recipe.scatterers_per_um3, rng)
     masses = rng.uniform(24, 97, len(positions)) * PROTEIN_PHASE_PER_NM
     return Points(positions.astype(np.float32), masses.astype(np.float32), sigma_nm=2.0)
+
+
+def _atoms(recipe: Recipe, field: Field, rng: np.random.Generator) -> Points:
+    """Knots of density everywhere in the slab."""
+    positions = _through_slab(recipe, field, recipe.atoms_per_um3, rng)
+    masses = rng.normal(0, ATOM_PHASE_NM2, len(positions))
+    return Points(positions.astype(np.float32), masses.astype(np.float32), sigma_nm=0.12)
 
 
 def _through_slab(
