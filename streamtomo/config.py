@@ -559,11 +559,6 @@ class Ctf(_Table, frozen=True):
             extra={"unit": ""},
         ),
     ] = "off"
-    voltage_kV: Annotated[float, Meta(ge=40, le=3000, description="Of the microscope.", extra={"unit": "kV"})] = 300.0
-    cs_mm: Annotated[float, Meta(ge=0, le=20, description="Spherical aberration.", extra={"unit": "mm"})] = 2.7
-    amplitude_contrast: Annotated[
-        float, Meta(ge=0, le=0.5, description="Share of amplitude contrast.", extra={"unit": ""})
-    ] = 0.07
     lowest_um: Annotated[
         float, Meta(gt=0, le=50, description="Underfocus is sought from here ...", extra={"unit": "µm"})
     ] = 0.5

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from streamtomo.errors import OutputError
+from streamtomo.finish.work import VIEWS
 from streamtomo.livecache import FOLDER as LIVE
 from streamtomo.messages import TiltReceived, TiltUpdated
 from streamtomo.model import RawImage
@@ -163,10 +164,10 @@ def _judge(folders: Sequence[str], name: str, series: str, books: Books) -> tupl
         if movie_of(name) not in books.movies[series]:
             return "movie sums", "kept", "their movies are not there any more"
         return "movie sums", "loose" if ended else "kept", f"made again from the movies; the series is {state}"
-    if name == f"{series}_ali.mrc":
+    if name in {f"{series}{suffix}" for suffix in VIEWS.values()}:
         fate: Fate = "intermediate" if state == "finished" else "kept"
         return "aligned stack", fate, "made again when the series is finished again"
-    return ("tomograms" if name.endswith("_rec.mrc") else "other"), "kept", ""
+    return ("tomograms" if name.endswith(("_rec.mrc", "_nad.mrc")) else "other"), "kept", ""
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

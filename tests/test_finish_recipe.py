@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamtomo.cli import main
-from streamtomo.config import Final, Settings
+from streamtomo.config import Ctf, Denoise, Erase, Final, Settings
 from streamtomo.errors import AlignmentError, InputError, SettingsError
 from streamtomo.export import directives, imod, imod_coms, relion
 from streamtomo.finish import command, recipe, steps_views, steps_volume
@@ -81,7 +81,7 @@ def run(job, order=ALL):
 def test_a_series_becomes_files_and_is_not_done_twice(tmp_path, stack):
     out = tmp_path / "out" / "TS"
     done, steps = run(job_of(stack, out))
-    assert steps == [step.name for step in recipe.STEPS]
+    assert steps == [step.name for step in recipe.STEPS if step.wanted(Settings())]
     assert done.alignment.method == "beads"
     for name in done.files:
         assert (out / name).exists(), name
@@ -352,3 +352,25 @@ def test_pages_are_whole_and_need_nothing_else(tmp_path, stack):
     assert page.count("<svg") >= 4
     assert 'href="TS/TS_report.html"' in session
     assert "finished" in session
+
+
+def test_lens_gold_and_noise_are_dealt_with_on_request_and_nothing_before_them_is_done_again(tmp_path, stack):
+    out = tmp_path / "out" / "TS"
+    job = job_of(stack, out)
+    run(job)
+    settings = msgspec.structs.replace(
+        job.settings, ctf=Ctf(correct="flip"), erase=Erase(gold=True), denoise=Denoise(iterations=2)
+    )
+    done, steps = run(msgspec.structs.replace(job, settings=settings))
+    assert steps == ["ctf", "erase", "reconstruct", "trim", "denoise", "export", "report"]
+    shapes = []
+    for suffix in ("_ali", "_ctf_ali", "_erase_ali", "_rec", "_nad"):
+        with mrcfile.open(out / f"TS{suffix}.mrc") as file:
+            shapes.append(file.data.shape)
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert shapes[3] == shapes[4]
+    with mrcfile.open(out / "TS_rec.mrc") as volume, mrcfile.open(out / "TS_nad.mrc") as smooth:
+        assert 0.1 < smooth.data.std() / volume.data.std() < 0.9
+    assert not (out / "TS_find.mrc").exists()
+    assert run(msgspec.structs.replace(job, settings=settings))[1] == []
+    assert done.alignment.method == "beads"

@@ -9,14 +9,14 @@ from test_restore_erase import volume as gold_volume
 
 from streamtomo.config import Ctf, Denoise, Erase
 from streamtomo.restore import steps
+from streamtomo.restore.ctf import Microscope
 from streamtomo.restore.denoise import diffuse
 
 
 def test_the_lens_is_found_and_corrected():
     truth = series(1)
-    stack, focus, warnings = steps.lens_step(
-        truth.stack, truth.tilts_deg, PIXEL_A, Ctf(correct="flip", astigmatism=False)
-    )
+    settings = Ctf(correct="flip", astigmatism=False)
+    stack, focus, warnings = steps.lens_step(truth.stack, truth.tilts_deg, PIXEL_A, settings, Microscope())
     assert warnings == ()
     assert np.abs([view.defocus_um for view in focus.views] - true_defocus(truth)).max() < 0.1
     assert stack is not truth.stack
@@ -25,7 +25,7 @@ def test_the_lens_is_found_and_corrected():
 
 def test_off_only_looks():
     truth = series(1)
-    stack, focus, _ = steps.lens_step(truth.stack, truth.tilts_deg, PIXEL_A, Ctf(astigmatism=False))
+    stack, focus, _ = steps.lens_step(truth.stack, truth.tilts_deg, PIXEL_A, Ctf(astigmatism=False), Microscope())
     assert stack is truth.stack
     assert focus is not None
 
@@ -35,7 +35,7 @@ def test_off_only_looks():
 )
 def test_the_wrong_hand_is_a_warning(setting, told):
     truth = series(-1, astigmatism=0.25)
-    _, focus, warnings = steps.lens_step(truth.stack, truth.tilts_deg, PIXEL_A, Ctf(hand=setting))
+    _, focus, warnings = steps.lens_step(truth.stack, truth.tilts_deg, PIXEL_A, Ctf(hand=setting), Microscope())
     assert len(warnings) == len(told)
     assert all(words in warning for words, warning in zip(told, warnings, strict=True))
     assert focus.hand == (1 if setting == "normal" else -1)
@@ -51,7 +51,7 @@ def test_the_wrong_hand_is_a_warning(setting, told):
 )
 def test_what_cannot_be_corrected_stays_and_is_told(pixel_A, settings, told):
     stack = np.random.default_rng(0).normal(100, 10, (5, 192, 192)).astype(np.float32)
-    result = steps.lens_step(stack, [-20, -10, 0, 10, 20], pixel_A, settings)
+    result = steps.lens_step(stack, [-20, -10, 0, 10, 20], pixel_A, settings, Microscope())
     assert result.stack is stack
     assert told in result.warnings[0]
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from streamtomo.config import Settings
 from streamtomo.errors import OutputError
 from streamtomo.finish import plan as planning
-from streamtomo.finish import steps_align, steps_results, steps_views, steps_volume
+from streamtomo.finish import steps_align, steps_restore, steps_results, steps_views, steps_volume
 from streamtomo.finish.plan import Done, Needs, Planned, State
 from streamtomo.finish.state_file import read_state, stamp, write_state
 from streamtomo.finish.steps_align import Solved
@@ -61,6 +61,9 @@ MOVIES = tuple(f"movies.{field.name}" for field in msgspec.structs.fields(type(S
 FILTERS = (
     "final.method", "final.log", "final.sirt_iterations", "final.sirt_like", "final.radial_cutoff",
     "final.radial_falloff", "final.roll_off", "final.even_coverage", "final.halves", "final.volume_type",
+)  # fmt: skip
+LENS = (
+    "ctf.correct", "ctf.lowest_um", "ctf.highest_um", "ctf.astigmatism", "ctf.phase_plate", "ctf.hand",
 )  # fmt: skip
 OPTICS = ("acquisition.voltage_kV", "acquisition.cs_mm", "acquisition.amplitude_contrast")
 
@@ -104,8 +107,29 @@ STEPS = (
         steps_volume.stack,
         0.15,
     ),
+    Step(
+        "ctf",
+        Needs(("solve", "position", "stack"), (*LENS, *OPTICS), passing=True),
+        steps_restore.ctf,
+        0.1,
+        wanted=steps_restore.wants_ctf,
+    ),
+    Step(
+        "erase",
+        Needs(("solve", "position", "stack", "ctf"), ("erase.gold", "erase.edge_nm", "specimen.bead_nm"), passing=True),
+        steps_restore.erase,
+        0.1,
+        wanted=steps_restore.wants_erase,
+    ),
     Step("reconstruct", Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS), steps_volume.reconstruct, 0.3),
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
+    Step(
+        "denoise",
+        Needs(("reconstruct",), ("denoise.iterations", "denoise.k", "denoise.sigma")),
+        steps_restore.denoise,
+        0.2,
+        wanted=steps_restore.wants_denoise,
+    ),
     Step(
         "export",
         Needs(("clean", "coarse", "solve", "position", "stack", "reconstruct"), (*OPTICS, "specimen.bead_nm")),

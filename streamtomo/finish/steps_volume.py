@@ -121,7 +121,7 @@ def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
         work.path("_ali.mrc"), aligned.shape, "float32", pixel_size_A=voxel, kind="stack", label=label
     ) as file:
         file.write(0, aligned)
-    work.aligned = aligned
+    work.keep_aligned("stack", aligned)
     made = Stacked(
         binning=binning,
         ny=shape[0],
@@ -171,7 +171,7 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
             work.path(suffix).unlink(missing_ok=True)
     pictures = {plane: _picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
     files = (f"{work.name}_rec.mrc", *(f"{work.name}{suffix}" for suffix in halves), *pictures.values())
-    work.aligned = None
+    work.keep_aligned("reconstruct", None)
     product = Reconstructed(
         tomogram=made.tomogram,
         how=made.how,
@@ -185,7 +185,7 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
 
 def _source(work: Work) -> Source:
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
-    at, aligned = work.product("position", Position), work.aligned_stack()
+    at, aligned = work.product("position", Position), work.aligned_stack("reconstruct")
     binning, side = stacked.binning, max(stacked.ny, stacked.nx)
     depth, pitch = at.depth_px / binning, at.pitch_deg
     if work.settings.final.method == "sirt" and pitch:

@@ -112,8 +112,8 @@ class Work:
         """Repaired full-size views, while they are kept."""
         self.solution: Solution | None = None
         """What the tracks were judged by, likewise."""
-        self.aligned: Image | None = None
-        """The aligned stack, likewise."""
+        self._aligned: tuple[str, Image] | None = None
+        """The aligned stack as a step left it, likewise."""
 
     def path(self, suffix: str) -> Path:
         """A file of the series: its name with a suffix."""
@@ -179,13 +179,24 @@ class Work:
             self._cameras[name] = newest_map(self.folder.parent, image, self.job.pixel_size_A)
         return self._cameras[name]
 
-    def aligned_stack(self) -> Image:
-        """The aligned stack `(n, ny, nx)`."""
-        if self.aligned is None:
-            self.aligned = np.stack([section.astype(np.float32) for section in mrc.sections(self.path("_ali.mrc"))])
-        return self.aligned
+    def aligned_stack(self, step: str) -> Image:
+        """The aligned stack `(n, ny, nx)` that a step is to use: as the last one before it left it."""
+        wanted = {"stack": True, "ctf": self.settings.ctf.correct != "off", "erase": self.settings.erase.gold}
+        order = list(VIEWS)
+        before = order[: order.index(step)] if step in VIEWS else order
+        last = [name for name in before if wanted[name]][-1]
+        if self._aligned is None or self._aligned[0] != last:
+            views = [section.astype(np.float32) for section in mrc.sections(self.path(VIEWS[last]))]
+            self._aligned = last, np.stack(views)
+        return self._aligned[1]
+
+    def keep_aligned(self, step: str, stack: Image | None) -> None:
+        """Keep the stack that a step made, for the one that follows; None: no longer."""
+        self._aligned = None if stack is None else (step, stack)
 
 
+VIEWS = {"stack": "_ali.mrc", "ctf": "_ctf_ali.mrc", "erase": "_erase_ali.mrc"}
+"""Files of the aligned stack, by the steps that make them, in order."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -43,6 +43,7 @@ def lens_step(
     tilts_deg: Sequence[float],
     pixel_A: float,
     settings: Ctf,
+    microscope: Microscope,
     progress: Callable[[float], None] = lambda _: None,
 ) -> LensResult:
     """Find the focus of aligned views `(n, ny, nx)` in ascending tilt, and correct them as the settings say.
@@ -50,7 +51,6 @@ def lens_step(
     `pixel_A` is that of the stack; `tilts_deg` those of the specimen's plane (with the pre-tilt of a lamella). What
     stands in the way is a warning, and the views stay as they are.
     """
-    microscope = Microscope(settings.voltage_kV, settings.cs_mm, settings.amplitude_contrast)
     hand = {"auto": 0, "normal": 1, "inverted": -1}[settings.hand]
     if settings.lowest_um >= settings.highest_um:
         why = f"ctf.lowest_um = {settings.lowest_um:g} is not below ctf.highest_um = {settings.highest_um:g}"
