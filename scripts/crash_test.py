@@ -18,6 +18,7 @@ import mrcfile
 import numpy as np
 
 from streamtomo import messages
+from streamtomo.model import Verdict
 from streamtomo.publish import journal
 
 PROGRAM = (sys.executable, "-m", "streamtomo")
@@ -157,10 +158,15 @@ def compare(calm: Path, killed: Path, plan: Plan) -> Iterator[str]:
 
 
 def placements(out: Path) -> dict[tuple[str, int], messages.TiltPlaced]:
-    """What the live lane made of each tilt, without the time it took."""
+    """What the live lane made of each tilt, but for the time it took and for what other series before it teach."""
     events = [one.event for one in journal.read(out / "journal.jsonl")]
     placed = [event for event in events if isinstance(event, messages.TiltPlaced)]
-    return {(e.series, e.index): (e.angle_deg, e.correction, e.placement, e.verdict) for e in placed}
+    return {(e.series, e.index): (e.angle_deg, e.correction, e.placement, *_own(e.verdict)) for e in placed}
+
+
+def _own(verdict: Verdict) -> tuple[object, ...]:
+    """A verdict without the angle planned: the other series, complete or not by then, tells it."""
+    return verdict.state, verdict.reasons, [measure for measure in verdict.measures if measure.name != "angle"]
 
 
 def tells_all(out: Path, names: list[str], tilts: int) -> Iterator[str]:
