@@ -295,7 +295,7 @@ class FolderWatch:
             self._saw(Seen(path, status.st_size, status.st_mtime), now)
 
     def _saw(self, seen: Seen, now: float) -> None:
-        self._clock.saw(seen, now, new=self._first is not None)
+        self._clock.saw(seen, _on_the_wall(now), new=self._first is not None)
         self._settle.observe(seen, now)
 
     def _forget(self, path: str) -> None:
