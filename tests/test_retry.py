@@ -11,7 +11,7 @@ from streamtomo import cli, messages
 from streamtomo.engine import Engine
 from streamtomo.messages import FileRefused, FileRetried, FolderTested, RetryFile, RetrySeries, TiltPlaced
 from streamtomo.orders import refused_of
-from streamtomo.publish.bus import send_command
+from streamtomo.publish.client import send_command
 from streamtomo.publish.journal import Journal
 from streamtomo.telling import Teller
 
