@@ -9,15 +9,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from streamtomo import __version__, cli_finish
-from streamtomo.errors import SettingsError, StreamtomoError
+from streamtomo import __version__, cli_finish, cli_orders
+from streamtomo.cli_options import add_keys_option, add_settings, count, positive
+from streamtomo.errors import StreamtomoError
 
 if TYPE_CHECKING:
-    from streamtomo.messages import Command
-
-    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    from streamtomo.cli_options import Verbs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +39,9 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"streamtomo {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, _add_orders, _add_init):
+    for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, cli_orders.add, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, _add_make_keys, cli_finish.add):
+    for add in (_add_names, _add_selftest, _add_clean, cli_orders.add_keys, cli_finish.add):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)
@@ -61,18 +60,11 @@ def _add_run(verbs: Verbs) -> None:
     parser.set_defaults(verb=_run)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="settings file (see `streamtomo init`)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in specimen.bead_nm=10"
-    )
-
-
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    _add_settings(parser)
+    add_settings(parser)
     parser.add_argument(
         "--exit-when-idle",
-        type=_positive,
+        type=positive,
         metavar="SECONDS",
         help="close all series, finish them and end when nothing new came for so long",
     )
@@ -80,17 +72,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="every event in the log, and on the terminal if --plain")
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
 def _add_demo(verbs: Verbs) -> None:
     parser = verbs.add_parser("demo", help="a simulated microscope, processed live: see what streamtomo does")
     parser.add_argument("--out", type=Path, help="folder to make (default: ./streamtomo-demo)")
-    parser.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="time between tilts (1)")
+    parser.add_argument("--interval", type=positive, default=1.0, metavar="SECONDS", help="time between tilts (1)")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated specimen (1)")
     parser.add_argument("--plain", action="store_true", help="lines of text instead of the dashboard")
     parser.set_defaults(verb=_demo)
@@ -108,9 +93,9 @@ def _add_replay(verbs: Verbs) -> None:
         action="store_true",
         help="SOURCE is an output folder or its journal: say what would have been rejected, when, and what that saves",
     )
-    parser.add_argument("--speed", type=_positive, default=1.0, help="times faster than it was acquired (1)")
+    parser.add_argument("--speed", type=positive, default=1.0, help="times faster than it was acquired (1)")
     parser.add_argument(
-        "--interval", type=_positive, metavar="SECONDS", help="time between tilts, instead of the recorded one"
+        "--interval", type=positive, metavar="SECONDS", help="time between tilts, instead of the recorded one"
     )
     parser.add_argument("--config", type=Path, help="settings file, for --judge-only")
     parser.add_argument(
@@ -135,7 +120,7 @@ def _add_simulate(verbs: Verbs, *, complete: bool) -> None:
 def _add_status(verbs: Verbs) -> None:
     parser = verbs.add_parser("status", help="what a running process is doing")
     parser.add_argument("endpoint", nargs="?", help="tcp://HOST:PORT, a port, or an output folder")
-    _add_keys_option(parser)
+    add_keys_option(parser)
     parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.add_argument("--json", action="store_true", help="the whole state as JSON")
     parser.set_defaults(verb=_status)
@@ -147,69 +132,10 @@ def _add_dashboard(verbs: Verbs) -> None:
     parser.add_argument("--once", action="store_true", help="print one screen and end")
     parser.add_argument("--plain", action="store_true", help="a line of text for each event, also on a terminal")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="show a recorded session: OUT/journal.jsonl")
-    parser.add_argument("--speed", type=_positive, default=10.0, help="times faster than it happened (10)")
-    _add_keys_option(parser)
+    parser.add_argument("--speed", type=positive, default=10.0, help="times faster than it happened (10)")
+    add_keys_option(parser)
     parser.add_argument("--config", type=Path, help="settings file whose publish.curve_keys are the keys")
     parser.set_defaults(verb=_dashboard)
-
-
-def _add_orders(verbs: Verbs) -> None:
-    for name, words in (
-        ("close", "say that a series is complete; it is finished at once"),
-        ("reopen", "let a series wait for more tilts than were planned"),
-        ("reject", "give a series up: nothing more is made of it, nothing is deleted"),
-        ("retry", "try again what failed in a series: tilts, refused files, the finishing"),
-        ("again", "let a run finish a series, again where it was, with other settings"),
-        ("exclude", "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
-        ("restore", "count tilts again that were left out or judged bad"),
-    ):
-        parser = verbs.add_parser(name, help=words)
-        if name == "retry":
-            parser.add_argument("series", nargs="?", help="name of the series")
-            parser.add_argument("--file", type=Path, help="instead of a series: a refused file, to be looked at again")
-        else:
-            parser.add_argument("series", help="name of the series")
-        if name in ("exclude", "restore"):
-            parser.add_argument(
-                "tilts", type=int, nargs="+", help="numbers of the tilts, from 0, as the dashboard has them"
-            )
-        if name in ("exclude", "reject"):
-            parser.add_argument("--reason", default="", help="why, in words")
-        if name == "again":
-            _add_settings(parser)
-        _add_run_asked(parser, name)
-    parser = verbs.add_parser("watch", help="let a run watch a further folder, or change the settings of one")
-    parser.add_argument("folder", type=Path, help="folder that the microscope writes to")
-    _add_settings(parser)
-    _add_run_asked(parser, "watch")
-    for name, words in (
-        ("pause", "let a run finish nothing for now; the series at work stands still, live processing goes on"),
-        ("resume", "let a run finish series again"),
-        ("stop", "end a run; it resumes with the same --out"),
-    ):
-        _add_run_asked(verbs.add_parser(name, help=words), name)
-
-
-def _add_run_asked(parser: argparse.ArgumentParser, order: str) -> None:
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--out", type=Path, help="output folder of the run, on this machine")
-    which.add_argument("--at", metavar="ENDPOINT", help="tcp://HOST:PORT of a run on another machine; needs --keys")
-    _add_keys_option(parser)
-    parser.set_defaults(verb=_order, order=order)
-
-
-def _add_keys_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--keys", type=Path, metavar="DIR", help="folder with server.key and client.key_secret (see `streamtomo keys`)"
-    )
-
-
-def _add_make_keys(verbs: Verbs) -> None:
-    parser = verbs.add_parser("keys", help="make the keys with which a run is reached from other machines")
-    parser.add_argument("folder", type=Path, help="the run's folder of keys, for the setting publish.curve_keys")
-    parser.add_argument("--add", metavar="NAME", help="let one more person or program in")
-    parser.add_argument("--read-only", action="store_true", help="who may listen, but give no orders")
-    parser.set_defaults(verb=_keys)
 
 
 def _add_init(verbs: Verbs) -> None:
@@ -221,19 +147,12 @@ def _add_init(verbs: Verbs) -> None:
 def _add_names(verbs: Verbs) -> None:
     parser = verbs.add_parser("names", help="how the names of a folder's files are understood")
     parser.add_argument("folder", type=Path, help="folder that the microscope writes to; no file is opened")
-    parser.add_argument("--first", type=_count, default=20, metavar="N", help="files of each kind (20)")
+    parser.add_argument("--first", type=count, default=20, metavar="N", help="files of each kind (20)")
     parser.add_argument(
         "--pattern", action="append", default=[], metavar="REGEX", help="try this before the settings' patterns"
     )
-    _add_settings(parser)
+    add_settings(parser)
     parser.set_defaults(verb=_names)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def _add_selftest(verbs: Verbs) -> None:
@@ -241,7 +160,7 @@ def _add_selftest(verbs: Verbs) -> None:
     parser.add_argument("watched", type=Path, help="folder that the microscope writes to; it is only ever read")
     parser.add_argument("--out", type=Path, help="folder for the results; rights and space are tried there")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    _add_settings(parser)
+    add_settings(parser)
     parser.set_defaults(verb=_selftest)
 
 
@@ -329,56 +248,6 @@ def _dashboard(args: argparse.Namespace) -> int:
     if args.journal is not None:
         return viewer.replay(args.journal, args.speed, once=args.once)
     return viewer.dashboard(args.endpoints, _keys_of(args), once=args.once, plain=args.plain)
-
-
-def _order(args: argparse.Namespace) -> int:
-    from streamtomo.publish import ordering
-
-    return ordering.give(_command(args), args.out, args.at, args.keys)
-
-
-def _command(args: argparse.Namespace) -> Command:
-    """The command that a verb stands for."""
-    from streamtomo import config_file, messages
-
-    match args.order:
-        case "close":
-            return messages.CloseSeries(series=args.series)
-        case "reopen":
-            return messages.ReopenSeries(series=args.series)
-        case "reject":
-            return messages.RejectSeries(series=args.series, reason=args.reason)
-        case "retry":
-            return _retry(args)
-        case "again":
-            return messages.FinishSeries(series=args.series, overrides=config_file.as_overrides(args.config, args.set))
-        case "exclude":
-            return messages.ExcludeTilts(series=args.series, tilts=tuple(args.tilts), reason=args.reason)
-        case "restore":
-            return messages.RestoreTilts(series=args.series, tilts=tuple(args.tilts))
-        case "watch":
-            overrides = config_file.as_overrides(args.config, args.set)
-            return messages.WatchFolder(path=str(args.folder.absolute()), overrides=overrides)
-        case "pause":
-            return messages.PauseFinishing()
-        case "resume":
-            return messages.ResumeFinishing()
-        case _:
-            return messages.StopRun()
-
-
-def _retry(args: argparse.Namespace) -> Command:
-    from streamtomo.messages import RetryFile, RetrySeries
-
-    if (args.series is None) == (args.file is None):
-        raise SettingsError("retry: give a series or --file FILE")
-    return RetrySeries(series=args.series) if args.file is None else RetryFile(path=str(args.file.absolute()))
-
-
-def _keys(args: argparse.Namespace) -> int:
-    from streamtomo.publish import ordering
-
-    return ordering.make_keys(args.folder, args.add, read_only=args.read_only)
 
 
 def _init(args: argparse.Namespace) -> int:

@@ -58,19 +58,20 @@ def _describe(table: str, name: str, hint: Any, default: Any) -> Field:
     optional = get_origin(hint) in (Union, UnionType)
     if optional:
         hint = next(part for part in get_args(hint) if part is not NoneType)
-    assert get_origin(hint) is Annotated, f"{table}.{name} has no unit, range and description"
-    kind, meta = get_args(hint)[:2]
+    assert get_origin(hint) is Annotated, f"{table}.{name} has no description"
+    kind, description, *facts = get_args(hint)
+    meta = facts[0] if facts else Meta()
     extra = meta.extra or {}
     return Field(
         table=table,
         name=name,
         kind=_kind_in_words(kind),
-        unit=extra["unit"],
+        unit=extra.get("unit", ""),
         allowed=_range_in_words(kind, meta),
         default=default,
         absent=extra["absent"] if optional else "",
         example=extra.get("example", default),
-        description=meta.description or "",
+        description=description,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from streamtomo.setting import Table, facts
+
 PRESETS: dict[str, tuple[float, float]] = {
     "dim_fraction": (0.75, 0.6),
     "dark_fraction": (0.5, 0.35),
@@ -38,286 +40,197 @@ PRESETS: dict[str, tuple[float, float]] = {
 """Limits of the presets `standard` and `cautious`."""
 
 
-def _limit(name: str, unit: str, description: str, **bounds: Any) -> Meta:
+def _limit(name: str, unit: str, **bounds: Any) -> Meta:
     standard, cautious = PRESETS[name]
-    absent = f"{standard:g}; preset cautious: {cautious:g}"
-    return Meta(description=description, extra={"unit": unit, "absent": absent, "example": standard}, **bounds)
+    return facts(unit, absent=f"{standard:g}; preset cautious: {cautious:g}", example=standard, **bounds)
 
 
-class Judge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Judge(Table, frozen=True):
     """Verdicts on tilts and series."""
 
     preset: Annotated[
         Literal["standard", "cautious", "off"],
-        Meta(
-            description=(
-                "Limits that are not set below: for daily use; later and only of what is plain; or no word against any "
-                "tilt that can be aligned."
-            ),
-            extra={"unit": ""},
-        ),
+        "Limits that are not set below: for daily use; later and only of what is plain; or no word against any tilt "
+        "that can be aligned.",
     ] = "standard"
     action: Annotated[
         Literal["off", "advice", "act"],
-        Meta(
-            description=(
-                "What a rejected series leads to: nothing but the verdict; a warning with the advice to end it; or "
-                "also a flag file OUT/judge/SERIES.reject, and the command."
-            ),
-            extra={"unit": ""},
-        ),
+        "What a rejected series leads to: nothing but the verdict; a warning with the advice to end it; or also a "
+        "flag file OUT/judge/SERIES.reject, and the command.",
     ] = "off"
     command: Annotated[
         tuple[str, ...],
-        Meta(
-            description=(
-                "Program and arguments that `act` starts for a rejected series, without a shell; {series}, {reason} "
-                "and {flag} are put in their places."
-            ),
-            extra={"unit": ""},
-        ),
+        "Program and arguments that `act` starts for a rejected series, without a shell; {series}, {reason} and "
+        "{flag} are put in their places.",
     ] = ()
-    command_limit_s: Annotated[
-        float, Meta(gt=0, le=600, description="The command is ended after this time.", extra={"unit": "s"})
-    ] = 10.0
+    command_limit_s: Annotated[float, "The command is ended after this time.", facts("s", gt=0, le=600)] = 10.0
     contrast: Annotated[
         Literal["auto", "bright field", "dark field"],
-        Meta(
-            description="In dark field there is no law of absorption; auto tells it from the images.",
-            extra={"unit": ""},
-        ),
+        "In dark field there is no law of absorption; auto tells it from the images.",
     ] = "auto"
     reach_deg: Annotated[
-        float,
-        Meta(
-            ge=5,
-            le=90,
-            description="Tilts are expected up to this angle where nothing else tells the plan.",
-            extra={"unit": "degrees"},
-        ),
+        float, "Tilts are expected up to this angle where nothing else tells the plan.", facts("degrees", ge=5, le=90)
     ] = 60.0
     dim_fraction: (
         Annotated[
             float,
-            _limit(
-                "dim_fraction",
-                "fraction",
-                "Intensity below this fraction of what the other tilts predict makes a tilt doubtful ...",
-                gt=0,
-                le=1,
-            ),
+            "Intensity below this fraction of what the other tilts predict makes a tilt doubtful ...",
+            _limit("dim_fraction", "fraction", gt=0, le=1),
         ]
         | None
     ) = None
     dark_fraction: (
-        Annotated[float, _limit("dark_fraction", "fraction", "... below this fraction bad ...", gt=0, le=1)] | None
+        Annotated[float, "... below this fraction bad ...", _limit("dark_fraction", "fraction", gt=0, le=1)] | None
     ) = None
     dead_fraction: (
         Annotated[
             float,
-            _limit(
-                "dead_fraction",
-                "fraction",
-                "... and below this fraction there is no beam: two such tilts one after the other reject a series.",
-                ge=0,
-                le=1,
-            ),
+            "... and below this fraction there is no beam: two such tilts one after the other reject a series.",
+            _limit("dead_fraction", "fraction", ge=0, le=1),
         ]
         | None
     ) = None
     blocked_doubtful: (
         Annotated[
             float,
-            _limit(
-                "blocked_doubtful",
-                "fraction of the field",
-                "A shadow over more of the field than this makes a tilt doubtful ...",
-                gt=0,
-                le=1,
-            ),
+            "A shadow over more of the field than this makes a tilt doubtful ...",
+            _limit("blocked_doubtful", "fraction of the field", gt=0, le=1),
         ]
         | None
     ) = None
     blocked_bad: (
-        Annotated[float, _limit("blocked_bad", "fraction of the field", "... and over more than this bad.", gt=0, le=1)]
+        Annotated[
+            float,
+            "... and over more than this bad.",
+            _limit("blocked_bad", "fraction of the field", gt=0, le=1),
+        ]
         | None
     ) = None
     shift_doubtful: (
         Annotated[
             float,
-            _limit(
-                "shift_doubtful",
-                "fraction of the field",
-                "A shift against the prediction beyond this makes a tilt doubtful ...",
-                gt=0,
-                le=1,
-            ),
+            "A shift against the prediction beyond this makes a tilt doubtful ...",
+            _limit("shift_doubtful", "fraction of the field", gt=0, le=1),
         ]
         | None
     ) = None
     shift_bad: (
         Annotated[
             float,
-            _limit(
-                "shift_bad",
-                "fraction of the field",
-                "... and a distance from the field at zero tilt beyond this bad.",
-                gt=0,
-                le=1,
-            ),
+            "... and a distance from the field at zero tilt beyond this bad.",
+            _limit("shift_bad", "fraction of the field", gt=0, le=1),
         ]
         | None
     ) = None
     min_score: (
         Annotated[
             float,
-            _limit(
-                "min_score",
-                "sigma of the background",
-                "A correlation peak lower than this makes a tilt doubtful.",
-                ge=0,
-                le=1000,
-            ),
+            "A correlation peak lower than this makes a tilt doubtful.",
+            _limit("min_score", "sigma of the background", ge=0, le=1000),
         ]
         | None
     ) = None
     agree_doubtful: (
         Annotated[
             float,
-            _limit(
-                "agree_doubtful",
-                "fraction",
-                "Correlation with the neighbour below this fraction of that of tilts at like angles makes a tilt "
-                "doubtful ...",
-                ge=0,
-                le=1,
-            ),
+            "Correlation with the neighbour below this fraction of that of tilts at like angles makes a tilt doubtful "
+            "...",
+            _limit("agree_doubtful", "fraction", ge=0, le=1),
         ]
         | None
     ) = None
     agree_bad: (
         Annotated[
             float,
-            _limit("agree_bad", "fraction", "... and below this fraction bad: nothing was recognised.", ge=0, le=1),
+            "... and below this fraction bad: nothing was recognised.",
+            _limit("agree_bad", "fraction", ge=0, le=1),
         ]
         | None
     ) = None
     sharp_doubtful: (
         Annotated[
             float,
-            _limit(
-                "sharp_doubtful",
-                "fraction",
-                "Detail below this fraction of that of tilts at like angles makes a tilt doubtful ...",
-                ge=0,
-                le=1,
-            ),
+            "Detail below this fraction of that of tilts at like angles makes a tilt doubtful ...",
+            _limit("sharp_doubtful", "fraction", ge=0, le=1),
         ]
         | None
     ) = None
     sharp_bad: (
-        Annotated[float, _limit("sharp_bad", "fraction", "... and below this fraction bad.", ge=0, le=1)] | None
+        Annotated[float, "... and below this fraction bad.", _limit("sharp_bad", "fraction", ge=0, le=1)] | None
     ) = None
     rings_doubtful: (
         Annotated[
             float,
-            _limit(
-                "rings_doubtful",
-                "scatter of the logarithm",
-                "A power spectrum of another shape by more than this (another defocus) makes a tilt doubtful ...",
-                gt=0,
-                le=10,
-            ),
+            "A power spectrum of another shape by more than this (another defocus) makes a tilt doubtful ...",
+            _limit("rings_doubtful", "scatter of the logarithm", gt=0, le=10),
         ]
         | None
     ) = None
     rings_bad: (
         Annotated[
             float,
-            _limit("rings_bad", "scatter of the logarithm", "... and by more than this bad.", gt=0, le=10),
+            "... and by more than this bad.",
+            _limit("rings_bad", "scatter of the logarithm", gt=0, le=10),
         ]
         | None
     ) = None
     depth_doubtful: (
         Annotated[
             float,
-            _limit(
-                "depth_doubtful",
-                "mean free paths",
-                "A specimen thicker along the beam than this makes a tilt doubtful ...",
-                gt=0,
-                le=20,
-            ),
+            "A specimen thicker along the beam than this makes a tilt doubtful ...",
+            _limit("depth_doubtful", "mean free paths", gt=0, le=20),
         ]
         | None
     ) = None
     depth_bad: (
-        Annotated[float, _limit("depth_bad", "mean free paths", "... and thicker than this bad.", gt=0, le=20)] | None
+        Annotated[float, "... and thicker than this bad.", _limit("depth_bad", "mean free paths", gt=0, le=20)] | None
     ) = None
     noise_doubtful: (
         Annotated[
             float,
-            _limit(
-                "noise_doubtful",
-                "times",
-                "Noise above this many times what the others have at that intensity (or below its inverse) makes a "
-                "tilt doubtful: the camera.",
-                gt=1,
-                le=100,
-            ),
+            "Noise above this many times what the others have at that intensity (or below its inverse) makes a tilt "
+            "doubtful: the camera.",
+            _limit("noise_doubtful", "times", gt=1, le=100),
         ]
         | None
     ) = None
     repaired_bad: (
         Annotated[
             float,
-            _limit(
-                "repaired_bad",
-                "fraction of the pixels",
-                "More outliers than this are a failing camera, if the other tilts have fewer.",
-                gt=0,
-                le=1,
-            ),
+            "More outliers than this are a failing camera, if the other tilts have fewer.",
+            _limit("repaired_bad", "fraction of the pixels", gt=0, le=1),
         ]
         | None
     ) = None
     angle_off_deg: (
         Annotated[
             float,
-            _limit("angle_off_deg", "degrees", "A tilt this far from its planned angle is doubtful.", gt=0, le=90),
+            "A tilt this far from its planned angle is doubtful.",
+            _limit("angle_off_deg", "degrees", gt=0, le=90),
         ]
         | None
     ) = None
     in_a_row: (
         Annotated[
             int,
-            _limit("in_a_row", "tilts", "So many bad tilts in a row on one branch reject a series.", ge=2, le=100),
+            "So many bad tilts in a row on one branch reject a series.",
+            _limit("in_a_row", "tilts", ge=2, le=100),
         ]
         | None
     ) = None
     recover: (
         Annotated[
             int,
-            _limit(
-                "recover",
-                "tilts",
-                "So many good tilts one after the other take back a verdict on the series.",
-                ge=1,
-                le=100,
-            ),
+            "So many good tilts one after the other take back a verdict on the series.",
+            _limit("recover", "tilts", ge=1, le=100),
         ]
         | None
     ) = None
     enough_share: (
         Annotated[
             float,
-            _limit(
-                "enough_share",
-                "fraction of the plan",
-                "A series with so many usable tilts is not rejected any more.",
-                gt=0,
-                le=1,
-            ),
+            "A series with so many usable tilts is not rejected any more.",
+            _limit("enough_share", "fraction of the plan", gt=0, le=1),
         ]
         | None
     ) = None

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from streamtomo import __version__, messages, orders
+from streamtomo import __version__, messages
 from streamtomo.acting import Actor
 from streamtomo.alarms import Alarms, Facts
 from streamtomo.config import Settings
+from streamtomo.desk import Desk
 from streamtomo.errors import BusError, SettingsError, StreamtomoError
 from streamtomo.finish.recipe import FinishJob
 from streamtomo.folders import Folder, Folders, Found
@@ -35,7 +36,7 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.outfolder import check_folder, free_GB, lock_out, memory_GB, share, with_room
+from streamtomo.outfolder import free_GB, lock_out, memory_GB, share, with_room
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.telling import Listener, Pictures, Teller
@@ -73,6 +74,16 @@ class Engine:
         )
         self._actor = Actor(settings.judge, out, lambda events: self._inbox.put(Idle(events)))
         self._finishing = FinishQueue(lambda job, event: self._inbox.put(Finishing(job, event)))
+        self._desk = Desk(
+            out,
+            settings,
+            self.series,
+            self._folders,
+            self._finishing,
+            self._teller,
+            perform=self._perform,
+            stop=self.stop,
+        )
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
         self._fault: str | None = None
@@ -110,7 +121,7 @@ class Engine:
                 try:
                     self._teller.say(self._started(resumed))
                     for path in self.more:
-                        self._add_folder(str(path), ())
+                        self._desk.add_folder(str(path))
                     self._work()
                     self._teller.say(messages.SessionEnded(reason=self._stop_reason or ""))
                 finally:
@@ -168,7 +179,7 @@ class Engine:
             case Finishing():
                 self._finishing_news(item.job, item.event)
             case Asked():
-                item.answer.set_result(self._obey(item.command, item.by))
+                item.answer.set_result(self._desk.obey(item.command, item.by))
             case Stop() | None:
                 pass
 
@@ -231,65 +242,6 @@ class Engine:
                 self._perform(series.finishing(event, time.time()))
             case _:
                 pass
-
-    def _obey(self, command: messages.Command, by: str) -> messages.Answer:
-        """Carry out a command, and tell who gave it and what came of it."""
-        try:
-            answer = self._carry_out(command)
-        except SettingsError as error:
-            answer = messages.Answer(ok=False, text=str(error))
-        order = msgspec.to_builtins(command)
-        self._teller.say(messages.OrderGiven(by=by, order=order, ok=answer.ok, text=answer.text))
-        return answer
-
-    def _carry_out(self, command: messages.Command) -> messages.Answer:
-        """Raises SettingsError where its settings are wrong."""
-        match command:
-            case messages.StopRun():
-                self._stop_reason = "stopped by command"
-                return messages.Answer(ok=True, text="stopping")
-            case messages.WatchFolder():
-                self._add_folder(command.path, command.overrides)
-                return messages.Answer(ok=True, text=f"watching {command.path}")
-            case messages.PauseFinishing() | messages.ResumeFinishing():
-                return self._pause(pause=isinstance(command, messages.PauseFinishing))
-            case messages.RetryFile():
-                refused = self._teller.refused()
-                return self._look_again([command.path] if command.path in refused else [], command.path)
-        series = self.series.get(command.series)
-        if isinstance(command, messages.RetrySeries):
-            settings = series.settings if series else self.settings
-            refused = orders.refused_of(command.series, settings, self._teller.refused())
-            again = self._look_again(refused, command.series)
-            if series is None and again.ok:
-                return again
-        if series is None:
-            known = ", ".join(self.series) or "none yet"
-            return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
-        commands, answer = orders.carry_out(command, series, time.time())
-        self._perform(commands)
-        return again if isinstance(command, messages.RetrySeries) and not answer.ok else answer
-
-    def _look_again(self, paths: Sequence[str], wanted: str) -> messages.Answer:
-        """Look again at refused files; `wanted` names what was asked for."""
-        for path in paths:
-            self._teller.retried(path)
-            self._folders.look_again(path)
-        text = f"looking again at {', '.join(paths)}" if paths else f"nothing of {wanted} has failed or was refused"
-        return messages.Answer(ok=bool(paths), text=text)
-
-    def _pause(self, *, pause: bool) -> messages.Answer:
-        if pause == self._finishing.paused:
-            return messages.Answer(ok=False, text=f"finishing is {'paused' if pause else 'not paused'} already")
-        self._teller.say(messages.FinishingPaused() if pause else messages.FinishingResumed())
-        self._finishing.pause(pause=pause)
-        return messages.Answer(ok=True, text="finishing pauses" if pause else "finishing goes on")
-
-    def _add_folder(self, path: str, overrides: tuple[str, ...]) -> None:
-        check_folder(Path(path), self.out)
-        event = FolderAdded(path=path, overrides=overrides)
-        self._folders.apply(event, self.settings)
-        self._teller.say(event)
 
     # -- performing commands -------------------------------------------------------------------------------------
 

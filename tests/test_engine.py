@@ -169,7 +169,7 @@ def test_a_finishing_without_room_goes_on_when_there_is_some(quick, scope, tmp_p
         )
 
     monkeypatch.setattr(QuickFinisher, "submit", blocked_twice)
-    monkeypatch.setattr("streamtomo.series.LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr("streamtomo.series_record.LONGEST_PAUSE_S", 0.5)
     engine = run_until_idle(scope, tmp_path / "out")
     assert engine.series["TS"].state == "finished"
     assert [one.final for one in told(tmp_path / "out", FinishFailed)] == [False, False]

@@ -1,0 +1,135 @@
+"""Settings of the final alignment and the tomogram, and of what restores it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from streamtomo.setting import Table, facts
+
+
+class Final(Table, frozen=True):
+    """Final alignment and tomogram."""
+
+    binning: (
+        Annotated[
+            int,
+            "Binning of the aligned stack and the tomogram.",
+            facts(
+                "raw pixels", ge=1, le=32, absent="the smallest that brings the longer side to 1500 pixels", example=4
+            ),
+        ]
+        | None
+    ) = None
+    align: Annotated[
+        Literal["auto", "beads", "patches", "coarse"],
+        "What the final alignment follows: gold beads, patches of the image, or nothing beyond the live placements; "
+        "auto takes beads where there are enough, else patches.",
+    ] = "auto"
+    position: Annotated[
+        Literal["auto", "off"],
+        "Whether the tomogram is turned flat and centred on the specimen; off: it lies as the stage did, and only its "
+        "depth is found.",
+    ] = "auto"
+    dose_weighting: Annotated[
+        bool,
+        "Aligned views are filtered by the dose that the specimen had got, where the metadata tell it (Grant and "
+        "Grigorieff 2015).",
+    ] = True
+    stack_GB: Annotated[
+        float,
+        "The sorted stack beside the results has full size up to this; a larger one is binned as for the alignment, "
+        "and all files that belong to it are in its pixels.",
+        facts("GB", ge=0, le=10000),
+    ] = 0.5
+    method: Annotated[
+        Literal["wbp", "sirt"],
+        "How the tomogram is made: weighted back-projection, or simultaneous iterations towards the volume whose "
+        "projections the views are, smoothed beyond the cutoff as for wbp.",
+    ] = "wbp"
+    log: Annotated[
+        bool,
+        "The tomogram is made from the logarithm of the counts, which adds up along a ray; for images of thick or "
+        "heavy specimens that start at 0 for no electrons.",
+    ] = False
+    sirt_iterations: Annotated[
+        int,
+        "Iterations of sirt at most; it ends before when one lowers the residual by less than 1 %.",
+        facts("iterations", ge=1, le=1000),
+    ] = 20
+    sirt_like: Annotated[
+        int,
+        "The filter of wbp makes the tomogram look like so many iterations of sirt; 0 for none.",
+        facts("iterations", ge=0, le=1000),
+    ] = 0
+    radial_cutoff: Annotated[
+        float, "The ramp filter rises to this frequency ...", facts("cycles per pixel", gt=0, le=0.5)
+    ] = 0.35
+    radial_falloff: Annotated[
+        float, "... and falls off beyond it like a Gaussian of this width.", facts("cycles per pixel", gt=0, le=0.5)
+    ] = 0.05
+    roll_off: Annotated[
+        Literal["gaussian", "hamming"],
+        "How it falls off; hamming goes down to 0.08 at 0.5 cycles per pixel whatever the width.",
+    ] = "gaussian"
+    even_coverage: Annotated[
+        bool, "Voxels that some views do not reach are weighted up to what all of them would give."
+    ] = False
+    halves: Annotated[
+        bool, "Also tomograms of the even and of the odd views, as denoising and resolution need them."
+    ] = False
+    volume_type: Annotated[
+        Literal["int16", "float32"], "Type of the tomogram's voxels; int16 is scaled, and the scale is in the summary."
+    ] = "int16"
+    attempts: Annotated[int, "A series whose finishing fails is tried again so often.", facts("times", ge=1, le=20)] = 2
+
+
+class Ctf(Table, frozen=True):
+    """The lens: what is known of it, what is sought, and what is done about it."""
+
+    correct: Annotated[
+        Literal["off", "flip", "wiener"],
+        "What is done about the lens in the aligned views: nothing, phases flipped, or amplitudes restored as far as "
+        "the noise allows; strip by strip, each at its own focus.",
+    ] = "off"
+    lowest_um: Annotated[float, "Underfocus is sought from here ...", facts("µm", gt=0, le=50)] = 0.5
+    highest_um: Annotated[float, "... to here.", facts("µm", gt=0, le=50)] = 10.0
+    astigmatism: Annotated[bool, "Astigmatism, the same in all views, is sought, too."] = True
+    phase_plate: Annotated[bool, "A phase shift, the same in all views, is sought, too."] = False
+    hand: Annotated[
+        Literal["auto", "normal", "inverted"],
+        "Which side of a tilted specimen is less underfocused: normal is the side that the tilt axis and the signs of "
+        "the angles say is higher; auto takes what the views show, and warns of a contradiction.",
+    ] = "auto"
+
+
+class Erase(Table, frozen=True):
+    """Gold in the aligned views."""
+
+    gold: Annotated[
+        bool, "Beads are replaced by texture of their surroundings, those that served no alignment as well."
+    ] = False
+    edge_nm: (
+        Annotated[
+            float,
+            "Radius of the discs that are replaced.",
+            facts("nm", gt=0, le=500, absent="as far as beads and their fringes are seen", example=8.0),
+        ]
+        | None
+    ) = None
+
+
+class Denoise(Table, frozen=True):
+    """Edge-enhancing diffusion of the tomogram."""
+
+    iterations: Annotated[
+        int, "Iterations of 0.1 units of time; 0 for no diffusion, 20 are usual.", facts("iterations", ge=0, le=1000)
+    ] = 0
+    k: (
+        Annotated[
+            float,
+            "Gradients above this are edges and stay.",
+            facts("density per voxel", gt=0, absent="from the tomogram's noise", example=300.0),
+        ]
+        | None
+    ) = None
+    sigma: Annotated[float, "Blur of the tomogram that gradients are taken from.", facts("voxels", gt=0, le=1)] = 1.0
