@@ -17,6 +17,8 @@ from streamtomo.align.bundle import Poses, Solution, Tracks, residuals_of, solve
 FOLDS = 5
 LEAST_GAIN = 0.005
 """Share by which the left-out error must fall for a freedom to stay."""
+SHAPE_GAIN = 0.03
+"""What stretch and skew must gain beyond other freedoms: many programs cannot be told of them."""
 NEXT: dict[Freedom, tuple[Freedom, ...]] = {
     "fixed": ("smooth", "each"),
     "one": ("smooth", "each"),
@@ -40,10 +42,16 @@ def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) ->
         trials = [validated(tracks, start, freedoms, best.solution) for freedoms in _steps(best.solution.freedoms)]
         if not trials:
             return best
-        found = min(trials, key=lambda trial: trial.left_out_px)
-        if found.left_out_px > (1 - LEAST_GAIN) * best.left_out_px:
+        found = min(trials, key=lambda trial: _cost(trial, best))
+        if _cost(found, best) > (1 - LEAST_GAIN) * best.left_out_px:
             return best
         best = found
+
+
+def _cost(trial: Validated, best: Validated) -> float:
+    """The left-out error, a little more where stretch and skew are what is new."""
+    bent = trial.solution.freedoms.shape != best.solution.freedoms.shape
+    return trial.left_out_px * (1 + SHAPE_GAIN * bent)
 
 
 def supported(tracks: Tracks, n_views: int) -> Freedoms:

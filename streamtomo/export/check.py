@@ -60,7 +60,8 @@ def _exports(folder: Path, name: str, views: int) -> Iterator[str]:
     size = np.array([float(table[f"rlnTomoSize{axis}"][0]) for axis in "XYZ"])
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3)) * size
     to_raw = geometry.invert(imod.read_transforms(folder / f"{name}.xf"))
-    mags = np.sqrt(np.abs(np.linalg.det(to_raw[:, :, :2])))
+    # Magnification, stretch and skew of single views are in the .xf only: other programs know turns and shifts.
+    deformed = np.abs(np.linalg.svd(to_raw[:, :, :2], compute_uv=False) - 1).max(axis=1)
     by_imod = imod_coms.Projector(folder, name)
     pitch = -float(imod_coms.entries(folder / "tilt.com")["XAXISTILT"])
     turned = points @ geometry.rotation_x(pitch).T
@@ -71,7 +72,7 @@ def _exports(folder: Path, name: str, views: int) -> Iterator[str]:
         where = turned if seen == "level" else points
         far = (
             np.array([np.abs(project(row, where) - by_imod.project(row, points)).max() for row in range(views)])
-            - np.abs(mags - 1) * np.abs(size[:2]).max()
+            - deformed * np.abs(size[:2]).max()
         )
         if far.max() > AGREE_PX:
             row = int(far.argmax())

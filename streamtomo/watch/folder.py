@@ -244,7 +244,7 @@ class FolderWatch:
         if self._first is None:
             self._first = present
             self._pulse.findings = survey(
-                self._folder, files, self._all_settings, now,
+                self._folder, files, self._all_settings, _on_the_wall(now),
                 mount=self._ground.mount, no_events=self._no_events, denied=unread,
             )  # fmt: skip
 
