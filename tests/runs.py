@@ -119,7 +119,7 @@ def scope(tmp_path):
 
 
 def run_until_idle(scope, out, **options):
-    engine = Engine(scope, out, settings(**options), exit_when_idle_s=0.3)
+    engine = Engine(scope, out, settings(**options), exit_when_idle_s=0.8)
     engine.run()
     return engine
 

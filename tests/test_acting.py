@@ -133,5 +133,5 @@ def test_a_run_acts_where_it_is_told_to(quick, scope, tmp_path, monkeypatch):
     assert (out / "judge" / "TS.reject").read_text().startswith("TS\nverdict: reject\nreason: no beam\n")
     assert {"series.reject", "judge.command"} <= {event.code for event in told_in(out, Warned)}
     other = tmp_path / "other"
-    Engine(scope, other, settings(), exit_when_idle_s=0.3).run()
+    Engine(scope, other, settings(), exit_when_idle_s=0.8).run()
     assert not (other / "judge").exists()

@@ -192,7 +192,7 @@ def test_while_the_journal_cannot_be_written_the_lane_waits_and_the_intake_goes_
     monkeypatch.setattr("streamtomo.engine.HEARTBEAT_S", 0.05)
     heard = []
     engine = Engine(
-        scope, tmp_path / "out", settings(), exit_when_idle_s=0.3, listeners=[lambda e: heard.append(e.event)]
+        scope, tmp_path / "out", settings(), exit_when_idle_s=0.8, listeners=[lambda e: heard.append(e.event)]
     )
     engine.run()
     assert len(seen) == 3
@@ -266,7 +266,7 @@ def test_a_run_that_cannot_start_leaves_the_folder_free(tmp_path):
 
 def test_the_last_words_name_what_failed_and_why(quick, scope, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    code = console.run_here((scope,), tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.3, plain=True)
+    code = console.run_here((scope,), tmp_path / "out", settings(min_tilts=9), exit_when_idle_s=0.8, plain=True)
     text = capsys.readouterr().out
     assert code == 0, "a cancelled series is no error"
     assert "TS: 6 tilts, too few: 6 usable tilts, 9 are needed" in text
@@ -280,7 +280,7 @@ def test_a_terminal_that_is_gone_does_not_disturb_the_run(quick, scope, tmp_path
         "streamtomo.warmup.warm_live = lambda settings: None\n"
         "streamtomo.lanes.Lane, streamtomo.lanes.FinishingLane = t.QuickLane, t.QuickFinisher\n"
         "from pathlib import Path; from streamtomo.console import run_here\n"
-        "sys.exit(run_here((Path(sys.argv[2]),), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.3, plain=True))\n"
+        "sys.exit(run_here((Path(sys.argv[2]),), Path(sys.argv[3]), t.settings(), exit_when_idle_s=0.8, plain=True))\n"
     )
     here, out = os.path.dirname(__file__), tmp_path / "out"
     read, write = os.pipe()

@@ -78,7 +78,7 @@ def test_a_series_or_a_file_is_retried_not_both(words, tmp_path, capsys):
 def test_a_run_says_of_each_folder_what_it_is_like(quick, scope, tmp_path):
     more = tmp_path / "more"
     more.mkdir()
-    engine = Engine(scope, tmp_path / "out", settings(), more=(more,), exit_when_idle_s=0.3)
+    engine = Engine(scope, tmp_path / "out", settings(), more=(more,), exit_when_idle_s=0.8)
     engine.run()
     said = {
         one.path: {finding.about: finding.text for finding in one.findings} for one in told(engine.out, FolderTested)

@@ -99,7 +99,7 @@ def test_a_run_of_two_folders_keeps_them_apart_and_a_restart_does_too(quick, tmp
     out, a, b = (tmp_path / name for name in ("out", "a", "b"))
     write_series(a, "TS_01", (0.0, 3.0, 6.0))
     write_series(b, "TS_01", (0.0, 3.0, 6.0, 9.0))
-    first = Engine(a, out, settings(min_tilts=2), more=(b,), exit_when_idle_s=0.3)
+    first = Engine(a, out, settings(min_tilts=2), more=(b,), exit_when_idle_s=0.8)
     first.run()
     counts = {name: len(series.tilts) for name, series in first.series.items()}
     assert sorted(counts.values()) == [3, 4]
