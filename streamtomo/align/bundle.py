@@ -22,6 +22,7 @@ from streamtomo import geometry
 from streamtomo.align import bundle_kernels as kernels
 from streamtomo.align.basis import Basis, Freedoms, basis_of
 from streamtomo.align.bundle_kernels import VIEW_PARAMETERS
+from streamtomo.align.robust import at_rest, huber, tukey, view_scales
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -29,16 +30,6 @@ Index = NDArray[np.int64]
 POINT_PRIOR_PX = np.array([1e4, 1e4, 1e3])
 """Weak; a point seen once lies in the middle of the specimen rather than far above."""
 HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
-HUBER_LIMIT, TUKEY_LIMIT = 1.5, 4.685
-"""Where the weights begin to fall, and where Tukey's end, in standard deviations of one coordinate."""
-RESTLESS = 0.02
-"""Change of a weight that makes another round worth while."""
-SHRINKAGE = 8.0
-"""Number of positions in a view at which its own scale counts as much as that of the views around it."""
-SCALE_REACH, SCALE_CEILING = 3, 2.0
-"""Views on each side that count as around; how much worse than they a view may be."""
-RAYLEIGH_MEDIAN = 1.1774
-"""Median length of a 2-D normal vector with unit standard deviations."""
 FLOOR_PX = 1e-3
 LEFT_OUT_STEPS = 3
 FRAME_ROUNDS, FRAME_NEAR_PX = 10, 0.1
@@ -328,37 +319,6 @@ def _lengths(problem: _Problem, state: State) -> tuple[Array, Array]:
     residual = residuals_of(problem.tracks, _poses(problem, state.q), state.points)
     length = np.sqrt((residual**2).sum(1) * problem.tracks.weight)
     return length, view_scales(length, problem.tracks.view, len(problem.start.mag), problem.floor_px)
-
-
-def huber(length: Array) -> Array:
-    """Weights of residuals with these lengths, in standard deviations of one coordinate (Huber 1964)."""
-    return np.minimum(1.0, HUBER_LIMIT / np.maximum(length, 1e-9))
-
-
-def tukey(length: Array) -> Array:
-    """Weights that end: Tukey's biweight (Beaton and Tukey 1974)."""
-    share = length / TUKEY_LIMIT
-    return np.where(share < 1, (1 - share**2) ** 2, 0.0)
-
-
-def at_rest(before: Array, weights: Array) -> bool:
-    """Whether one more round would change nothing that matters."""
-    return float(np.abs(weights - before).max(initial=0.0)) < RESTLESS
-
-
-def view_scales(length: Array, view: Index, n: int, floor_px: float) -> Array:
-    """A view's scale: from its own median residual, drawn towards that of the views around it.
-
-    Where few positions are left, half of them outliers, only the views around tell what is normal: hence the ceiling.
-    """
-    own, around = np.zeros(n), np.zeros(n)
-    kernels.medians(length, view, np.int64(SCALE_REACH), own, around)
-    count = np.bincount(view, minlength=n)
-    usual = around / RAYLEIGH_MEDIAN
-    square = (own / RAYLEIGH_MEDIAN) ** 2
-    shrunk = np.sqrt((count * square + SHRINKAGE * usual**2) / (count + SHRINKAGE))
-    scale = np.where(around > 0, np.minimum(shrunk, SCALE_CEILING * usual), 1.0)
-    return np.maximum(scale, floor_px)
 
 
 # ----------------------------------------------------------------------------------------------------------- results

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.align import bundle
+from streamtomo.align import bundle, robust
 from streamtomo.align import shift_kernels as kernels
 from streamtomo.align.basis import SHIFT_PRIOR_PX
 from streamtomo.align.bundle import Tracks
@@ -61,12 +61,12 @@ def solve_shifts(
     """
     problem = _linear(tracks, tilt_deg, axis_deg, start)
     weights, scale = np.ones(len(tracks.view)), np.ones(len(start))
-    for most, weigh in zip(rounds, (bundle.huber, bundle.tukey), strict=True):
+    for most, weigh in zip(rounds, (robust.huber, robust.tukey), strict=True):
         for _ in range(most):
             _, _, length = _solve(problem, weights, scale)
-            scale = bundle.view_scales(length, tracks.view, len(start), floor_px)
+            scale = robust.view_scales(length, tracks.view, len(start), floor_px)
             before, weights = weights, weigh(length / scale[tracks.view])
-            if bundle.at_rest(before, weights):
+            if robust.at_rest(before, weights):
                 break
     moved, points, _ = _solve(problem, weights, scale)
     return Shifts(start + _turned(moved, axis_deg), points, weights)
