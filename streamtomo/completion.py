@@ -35,7 +35,8 @@ def _planned(series: SeriesRecord) -> tuple[Witness, str] | None:
     if _has_all(series, series.plan):
         return "count", f"all {len(series.plan)} planned angles are here"
     if series.planned and count >= series.planned and (wanted or not series.plan):
-        return "count" if wanted else "mdoc", f"{count} of {series.planned} planned tilts are here"
+        told: Witness = "mdoc" if series.planned_by.endswith((".mdoc", ".idoc")) else "stack"
+        return "count" if wanted else told, f"{count} of {series.planned} planned tilts are here"
     return None
 
 

@@ -8,7 +8,7 @@ from streamtomo.happening import Happening
 from streamtomo.model import Alignment, Tomogram
 
 SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed", "too few", "rejected"]
-Witness = Literal["count", "mdoc", "siblings", "silence", "operator"]
+Witness = Literal["count", "mdoc", "stack", "siblings", "silence", "operator"]
 """Who says that a series is complete: the settings' count or angles, the mdoc's sections, the angles of the series
 before it, a long silence, the operator."""
 SeriesVerdict = Literal["good", "watch", "reject"]

@@ -82,6 +82,8 @@ class SeriesRecord:
         self.plan = planned_angles(settings.acquisition.planned_angles)
         """Tilt angles that the settings plan."""
         self.planned: int | None = settings.acquisition.planned_tilts or len(self.plan) or None
+        self.planned_by = ""
+        """The file that tells how many tilts there will be."""
         self.like: tuple[float, ...] = ()
         """Tilt angles of the last complete series from the same folder: probably the plan of this one, too."""
         self.opened: SeriesOpened | None = None
@@ -161,6 +163,7 @@ class SeriesRecord:
                 self.opened = event
                 self._learn(event.planned_tilts, event.pixel_size_A, event.tilt_axis_deg)
             case SeriesDescribed():
+                self.planned_by = event.source if event.planned_tilts else self.planned_by
                 self._learn(event.planned_tilts, event.pixel_size_A, event.tilt_axis_deg)
             case TiltReceived():
                 self._receive(event, time)

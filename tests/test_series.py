@@ -423,3 +423,12 @@ def test_finishing_again_takes_the_new_settings_into_the_journal():
     with pytest.raises(SettingsError, match=r"final\.binning"):
         series.finish_again(("final.binning=0",), 1300.0)
     assert Series("empty", Settings()).finish_again((), 0.0) == []
+
+
+def test_a_finished_stack_tells_its_number_of_images_by_itself():
+    series = collected(6)
+    commands = series.described(SeriesDescribed(series="TS", source="TS.mrc", planned_tilts=6), 1070.0)
+    commands = [*commands, *series.tick(1071.0)]
+    assert [one.event.witness for one in commands if isinstance(getattr(one, "event", None), SeriesCompleted)] == [
+        "stack"
+    ]
