@@ -97,6 +97,7 @@ def start(scope: Path, out: Path, plan: Plan, *options: str, stderr: int = subpr
         "acquisition.planned_tilts": plan.tilts,
         "final.align": plan.align,
         "watch.settle_s": 0.2,
+        "correct.camera_map": "false",  # it learns in the order in which tilts come, and that is another one here
         "publish.port": 6200,
     }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
