@@ -96,7 +96,7 @@ def row(name: str, found: dict) -> str:
     told = f"{expected:9.3f}{final.rms / expected:7.2f}" if expected else f"{'-':>9s}{'-':>7s}"
     return (
         f"{name:18s}{live.rms:8.2f}{worst[0]:8.2f}{final.rms:9.3f}{worst[1]:8.3f}{told}{len(alignment['views']):7d}"
-        f"  {alignment['method']:9s}{found['summary']['seconds']:6.0f}"
+        f"  {alignment['method']:9s}{sum(found['summary']['seconds'].values()):6.0f}"
     )
 
 
