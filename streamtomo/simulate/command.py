@@ -21,6 +21,8 @@ from streamtomo.simulate.specimen import Recipe
 from streamtomo.simulate.stack_writer import Written
 from streamtomo.simulate.writers import COMPRESSIONS, CONTAINERS, ENDINGS, PATTERNS, open_writer
 
+REST_S = 1.5
+"""From the last tilt of a series until it is sorted: a program does not do that in the same instant."""
 UNPACED_S = 20.0
 """Time between the stamps of tilts that are written without a pause."""
 
@@ -258,6 +260,8 @@ def simulate(args: argparse.Namespace, sleep: Callable[[float], None]) -> None:
             sleep(max(0.0, start + n * args.interval - time.monotonic()))
             sessions[name].write(begun + timedelta(seconds=n * UNPACED_S) if not args.interval else datetime.now())
             if index == len(planned[name].angles_deg) - 1:
+                if args.interval and args.ending != "none":
+                    sleep(REST_S)
                 sessions[name].close()
 
 
