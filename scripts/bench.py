@@ -26,8 +26,7 @@ from streamtomo import geometry, jit
 from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
-from streamtomo.correct.outliers import repair
-from streamtomo.correct.prepare import live_binning, prepare
+from streamtomo.correct.prepare import live_binning, prepare, repair
 from streamtomo.lane import Job, Lane
 from streamtomo.messages import TiltPlaced
 from streamtomo.model import RawImage, Tilt
