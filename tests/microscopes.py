@@ -16,7 +16,7 @@ from streamtomo.watch.catalogue import Catalogue, is_wanted
 from streamtomo.watch.images import ImageInfo
 from streamtomo.watch.mdoc import is_mdoc
 from streamtomo.watch.settle import Due, Seen, Settle
-from streamtomo.watch.stacks import Readers
+from streamtomo.watch.stacks import Readers, is_stack_name
 
 SETTLE_S = 0.6
 HALF = 60
@@ -109,17 +109,21 @@ class Watcher:
 
     def __init__(self, disk: Disk, known=(), acquisition: Acquisition | None = None) -> None:
         self.disk, self.now = disk, 1000.0
-        readers = Readers(probe=self._probe, text=self._text, exists=lambda path: path in disk.files, size=self._size)
+        readers = Readers(self._probe, self._text, lambda path: path in disk.files, self._size, self._beside)
         self.settle, self.catalogue = Settle(SETTLE_S), Catalogue(acquisition or Acquisition(), readers, known)
         self.told: dict[str, RawImage] = {image.key: image for image in known}
         self.remarks: list = []
         self.opened: list[tuple[str, float]] = []
+        self.unheard: dict[str, float] = {}
+        """Files that no listing shows until then, and no event tells of."""
 
     def step(self, *, events_only: bool = False) -> None:
         """List the folder, or hear of what was touched, and look at what is due."""
         files, touched = self.disk.files, set(self.disk.touched)
         self.disk.touched.clear()
         for path in [path for path in (touched if events_only else files) if is_wanted(path)]:
+            if self.now < self.unheard.get(path, 0.0):
+                continue
             if path in files:
                 self.settle.observe(Seen(path, files[path].size, files[path].mtime), self.now)
             else:
@@ -167,6 +171,11 @@ class Watcher:
 
     def _size(self, path: str) -> int:
         return self._file(path).size
+
+    def _beside(self, path: str) -> dict[str, float]:
+        folder = os.path.dirname(path)
+        stacks = [one for one in self.disk.files if os.path.dirname(one) == folder and is_stack_name(one)]
+        return {one: self.disk.files[one].mtime for one in stacks if one != path}
 
     def _text(self, path: str) -> str:
         text = self._file(path).content
@@ -276,6 +285,13 @@ def sorted_aside(name: str, taken: list[Shot], cut: int = 7) -> Iterator[Step]:
     for suffix in ("", ".mdoc"):
         yield lambda disk, suffix=suffix: disk.rename(path + suffix, f"{name}_unsorted.mrc{suffix}")
     yield from rewritten(path, sorted(taken, key=lambda shot: shot.angle), cut)
+
+
+def sorted_aside_by_section(name: str, taken: list[Shot], cut: int = 7) -> Iterator[Step]:
+    """The same, by a program that writes the sorted stack as the microscope wrote the first one."""
+    for suffix in ("", ".mdoc"):
+        yield lambda disk, suffix=suffix: disk.rename(f"{name}.mrc{suffix}", f"{name}_unsorted.mrc{suffix}")
+    yield from serialem_stack(name, sorted(taken, key=lambda shot: shot.angle), cut)
 
 
 def sorted_then_renamed(name: str, taken: list[Shot], cut: int = 7) -> Iterator[Step]:

@@ -46,7 +46,7 @@ class Folder:
         self.files = {}
         self.opened = []
         self.now = 1000.0
-        readers = Readers(probe=self._probe, text=self._text, exists=self.files.__contains__, size=self._size)
+        readers = Readers(self._probe, self._text, self.files.__contains__, self._size, beside=lambda path: {})
         self.catalogue = Catalogue(Acquisition(**acquisition), readers, known, claims)
         self.unready = frozenset()
 

@@ -25,6 +25,7 @@ from microscopes import (
     serialem_stack,
     shots,
     sorted_aside,
+    sorted_aside_by_section,
     sorted_in_place,
     sorted_then_renamed,
     tomo5,
@@ -60,6 +61,7 @@ WRITERS = {
     "growing stack, mdoc rewritten": option(serialem_stack, rewrite=True),
     "sorted in place": ended(sorted_in_place),
     "sorted under its old name": ended(sorted_aside),
+    "sorted under its old name by section": ended(sorted_aside_by_section),
     "sorted beside and renamed": ended(sorted_then_renamed),
     "moved to another folder": ended(renamed),
     "moved, its mdoc first": ended(lambda *args: renamed(*args, suffixes=(".mdoc", ""))),
@@ -92,11 +94,12 @@ WRITERS = {
 }
 
 
-def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=(), disk=None):
+def play(steps, pauses, events=(), touches=(), restarts=(), clock_steps=(), disk=None, unheard=()):
     """Do the steps with these pauses between them; the watcher lists, or hears of events only."""
     disk = Disk() if disk is None else disk
     watch = Watcher if type(disk) is Disk else RealWatcher
     watcher = watch(disk)
+    watcher.unheard |= dict(unheard)
     for number, step, pause in zip(itertools.count(), steps, pauses, strict=False):
         step(disk)
         if number in clock_steps:
@@ -270,6 +273,23 @@ def test_what_is_deleted_after_it_was_told_changes_nothing():
         watcher.wait(3.0)
     assert watcher.told == told
     assert watcher.remarks == []
+
+
+@pytest.mark.parametrize("unheard_s", [0.0, 5.0, 40.0])
+@pytest.mark.parametrize("unseen", [1, 2, 5])
+@pytest.mark.parametrize("pause", [0.0, 0.3, 0.7, 1.5, 15.0])
+@pytest.mark.parametrize("sort", [sorted_aside, sorted_aside_by_section, sorted_in_place, sorted_then_renamed])
+def test_a_stack_that_is_sorted_before_its_last_tilts_were_seen(sort, pause, unseen, unheard_s):
+    taken = shots("TS_01", (0.0, 3.0, -3.0, 6.0, -6.0))
+    seen, rest_of_it = taken[: len(taken) - unseen], list(sort("TS_01", taken))
+    steps = list(serialem_stack("TS_01", taken))
+    first = len(list(serialem_stack("TS_01", seen)))
+    pauses = [1.0] * first + [0.0] * (len(steps) - first) + [pause] * len(rest_of_it)
+    aside = {f"TS_01_unsorted.mrc{suffix}": 1000.0 + sum(pauses[: len(steps)]) + unheard_s for suffix in ("", ".mdoc")}
+    watcher = play([*steps, *rest_of_it], pauses, unheard=aside)
+    assert disagreements(watcher, taken) == []
+    assert {image.series for image in watcher.told.values()} == {"TS_01"}
+    assert [image for image in watcher.told.values() if image.gone is not None] == []
 
 
 @pytest.mark.parametrize("writer", ["growing stack", "growing stack, mdoc rewritten"])

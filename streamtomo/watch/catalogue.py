@@ -273,6 +273,8 @@ class Catalogue:
         """Whether an mdoc speaks for this file; one that cannot be read yet will."""
         path = due.seen.path
         owner = self._mdoc_of.get(path)
+        if owner is not None and not self._read.exists(owner):  # what it said was of the file that had the name before
+            owner = None
         if owner is None:
             beside = [base + suffix for base in (path, stem_of(path)) for suffix in MDOC_SUFFIXES]
             unread = next((m for m in beside if self._is_unread(m) and self._read.exists(m)), None)
@@ -313,7 +315,7 @@ class Catalogue:
 
     def _expects_mdoc(self, stack: str, info: ImageInfo) -> bool:
         """Whether SerialEM's stacks have mdocs here, and this one, new or renamed, probably gets one, too."""
-        if self._stacks.had_mdoc(stack):
+        if self._stacks.had_mdoc(stack) or stack in self._mdoc_of:
             return True
         return info.angles_from == "SerialEM" and stack not in self._book.paths and self._serialem
 

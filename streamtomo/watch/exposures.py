@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from streamtomo.model import RawImage
-from streamtomo.watch.mdoc import MdocSection
+from streamtomo.watch.mdoc import Mdoc, MdocSection
 from streamtomo.watch.naming import file_key
 
 ANGLE_TOLERANCE_DEG = 0.5
@@ -193,6 +195,18 @@ def recognise(sections: Mapping[int, MdocSection], here: Mapping[int, RawImage])
     if lost and not stay and not moved:
         lost = displaced  # overwritten from its first image on: what lay behind is gone as well
     return Recognised(stay, moved, new, lost)
+
+
+def found_in(mdoc: Mdoc, path: str, images: Iterable[RawImage]) -> list[RawImage]:
+    """These images as they lie in another stack, as far as its mdoc tells of them."""
+    sections = {section.z: section for section in mdoc.sections}
+    found: list[RawImage] = []
+    for image in images:
+        z = next((z for z, section in sections.items() if _is_repeated(section, image)), None)
+        if z is not None:
+            del sections[z]
+            found.append(replace(image, path=path, section=z, exposure=image.key))
+    return found
 
 
 def is_section_of(section: MdocSection, image: RawImage) -> bool:

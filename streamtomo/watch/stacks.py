@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,16 +13,28 @@ from streamtomo.errors import BadImage, NotReady
 from streamtomo.model import RawImage
 from streamtomo.watch.book import Book
 from streamtomo.watch.continued import begun_as, continues
-from streamtomo.watch.exposures import Elsewhere, Recognised, is_angle_of, recognise
+from streamtomo.watch.exposures import Elsewhere, Recognised, found_in, is_angle_of, recognise
 from streamtomo.watch.images import MRC_SUFFIXES, ImageInfo
 from streamtomo.watch.mdoc import Mdoc, MdocSection
-from streamtomo.watch.naming import stack_series, stem_of
+from streamtomo.watch.naming import is_by_product, stack_series, stem_of
 from streamtomo.watch.settle import Seen, Why
 from streamtomo.watch.sources import Sources, build
 
 GROWN_UP_S = 60.0
 """A stack without an mdoc that was not written to for so long is taken as complete."""
 ANGLE_SUFFIXES = (".rawtlt", ".tlt")
+
+
+def stacks_beside(path: str) -> dict[str, float]:
+    """The other stacks in the folder of one, and when each was written, in seconds since 1970."""
+    with os.scandir(os.path.dirname(path) or ".") as entries:
+        stacks = [one for one in entries if is_stack_name(one.name) and one.name != os.path.basename(path)]
+        return {one.path: one.stat().st_mtime for one in stacks}
+
+
+def is_stack_name(path: str) -> bool:
+    """Whether a file of this name can be a stack of tilts."""
+    return os.path.splitext(path)[1].lower() in MRC_SUFFIXES and not is_by_product(path)
 
 
 class Readers(NamedTuple):
@@ -33,6 +46,8 @@ class Readers(NamedTuple):
     """Text of a small file."""
     exists: Callable[[str], bool]
     size: Callable[[str], int] = os.path.getsize
+    beside: Callable[[str], Mapping[str, float]] = stacks_beside
+    """Other stacks in a stack's folder, with the times when they were written."""
 
 
 class Stacks:
@@ -61,6 +76,8 @@ class Stacks:
         if not sections:
             return
         found = self._recognise(stack, sections)
+        if found.lost and self._set_aside(stack, found.lost, why):
+            found = self._recognise(stack, sections)
         elsewhere = self._book.exposures.elsewhere(stack, found.new)
         new = found.new.keys() - elsewhere.moved.keys() - elsewhere.copied.keys()
         info = None
@@ -69,7 +86,7 @@ class Stacks:
         elif new:
             info = self._grown(stack, [sections[z] for z in new])
         if info is not None and (found.moved or found.lost):
-            _demand_whole(stack, sections, info, why)
+            _demand_whole(stack, sections, found, info, why)
         series = self._series(stack, mdoc, found, elsewhere)
         self._mdocs[stem_of(stack)] = mdoc
         self._move(stack, series, mdoc, found, elsewhere.moved, sections)
@@ -155,6 +172,25 @@ class Stacks:
             ]
         )
         return recognise(sections, self._book.exposures.of(stack))
+
+    def _set_aside(self, stack: str, lost: Sequence[RawImage], why: Why) -> bool:
+        """Whether images that are not in a stack any more lie in another one, which had its name before; tells it.
+
+        Raises `NotReady` while there is one that may hold them and was not looked at yet.
+        """
+        for other in [other for other, original in self._originals.items() if original == stack]:
+            if renamed := found_in(self._mdocs[stem_of(other)], other, lost):
+                del self._originals[other]
+                self._book.adopt(other, self._book.paths[stack])
+                self._book.tell(renamed)
+                return True
+        if why == "expired":
+            return False
+        since = min((image.written_s for image in lost if image.written_s is not None), default=math.inf)
+        for other, written_s in self._read.beside(stack).items():
+            if written_s >= since and other not in self._book.paths and other not in self._originals:
+                raise NotReady(f"{stack}: is being sorted or overwritten; {other} may hold what lay in it")
+        return False
 
     def _series(self, stack: str, mdoc: Mdoc, found: Recognised, elsewhere: Elsewhere) -> str:
         """The series that a stack belongs to now; overwritten from its first image on, it holds another one."""
@@ -275,14 +311,18 @@ def parse_angles(text: str, count: int, name: str) -> tuple[float, ...]:
     return angles
 
 
-def _demand_whole(stack: str, sections: Mapping[int, MdocSection], info: ImageInfo, why: Why) -> None:
+def _demand_whole(
+    stack: str, sections: Mapping[int, MdocSection], found: Recognised, info: ImageInfo, why: Why
+) -> None:
     """An mdoc that contradicts what was taken in is believed when it is still, and agrees with the stack itself.
 
     Raises `NotReady` else; at the last chance it is believed as it is.
     """
     if why == "expired":
         return
-    if why == "peek" or info.whole_sections < info.sections or len(sections) < info.sections:
+    before = len(found.stay) + len(found.moved) + len(found.lost)
+    fewer = bool(found.lost) and bool(found.stay or found.moved) and len(sections) < before
+    if why == "peek" or fewer or info.whole_sections < info.sections or len(sections) < info.sections:
         raise NotReady(
             f"{stack}: is being sorted or overwritten ({len(sections)} sections of {info.sections} in its mdoc)"
         )
