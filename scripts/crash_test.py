@@ -97,7 +97,8 @@ def start(scope: Path, out: Path, plan: Plan, *options: str, stderr: int = subpr
         "acquisition.planned_tilts": plan.tilts,
         "final.align": plan.align,
         "watch.settle_s": 0.2,
-        "correct.camera_map": "false",  # it learns in the order in which tilts come, and that is another one here
+        # It learns in the order in which tilts come: of several series, that is another one after a pause.
+        "correct.camera_map": str(plan.series == 1).lower(),
         "publish.port": 6200,
     }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

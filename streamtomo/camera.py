@@ -4,7 +4,8 @@ One map per camera set-up (size, pixel size, kind of file), learned over all ser
 12, 24, 48 and 96 tilts, then after every 96, and each tilt's record tells which one it was corrected with: so a
 restart corrects it the same way. Kept in `OUT/.live/.camera/SET-UP`:
 
-    sums.0 or sums.1    what was learned, written in turns: a crash spoils the older one at most
+    sums.0 or sums.1    what was learned, written in turns: a crash spoils the older one at most; `blocks` and
+                        `recent` likewise
     state.json          which of them holds, and the tilts in it
     24.places           defects of the map after 24 tilts
     24.pattern          its residual gain; the last four are kept
@@ -46,7 +47,7 @@ MOVED_EACH_PX = 1.5
 RECENT = 6
 """Tilts that tell whether the camera changed."""
 SAVED_EVERY = 12
-"""Tilts after which what was learned is written down; a crash costs as many at most."""
+"""Tilts after which what was learned is written down; after a crash as many are learned again."""
 PATTERNS_KEPT = 4
 """A series is corrected with as many at most."""
 EASE = 1.25
@@ -93,7 +94,7 @@ class Camera:
         """Takes up what an earlier run left in `out`; without a folder nothing is kept."""
         self.name, self._settings = name, settings
         self._out, self._folder = out, out / FOLDER / ".camera" / name if out else None
-        self._alarmed = False
+        self._alarmed, self._is_due = False, False
         self._untold: list[Event] = []
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=RECENT)
         self._state, self._learned = _State(), Learned.empty(shape_yx)
@@ -143,10 +144,16 @@ class Camera:
         elif _is_due(self._learned.seen - self._state.since) and min(self._learned.tilts) > 0:
             self._publish()
         elif self._learned.seen - self._state.seen >= SAVED_EVERY:
+            self._is_due = True
+
+    def keep(self) -> None:
+        """Write down what was learned where that is due; see `Cameras.keep`."""
+        if self._is_due:
             self.save()
 
     def save(self) -> None:
         """Write down what was learned; where the disk does not take it, it is lost at the end of the run."""
+        self._is_due = False
         if self._folder is None or self._learned.seen in (0, self._state.seen):
             return
         state, learned = self._state, self._learned
@@ -157,6 +164,8 @@ class Camera:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_array(self._folder / f"sums.{state.slot}", np.stack(learned.sums), state.about)
             write_array(self._folder / f"blocks.{state.slot}", np.stack(learned.blocks), state.about)
+            if self._recent:
+                write_array(self._folder / f"recent.{state.slot}", np.stack(self._recent), state.about)
             write_bytes(self._folder / "state.json", msgspec.json.encode(state))
 
     def _changed(self) -> bool:
@@ -176,7 +185,7 @@ class Camera:
         self._recent.clear()
         text = f"{self.name}: the camera or its gain reference changed; what stays in the images is learned anew"
         self._untold.append(Warned(code="camera.changed", text=text))
-        self.save()
+        self._is_due = True
 
     def _publish(self) -> None:
         """A new map comes into force."""
@@ -188,7 +197,7 @@ class Camera:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 _write_map(self._folder, current)
                 write_png(self._out / f"camera_{self.name}.png", picture(deviation(self._learned)))
-        self.save()
+        self._is_due = True
 
     def _alarm(self, current: CameraMap) -> list[Event]:
         limit = self._settings.gain_percent
@@ -218,6 +227,8 @@ class Camera:
             self._state, self._learned.seen = _State(maps=state.maps, since=newest), newest
             return
         self._state = state
+        recent = read_array(folder / f"recent.{state.slot}", state.about)
+        self._recent.extend(recent if recent is not None else ())
         self._learned = Learned(
             (sums[0], sums[1]),
             (blocks[0], blocks[1]),
@@ -242,20 +253,31 @@ class Cameras:
             self._known[name] = Camera(name, (image.ny, image.nx), self._out, settings)
         return self._known[name]
 
+    def keep(self) -> None:
+        """Write down what was learned where that is due.
+
+        To be called once the tilts learned from are in the journal: a state ahead of the journal would correct the
+        same tilts in another way after a crash.
+        """
+        for camera in self._known.values():
+            camera.keep()
+
     def save(self) -> None:
         """Write down what was learned."""
         for camera in self._known.values():
             camera.save()
 
 
-def newest_map(out: Path, image: RawImage, pixel_size_A: float | None) -> CameraMap | None:
-    """The map in force for an image, as another process finds it on disk; None where there is none."""
+def map_on_disk(out: Path, image: RawImage, pixel_size_A: float | None, tilts: int | None = None) -> CameraMap | None:
+    """The map for an image as another process finds it: the one after so many tilts (0: none), else the newest."""
     folder = out / FOLDER / ".camera" / set_up(image, pixel_size_A)
     try:
         state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_State)
     except (OSError, ValueError):
         return None
-    return _read_map(folder, max(state.maps), state) if state.maps else None
+    if tilts == 0 or not state.maps:
+        return None
+    return _read_map(folder, tilts if tilts in state.maps else max(state.maps), state)
 
 
 def picture(deviations: NDArray[np.float32]) -> NDArray[np.uint8]:

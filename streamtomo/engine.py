@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import msgspec
 from streamtomo import __version__, messages
 from streamtomo.acting import Actor
 from streamtomo.alarms import Alarms, Facts
+from streamtomo.camera import SAVED_EVERY
 from streamtomo.config import Settings
 from streamtomo.desk import Desk
 from streamtomo.errors import BusError, SettingsError, StreamtomoError
 from streamtomo.finish.recipe import FinishJob
 from streamtomo.folders import Folder, Folders, Found
 from streamtomo.inbox import Asked, Done, Finishing, Idle, Inbox, Item, Sighted, Stop
-from streamtomo.lanes import FinishQueue, LiveQueue, join
+from streamtomo.lanes import FinishQueue, LiveQueue, join, placed_job
 from streamtomo.messages import (
     Event,
     FileRefused,
@@ -87,6 +89,8 @@ class Engine:
         self._last_news = time.monotonic()
         self._stop_reason: str | None = None
         self._fault: str | None = None
+        self._lately: deque[tuple[str, int]] = deque(maxlen=2 * SAVED_EVERY)
+        """Tilts that an earlier run placed last, oldest first."""
         self._turned_away: Callable[[], int] = lambda: 0
 
     # -- what others may call ------------------------------------------------------------------------------------
@@ -135,7 +139,8 @@ class Engine:
 
     def _work(self) -> None:
         unfinished = [name for name, series in self.series.items() if not series.has_ended]
-        work = lambda: self._live.work(unfinished)  # noqa: E731
+        before = [job for name, index in self._lately if (job := placed_job(self.series[name], index, self.out))]
+        work = lambda: self._live.work(unfinished, before)  # noqa: E731
         lane = threading.Thread(target=self._or_stop, args=(work,), name="live", daemon=True)
         self._finishing.lane.start()
         lane.start()
@@ -376,6 +381,8 @@ class Engine:
                 self.series.of(name, getattr(event, "source", "")).apply(event, envelope.time_s)
             if isinstance(event, SeriesCompleted):
                 self.series.completed(event.series)
+            if isinstance(event, TiltPlaced):
+                self._lately.append((event.series, event.index))
         return resumed
 
 

@@ -159,10 +159,29 @@ class Lane:
         if self._cache:
             self._cache.forget(name)
 
-    def start(self, unfinished: Collection[str]) -> None:
-        """Remove what an earlier run left on disk of other series than these."""
+    def start(self, unfinished: Collection[str], before: Sequence[Job] = ()) -> None:
+        """Remove what an earlier run left on disk of other series than these.
+
+        `before` are its last tilts, in the order in which it placed them, each with its own record: what the camera
+        maps had learned of them and had not written down, they learn again, in that order.
+        """
         if self._cache:
             self._cache.sweep(unfinished)
+        for job in before:
+            for one in job.accepted():
+                self._learn_again(_empty(job), one, job.folder)
+        self._cameras.keep()
+
+    def _learn_again(self, live: LiveSeries, one: AcceptedTilt, folder: str | None) -> None:
+        camera = self._cameras.of(one.tilt.image, live.pixel_size_A, live.settings.correct)
+        if not camera.lacks(one.tilt.image.series, one.tilt.index):
+            return
+        try:
+            raw, _ = self._reader.read(one.tilt.image, live, folder)
+            repaired = self._prepare(one.tilt, raw, live, one.correction.camera)[2]
+        except StreamtomoError:
+            return
+        self._learn(live, one.tilt, one.placement, raw, repaired)
 
     def close(self) -> None:
         """Write everything to disk, the series touched last first: a restart takes it up from there."""
@@ -172,6 +191,8 @@ class Lane:
 
     def _process(self, job: Job) -> list[Event]:
         clock = StageClock(job.settled_s)
+        with clock("keep"):
+            self._cameras.keep()  # the tilt before is in the journal by now: what was learned of it may count
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
@@ -252,10 +273,9 @@ class Lane:
         for tilt, placement, correction in accepted[len(live.views) :]:
             try:
                 raw, _ = self._reader.read(tilt.image, live, job.folder)
-                image, _, repaired = self._prepare(tilt, raw, live, correction.camera)
+                image = self._prepare(tilt, raw, live, correction.camera)[0]
             except StreamtomoError:
                 continue
-            self._learn(live, tilt, placement, raw, repaired)
             live.aligner.place(tilt.index, tilt.image.angle_deg, image)  # what it measures counts, not the result
             live.accept(AcceptedTilt(tilt, placement, correction), image)
         live.unscored.clear()

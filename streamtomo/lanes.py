@@ -6,10 +6,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streamtomo.config import Settings
 from streamtomo.finish.recipe import FinishJob, JobTilt
@@ -83,13 +84,13 @@ class LiveQueue:
         self._stopping.set()
         self._jobs.put(None)
 
-    def work(self, unfinished: Collection[str]) -> None:
-        """The lane's thread; `unfinished` are the series of an earlier run that go on."""
+    def work(self, unfinished: Collection[str], before: Sequence[Job]) -> None:
+        """The lane's thread; `unfinished` are the series of an earlier run that go on, `before` its last tilts."""
         from streamtomo.warmup import warm_live
 
         warm_live(self._settings)
         lane = Lane(self._settings, self._out)
-        lane.start(unfinished)
+        lane.start(unfinished, before)
         while not self._stopping.is_set():
             try:
                 self._do(lane, self._jobs.get(timeout=LOOK_S))
@@ -106,6 +107,13 @@ class LiveQueue:
                 lane.finished(job.series)
             case None:
                 pass
+
+
+def placed_job(series: Series, index: int, out: Path) -> Job | None:
+    """A tilt that went through the live lane as it did then; None where it counts no more."""
+    job = _live_job(series, _Waiting(index, 0.0, live=False), out)
+    own = tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index == index)
+    return replace(job, placed=own) if own else None
 
 
 def _live_job(series: Series, waiting: _Waiting, out: Path) -> Job:
@@ -180,6 +188,7 @@ def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str
         axis_deg=series.measured_axis_deg or series.axis_deg or 0.0,
         pixel_size_A=series.pixel_size_A,
         tilts=tilts,
+        camera=max((placed.correction.camera for _, placed in series.placed() if placed.correction), default=None),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from test_correct_camera_map import SIGMA, SIZE, electrons, images, level
 from test_lane import process
 
-from streamtomo.camera import Cameras, newest_map, picture, set_up
+from streamtomo.camera import Cameras, map_on_disk, picture, set_up
 from streamtomo.config import Correct, Settings
 from streamtomo.correct.prepare import repair
 from streamtomo.lane import Lane
@@ -24,6 +24,7 @@ def learn(camera, shown, series="A", start=0, step_px=5.0):
     for i, image in enumerate(shown[start:], start):
         camera.learn(series, i, (step_px * i, step_px * i), image, repair(image, SIGMA))
         events += camera.news()
+        camera.keep()
     return events
 
 
@@ -48,7 +49,7 @@ def test_a_map_comes_into_force_after_twelve_tilts_and_is_drawn(tmp_path):
     assert camera.map().tilts == 24
     assert set(camera.map().places % SIZE) == {60}
     assert (tmp_path / f"camera_{set_up(IMAGE, 10.8)}.png").exists()
-    assert list(newest_map(tmp_path, IMAGE, 10.8).places) == list(camera.map().places)
+    assert list(map_on_disk(tmp_path, IMAGE, 10.8).places) == list(camera.map().places)
 
 
 def test_a_restart_goes_on_where_the_run_stood_and_knows_the_older_maps(tmp_path):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtomo import jit
 from streamtomo.align.bundle import Solution
-from streamtomo.camera import newest_map, set_up
+from streamtomo.camera import map_on_disk, set_up
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.camera_map import CameraMap
@@ -62,6 +62,9 @@ class FinishJob(Struct, frozen=True, kw_only=True):
     """A bead model that takes the place of the tracking: corrected by hand, in pixels of the pre-aligned stack."""
     placed: bool = True
     """Whether the placements are known; else the step `coarse` finds them."""
+    camera: int | None = None
+    """Tilts from which the camera map was learned that counts, the newest one by which a tilt was corrected live: so
+    what is made again, at any later time, is the same. None: the newest there is."""
 
 
 class Collected(Struct, frozen=True, kw_only=True):
@@ -176,7 +179,7 @@ class Work:
             return None
         name = set_up(image, self.job.pixel_size_A)
         if name not in self._cameras:
-            self._cameras[name] = newest_map(self.folder.parent, image, self.job.pixel_size_A)
+            self._cameras[name] = map_on_disk(self.folder.parent, image, self.job.pixel_size_A, self.job.camera)
         return self._cameras[name]
 
     def aligned_stack(self, step: str) -> Image:
