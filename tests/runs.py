@@ -51,7 +51,7 @@ class QuickLane:
     def __init__(self, settings, out):
         self.settings = settings
 
-    def start(self, unfinished):
+    def start(self, unfinished, before):
         pass
 
     def close(self):
