@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from streamtomo.messages import FolderAdded
 from streamtomo.outfolder import check_folder
 from streamtomo.roster import Roster
 from streamtomo.series import Command
+from streamtomo.steady import now_s
 from streamtomo.telling import Teller
 
 
@@ -84,7 +84,7 @@ class Desk:
         if series is None:
             known = ", ".join(self._series) or "none yet"
             return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
-        commands, answer = orders.carry_out(command, series, time.time())
+        commands, answer = orders.carry_out(command, series, now_s())
         self._perform(commands)
         return again if isinstance(command, messages.RetrySeries) and not answer.ok else answer
 

@@ -41,6 +41,7 @@ from streamtomo.model import RawImage
 from streamtomo.outfolder import free_GB, lock_out, memory_GB, share, with_room
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
+from streamtomo.steady import now_s
 from streamtomo.telling import Listener, Pictures, Teller
 
 TICK_S = 0.2
@@ -193,7 +194,7 @@ class Engine:
             case RawImage():
                 self._image(folder, sighting)
             case SeriesDescribed():
-                self._perform(self.series.of(sighting.series, sighting.source).described(sighting, time.time()))
+                self._perform(self.series.of(sighting.series, sighting.source).described(sighting, now_s()))
             case FileRefused() | Warned():
                 self._teller.once(sighting)
             case messages.FolderTested():
@@ -202,7 +203,7 @@ class Engine:
                 pass
 
     def _image(self, folder: Folder, image: RawImage) -> None:
-        series, now = self.series.of(image.series, image.path), time.time()
+        series, now = self.series.of(image.series, image.path), now_s()
         before = len(series.tilts)
         commands = series.image(image, now, live=folder.listed)
         if commands:
@@ -215,7 +216,7 @@ class Engine:
         for event in events:
             if isinstance(event, TiltPlaced | messages.TiltFailed | messages.SeriesJudged | messages.AxisMeasured):
                 self._last_news = time.monotonic()
-                self._perform(self.series.of(event.series).processed(event, time.time()))
+                self._perform(self.series.of(event.series).processed(event, now_s()))
             elif isinstance(event, Warned):
                 self._teller.once(event)
             elif isinstance(event, messages.Picture):
@@ -238,13 +239,13 @@ class Engine:
             case Warned():
                 self._teller.once(event)
             case messages.FinishStarted():
-                self._perform(series.finishing(event, time.time()))
+                self._perform(series.finishing(event, now_s()))
             case messages.FinishDone() | messages.FinishFailed():
                 self._finishing.leave(job.series)
                 if isinstance(event, messages.FinishFailed):
                     final = not event.blocked and series.finish_attempts >= series.settings.final.attempts
                     event = msgspec.structs.replace(event, final=final)
-                self._perform(series.finishing(event, time.time()))
+                self._perform(series.finishing(event, now_s()))
             case _:
                 pass
 
@@ -334,7 +335,7 @@ class Engine:
     def _tick(self, now: float) -> None:
         self._show(self._pictures.due(now))
         for series in self.series.observed():
-            self._perform(series.tick(time.time()))
+            self._perform(series.tick(now_s()))
         limit = self.exit_when_idle_s
         if (
             limit is None
@@ -347,7 +348,7 @@ class Engine:
         begun = self.series.begun()
         still_open = [series for series in begun if series.state == "collecting" and not series.busy]
         for series in still_open:
-            self._perform(series.close(time.time(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
+            self._perform(series.close(now_s(), "silence", f"nothing new for {limit:g} s (--exit-when-idle)"))
         if not still_open and not any(series.busy or series.state == "complete" for series in begun):
             self._stop_reason = f"nothing new for {limit:g} s"
 

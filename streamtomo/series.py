@@ -173,6 +173,8 @@ class Series(SeriesRecord):
     def tick(self, now: float) -> list[Command]:
         """Time has passed: try failed tilts again, see whether the series is complete, and finish it."""
         commands: list[Command] = []
+        if self._last_activity is not None:  # a journal from before the clock was set back is ahead
+            self._last_activity = min(self._last_activity, now)
         if self.state == "rejected":
             return commands
         for state in self.tilts.values():

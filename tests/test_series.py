@@ -291,6 +291,13 @@ def test_planned_tilts_are_counted_without_retakes():
     assert SeriesCompleted in said(series.processed(placed(6), 1061.0))
 
 
+def test_a_clock_that_was_set_back_between_two_runs_does_not_hold_a_series_open():
+    series = collected(6, Settings(watch=Watch(silence_min_s=20.0, silence_factor=6.0)))
+    assert series.tick(-3600.0) == []
+    assert series.tick(-3600.0 + 59.0) == []
+    assert series.tick(-3600.0 + 61.0)[0].event.witness == "silence"
+
+
 def test_the_angles_of_the_series_before_are_a_witness_after_a_short_silence():
     series = collected(6, Settings(watch=Watch(silence_min_s=600.0)))
     series.like = tuple(3.0 * n + 0.2 for n in range(6))
