@@ -45,6 +45,8 @@ def told(until, count=1):
         pixels = bytes(min(255, (x // 8 + y // 8) % 2 * 120 + x) for y in range(height) for x in range(96))
         one = messages.Picture(series="TS_01", plane=plane, tilts=9, width=96, height=height, pixels=pixels)
         state.series["TS_01"].pictures[plane] = one
+    for tilt in state.series["TS_01"].placed:  # as idle time tells it
+        tilt.agreement = 0.42 - 0.003 * abs(tilt.angle_deg)
     waiting = sum(tilt.letter == "." for row in state.series.values() for tilt in row.tilts.values())
     state.heartbeat = messages.Heartbeat(backlog=waiting, waiting_for="TS_01: tilt 18", free_GB=812.4, memory_GB=1.31)
     state.heartbeat_s = state.time_s

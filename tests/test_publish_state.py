@@ -137,6 +137,14 @@ def test_tilts_come_are_placed_fail_and_are_placed_after_all(story):
     assert [one.index for one in story.row().placed] == [0, 1, 2, 3]
 
 
+def test_idle_time_tells_how_a_tilt_agrees_and_is_no_news_of_the_microscope(story):
+    story.tell(opened(), received(0), placed(0))
+    before = story.row().touched_s
+    story.tell(TiltScored(series="TS", index=0, leave_one_out=0.4, views=3))
+    assert story.row().tilts[0].agreement == 0.4
+    assert story.row().touched_s == before
+
+
 def test_what_is_known_of_a_series_stays_known(story):
     story.tell(opened(pixel_size_A=2.0, planned_tilts=41, tilt_axis_deg=0.0))
     story.tell(SeriesDescribed(series="TS", source="/data/TS.mdoc"))

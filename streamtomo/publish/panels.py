@@ -32,6 +32,8 @@ ROOM_FOR_ALL = 58
 ROOM_FOR_CURVES = 11
 """Lines of detail from which the curves are shown."""
 WIDEST_CURVE = 44
+ROOM_FOR_FOUR = 90
+"""Width of the detail from which there are four curves."""
 STAGES = ("wait", "read", "correct", "align", "judge", "reconstruct", "show", "total")
 WEDGE_DEG = 70.0
 """The progress bar by angle reaches from minus to plus this."""
@@ -146,8 +148,12 @@ def facts(row: SeriesRow, width: int, now: float) -> Text:
 
 
 def _curves(row: SeriesRow, width: int, height: int) -> list[Text]:
-    """Intensity against the expected one and height of the correlation peak by angle, shift by order of acquisition."""
-    each = min(WIDEST_CURVE, (width - 4) // 3)
+    """By angle: intensity against the expected one, height of the correlation peak (it gives way first: the table has
+    it), agreement with the volume of all other tilts, once that is known; by order of acquisition: shift."""
+    with_agreement = any(tilt.agreement is not None for tilt in row.placed)
+    with_peak = not with_agreement or width >= ROOM_FOR_FOUR
+    count = 2 + with_agreement + with_peak
+    each = min(WIDEST_CURVE, (width - 2 * (count - 1)) // count)
     if each < 10:
         return []
     tilts = sorted(row.placed, key=lambda tilt: tilt.index)
@@ -156,8 +162,10 @@ def _curves(row: SeriesRow, width: int, height: int) -> list[Text]:
     columns = [
         _curve("intensity", [(tilt.angle_deg, _ratio(tilt)) for tilt in tilts], angles, 0.5, each, height),
         _curve("peak", [(tilt.angle_deg, _score(tilt)) for tilt in tilts], angles, 10.0, each, height),
+        _curve("left out", [(tilt.angle_deg, tilt.agreement) for tilt in tilts], angles, 0.1, each, height),
         _curve("shift px", [(float(tilt.index), _shift(tilt)) for tilt in tilts], numbers, 10.0, each, height),
     ]
+    columns = [columns[0], *columns[1:2] * with_peak, *columns[2:3] * with_agreement, columns[3]]
     return [
         Text("  ".join(line), style="dim" if n == 0 else "cyan", no_wrap=True)
         for n, line in enumerate(zip(*columns, strict=True))

@@ -43,6 +43,7 @@ from streamtomo.messages import (
     TiltReceived,
     TiltRestored,
     TiltRetried,
+    TiltScored,
     TiltUpdated,
     TomogramReady,
     Warned,
@@ -63,6 +64,8 @@ class TiltRow(Struct, kw_only=True):
     failure: str | None = None
     excluded: str | None = None
     """Why it is left out."""
+    agreement: float | None = None
+    """Correlation with the live volume of all other tilts, -1 to 1, when that was looked at last."""
 
     @property
     def letter(self) -> str:
@@ -191,7 +194,8 @@ class SessionState(Struct, kw_only=True):
                 if isinstance(event, TiltReceived):
                     self.refused = self._refused_but(event.tilt.image.path)
                 row = self.series.setdefault(event.series, SeriesRow(name=event.series))
-                row.touched_s = envelope.time_s
+                if not isinstance(event, TiltScored):  # idle time's work says nothing of the microscope
+                    row.touched_s = envelope.time_s
                 _apply(row, event, envelope.time_s)
 
     def _refused_but(self, path: str) -> list[FileRefused]:
@@ -237,6 +241,8 @@ def _apply(row: SeriesRow, event: Event, time_s: float) -> None:
             _tilt(row, event.index, 0.0, time_s).excluded = event.reason
         case TiltRestored():
             _tilt(row, event.index, 0.0, time_s).excluded = None
+        case TiltScored():
+            _tilt(row, event.index, 0.0, time_s).agreement = event.leave_one_out
         case SeriesJudged():
             row.judged = event
         case AxisMeasured():
