@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.reconstruct.backproject import Scratch
+from streamtomo.reconstruct.backproject import SD_COUNTS, Scratch, sum_limit
 from streamtomo.reconstruct.project import REACH, _group
 from streamtomo.reconstruct.rays import EDGE, FINE, PHASES, Rays, Tables, tables
 from streamtomo.reconstruct.sirt_kernels import BETWEEN, iterate_slices
@@ -28,6 +28,8 @@ LEAST_PATH = 0.25
 """Pixels whose ray has less than this part of the longest way through the box say nothing about it."""
 PLATEAU = 0.01
 """Iterations that lower the residual by a smaller part than this are not worth their time."""
+ROOM = 8.0
+"""Standard deviations that what is left of a view may be summed up to at once."""
 ANYTHING = -3.0e38
 """Density that nothing falls below."""
 
@@ -119,9 +121,10 @@ def iterate(
     if limits.mask is not None:
         gain = gain * (limits.mask != 0)
     low = np.float32(ANYTHING if limits.not_below is None else limits.not_below)
-    iterate_slices(
-        views, of.table.columns, of.ends, *of.groups, BETWEEN, of.by_path, gain, low, iterations, voxels, left
-    )
+    most = sum_limit(n)
+    where = (of.table.columns, of.ends, *of.groups, BETWEEN, of.by_path)
+    counts = np.float64(min(SD_COUNTS, most / ROOM)), np.float32(most)
+    iterate_slices(views, *where, gain, low, *counts, iterations, voxels, left)
     return voxels, _residuals(left, of.rays)
 
 

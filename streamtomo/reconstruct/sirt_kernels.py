@@ -38,48 +38,64 @@ def _collect_group(lines: Any, z: Any, at: Any, row: Any) -> None:
 
 
 @kernel
+def _filtered_add(to: Any, w: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> None:
+    w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
+    for k in range(to.shape[0]):
+        to[k] += w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k] + w4 * e[k] + w5 * f[k]
+
+
+@kernel
+def _filtered_int16(to: Any, w: Any, limit: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> None:
+    """Rounded, never beyond `limit`."""
+    w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
+    for k in range(to.shape[0]):
+        value = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k] + w4 * e[k] + w5 * f[k]
+        to[k] = np.int16(np.rint(min(max(value, -limit), limit)))
+
+
+@kernel
 def _bring_together(rows: Any, weights: Any, low: Any, high: Any, out: Any) -> None:
     """Samples `low` to `high` of the sum of `rows` `(PHASES, length + 2 * TAPS)`, each filtered back by its fraction."""
-    n = high - low
-    for k in range(n):
-        out[low + k] = rows[0, TAPS + low + k]
+    n, first = high - low, TAPS + low + LOBES - 1
     to = out[low:high]
+    to[:] = rows[0, TAPS + low : TAPS + high]
     for phase in range(1, PHASES):
-        w, row = weights[phase], rows[phase]
-        w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
-        first = TAPS + low + LOBES - 1
-        a, b, c = row[first : first + n], row[first - 1 : first - 1 + n], row[first - 2 : first - 2 + n]
-        d, e, f = row[first - 3 : first - 3 + n], row[first - 4 : first - 4 + n], row[first - 5 : first - 5 + n]
-        for k in range(n):
-            to[k] += w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k] + w4 * e[k] + w5 * f[k]
+        row = rows[phase]
+        _filtered_add(
+            to, weights[phase],
+            row[first : first + n], row[first - 1 : first - 1 + n], row[first - 2 : first - 2 + n],
+            row[first - 3 : first - 3 + n], row[first - 4 : first - 4 + n], row[first - 5 : first - 5 + n],
+        )  # fmt: skip
 
 
 @kernel
-def _spread_out(row: Any, weights: Any, low: Any, high: Any, out: Any) -> None:
-    """Transpose of it: samples `low` to `high` of `out` `(PHASES, length)` from `row` `(length + 2 * TAPS,)`."""
-    n = high - low
-    first = TAPS + low - LOBES + 1
-    a, b, c = row[first : first + n], row[first + 1 : first + 1 + n], row[first + 2 : first + 2 + n]
-    d, e, f = row[first + 3 : first + 3 + n], row[first + 4 : first + 4 + n], row[first + 5 : first + 5 + n]
-    for k in range(n):
-        out[0, low + k] = c[k]
-    for phase in range(1, PHASES):
-        w, to = weights[phase], out[phase, low:high]
-        w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
-        for k in range(n):
-            to[k] = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k] + w4 * e[k] + w5 * f[k]
+def _spread_out(row: Any, weights: Any, limit: Any, low: Any, high: Any, out: Any) -> None:
+    """Transpose of it: samples `low` to `high` of `out` `(PHASES, length)` int16 from `row` `(length + 2 * TAPS,)`."""
+    n, first = high - low, TAPS + low - LOBES + 1
+    for phase in range(PHASES):
+        _filtered_int16(
+            out[phase, low:high], weights[phase], limit,
+            row[first : first + n], row[first + 1 : first + 1 + n], row[first + 2 : first + 2 + n],
+            row[first + 3 : first + 3 + n], row[first + 4 : first + 4 + n], row[first + 5 : first + 5 + n],
+        )  # fmt: skip
 
 
 @kernel
-def _difference(view: Any, seen: Any, by_path: Any, low: Any, high: Any, out: Any) -> Any:
-    """`by_path * (view - seen)` into `out` from TAPS on; the sum of squares of what rays that count leave over."""
-    n = high - low
-    v, s, w, to = view[low:high], seen[low:high], by_path[low:high], out[TAPS + low : TAPS + high]
+def _difference(view: Any, seen: Any, by_path: Any, counts: Any, out: Any) -> Any:
+    """`counts * by_path * (view - seen)` into `out`; the sum of squares of what rays that count leave over."""
     total = np.float32(0.0)
-    for k in range(n):
-        left = np.float32(0.0) if w[k] == np.float32(0.0) else v[k] - s[k]
+    for k in range(out.shape[0]):
+        left = view[k] - seen[k] if by_path[k] > np.float32(0.0) else np.float32(0.0)
         total += left * left
-        to[k] = w[k] * left
+        out[k] = counts * by_path[k] * left
+    return total
+
+
+@kernel
+def _squares(row: Any) -> Any:
+    total = np.float32(0.0)
+    for k in range(row.shape[0]):
+        total += row[k] * row[k]
     return total
 
 
@@ -93,49 +109,71 @@ def _project_view(lines: Any, begin: Any, end: Any, where: Any, z: Any, at: Any,
 
 
 @kernel
-def _update(sums: Any, gain: Any, low: Any, line: Any) -> None:
+def _update(sums: Any, gain: Any, scale: Any, low: Any, line: Any) -> None:
     for x in range(line.shape[0]):
-        line[x] = max(line[x] + gain[x] * sums[x], low)
+        line[x] = max(line[x] + scale * gain[x] * np.float32(sums[x]), low)
 
 
 @kernel
-def _back_project(spread: Any, columns: Any, none: Any, gain: Any, not_below: Any, lines: Any) -> None:
-    """All views' rows `(n, 1, PHASES, length)` into the lines of a slice, times `gain` `(nz, nx)`."""
+def _back_project(spread: Any, columns: Any, none: Any, gain: Any, scale: Any, not_below: Any, lines: Any) -> None:
+    """All views' rows `(n, 1, PHASES, length)` int16 into the lines of a slice, times `scale * gain` `(nz, nx)`."""
     nz, nx = gain.shape
-    sums = np.empty(nx, np.float32)
+    sums = np.empty(nx, np.int16)
     for z in range(nz):
         _sum_of_views(spread, columns[z], none, 0, nx, sums)
-        _update(sums, gain[z], not_below, lines[z, REACH : REACH + nx])
+        _update(sums, gain[z], scale, not_below, lines[z, REACH : REACH + nx])
+
+
+@kernel
+def _first_size(views: Any, by_path: Any, y: Any) -> Any:
+    """Root mean square of `by_path * views` of a slice."""
+    n, length = by_path.shape
+    nothing, weighed, total = np.zeros(length, np.float32), np.empty(length, np.float32), 0.0
+    for i in range(n):
+        _difference(views[i, y, 0], nothing, by_path[i], np.float32(1.0), weighed)
+        total += _squares(weighed)
+    return np.sqrt(total / (n * length))
 
 
 @parallel_kernel
 def iterate_slices(
     views: Any, columns: Any, ends: Any, first: Any, where: Any, zs: Any, at: Any, weights: Any, by_path: Any,
-    gain: Any, not_below: Any, iterations: Any, voxels: Any, left: Any,
+    gain: Any, not_below: Any, sd: Any, limit: Any, iterations: Any, voxels: Any, left: Any,
 ) -> None:  # fmt: skip
     """Iterate each slice of `voxels` `(rows, nz, nx)` from what it is.
 
     `views` `(n, rows, 1, length)`: stretched rows, times their step; `columns` `(nz, n)` as in `Tables`; groups of eight
     lines: those of view i are `first[i]` to the next, `where` `(groups, 3)` has phase and ends in its row, `zs` and
     `at` `(groups, 8)` which lines, and from which sample on; `ends` `(n, 2)`: samples of a view that count; `weights`
-    is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by. `left`
-    `(rows, iterations, n)` takes each view's sum of squares before each iteration.
+    is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by. What is left
+    of the views is summed in int16, as `sd` counts for the root mean square of the iteration before, and never more
+    than `limit`: what is cut or rounded is still left for the next one. `left` `(rows, iterations, n)` takes each
+    view's sum of squares before each iteration.
     """
     n, rows, _, length = views.shape
     nz, nx = voxels.shape[1], voxels.shape[2]
     for y in prange(rows):
         lines = np.zeros((nz + 1, nx + 2 * REACH), np.float32)
         lines[:nz, REACH : REACH + nx] = voxels[y]
-        spread = np.zeros((n, 1, PHASES, length), np.float32)
+        spread, none = np.zeros((n, 1, PHASES, length), np.int16), np.zeros(n, np.int64)
         apart, seen = np.zeros((PHASES, length + 2 * TAPS), np.float32), np.zeros(length, np.float32)
-        differs, none = np.zeros(length + 2 * TAPS, np.float32), np.zeros(n, np.int64)
+        differs = np.zeros(length + 2 * TAPS, np.float32)
+        size = _first_size(views, by_path, y)
         for iteration in range(iterations):
+            counts = np.float32(sd / size if size > 0.0 else 0.0)
+            total = 0.0
             for i in range(n):
                 low, high = ends[i, 0], ends[i, 1]
                 _project_view(lines, first[i], first[i + 1], where, zs, at, apart)
                 _bring_together(apart, weights, low, high, seen)
                 differs[:] = np.float32(0.0)
-                left[y, iteration, i] = _difference(views[i, y, 0], seen, by_path[i], low, high, differs)
-                _spread_out(differs, weights, low, high, spread[i, 0])
-            _back_project(spread, columns, none, gain[y % gain.shape[0]], not_below, lines)
+                inner = differs[TAPS + low : TAPS + high]
+                left[y, iteration, i] = _difference(
+                    views[i, y, 0, low:high], seen[low:high], by_path[i, low:high], counts, inner
+                )
+                total += _squares(inner)
+                _spread_out(differs, weights, limit, low, high, spread[i, 0])
+            scale = np.float32(size / sd)
+            _back_project(spread, columns, none, gain[y % gain.shape[0]], scale, not_below, lines)
+            size = size * np.sqrt(total / (n * length)) / sd
         voxels[y] = lines[:nz, REACH : REACH + nx]
