@@ -122,9 +122,12 @@ def iterate(
         gain = gain * (limits.mask != 0)
     low = np.float32(ANYTHING if limits.not_below is None else limits.not_below)
     most = sum_limit(n)
-    where = (of.table.columns, of.ends, *of.groups, BETWEEN, of.by_path)
-    counts = np.float64(min(SD_COUNTS, most / ROOM)), np.float32(most)
-    iterate_slices(views, *where, gain, low, *counts, iterations, voxels, left)
+    first, where, zs, at = of.groups
+    sd, most_counts = np.float64(min(SD_COUNTS, most / ROOM)), np.float32(most)
+    iterate_slices(
+        views, of.table.columns, of.ends, first, where, zs, at, BETWEEN, of.by_path, gain, low, sd, most_counts,
+        iterations, voxels, left,
+    )  # fmt: skip
     return voxels, _residuals(left, of.rays)
 
 

@@ -1,9 +1,9 @@
 """All iterations of SIRT for one slice after the other: a slice and its views stay in the second-level cache.
 
-Views are sampled at the voxels' own steps once, before the first iteration (`stretch`, one phase): projecting a slice
-is then adding its lines at whole samples, in PHASES rows a fraction of a sample apart, which short filters with constant
-weights bring together. Back-projecting is the exact transpose of that, so that nothing is ever interpolated at a
-position of its own.
+Views are sampled at the voxels' own steps once, before the first iteration (`stretch`, one phase). Projecting a slice
+is then adding its lines at whole samples, in PHASES rows a fraction of a sample apart, which short filters with
+constant weights bring together; back-projecting is the transpose of that. Nothing is interpolated at a position of
+its own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _filtered_int16(to: Any, w: Any, limit: Any, a: Any, b: Any, c: Any, d: Any,
 
 @kernel
 def _bring_together(rows: Any, weights: Any, low: Any, high: Any, out: Any) -> None:
-    """Samples `low` to `high` of the sum of `rows` `(PHASES, length + 2 * TAPS)`, each filtered back by its fraction."""
+    """Samples `low` to `high` of the sum of `rows` `(PHASES, length + 2 * TAPS)`, each moved back by its fraction."""
     n, first = high - low, TAPS + low + LOBES - 1
     to = out[low:high]
     to[:] = rows[0, TAPS + low : TAPS + high]
@@ -142,10 +142,10 @@ def iterate_slices(
 ) -> None:  # fmt: skip
     """Iterate each slice of `voxels` `(rows, nz, nx)` from what it is.
 
-    `views` `(n, rows, 1, length)`: stretched rows, times their step; `columns` `(nz, n)` as in `Tables`; groups of eight
-    lines: those of view i are `first[i]` to the next, `where` `(groups, 3)` has phase and ends in its row, `zs` and
-    `at` `(groups, 8)` which lines, and from which sample on; `ends` `(n, 2)`: samples of a view that count; `weights`
-    is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by. What is left
+    `views` `(n, rows, 1, length)`: stretched rows, times their step; `columns` `(nz, n)` as in `Tables`; `ends`
+    `(n, 2)`: samples of a view that count; groups of eight lines: those of view i are `first[i]` to the next, `where`
+    `(groups, 3)` has phase and ends in its row, `zs` and `at` `(groups, 8)` which lines, and from which sample on;
+    `weights` is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by. What is left
     of the views is summed in int16, as `sd` counts for the root mean square of the iteration before, and never more
     than `limit`: what is cut or rounded is still left for the next one. `left` `(rows, iterations, n)` takes each
     view's sum of squares before each iteration.

@@ -119,8 +119,8 @@ def _stretch_lanes_int16(
 def stretch(images: Any, first: Any, step: Any, gains: Any, table: Any, stretched: Any) -> None:
     """Upright `images` `(n, rows, nx)`, times `gains` `(n,)`, into `stretched` `(n, rows, PHASES, length)` float32.
 
-    With fewer phases, `(n, rows, 1, length)` for instance, only the first ones are made. Sample `k` of phase `p` lies at `first + (PHASES * k + p) * step` fine units of the edged row; beyond the image it
-    is zero.
+    With fewer phases, `(n, rows, 1, length)` for instance, only the first ones are made. Sample `k` of phase `p` lies
+    at `first + (PHASES * k + p) * step` fine units of the edged row; beyond the image it is zero.
     """
     n, rows, nx = images.shape
     groups = (rows + LANES - 1) // LANES
