@@ -14,7 +14,7 @@ from streamtomo import __version__
 from streamtomo.config import Final
 from streamtomo.export import mrc
 from streamtomo.model import Tomogram
-from streamtomo.reconstruct import sirt, wbp
+from streamtomo.reconstruct import device, sirt, wbp
 from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch
 from streamtomo.reconstruct.filters import Filtering, filter_views, smoothing
 from streamtomo.reconstruct.rays import Box, single_axis
@@ -131,9 +131,9 @@ def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final)
-        return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
+        return slabs, device.rows(sirt.SLAB_ROWS), f"SIRT {iterations}"
     like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
-    return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
+    return _wbp_slabs(source, final), device.rows(wbp.SLAB_ROWS), f"WBP{like}"
 
 
 def _filtering(final: Final) -> Filtering:

@@ -24,11 +24,13 @@ def main(job_file: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from streamtomo import jit
     from streamtomo.finish import recipe
+    from streamtomo.reconstruct import device
 
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=recipe.FinishJob)
     jit.use_threads(job.settings.run.threads)
     be_alone(Path(job.folder), job.series)
     try:
+        device.use(job.settings.run.device)
         done = recipe.run(job, _tell)
         assert done is not None
         _tell(done)

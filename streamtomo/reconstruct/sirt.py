@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo.reconstruct import arrays, device
 from streamtomo.reconstruct.backproject import SD_COUNTS, Scratch, sum_limit
 from streamtomo.reconstruct.project import REACH, _group
 from streamtomo.reconstruct.rays import EDGE, FINE, PHASES, Rays, Tables, tables
@@ -50,6 +51,8 @@ class Solver(NamedTuple):
     """R `(n, length)`: 1 over the way of each sample's ray through the box; 0 where it hardly meets it."""
     by_views: Image
     """C `(1, nz, nx)`: 1 over the views that see a voxel."""
+    between: Image
+    """`sirt_kernels.BETWEEN`."""
     scratch: Scratch
 
 
@@ -78,7 +81,7 @@ def solver(rays: Rays, nz: int, nx: int, image_nx: int) -> Solver:
     by_path = np.where(counts, 1 / np.maximum(path, 1), 0).astype(np.float32)
     seen = sum(counts[i][starts[:, i, None] + np.arange(nx)] for i in range(len(rays.step)))
     by_views = np.where(seen > 0, 1 / np.maximum(seen, 1), 0).astype(np.float32)[None]
-    return Solver(rays, nz, nx, image_nx, table, ends, _groups(table, nz, nx), by_path, by_views, Scratch())
+    return Solver(rays, nz, nx, image_nx, table, ends, _groups(table, nz, nx), by_path, by_views, BETWEEN, Scratch())
 
 
 def _ways(starts: NDArray[np.int64], nx: int, length: int) -> NDArray[np.int64]:
@@ -112,21 +115,24 @@ def iterate(
     The residual is the root mean square of views minus projections where rays meet the box, in units of the views'.
     """
     n, rows, _ = images.shape
-    views = of.scratch.array((n, rows, 1, of.table.length), np.float32)
-    steps = of.rays.step.astype(np.float32)  # a sample stands for so much of a pixel
-    stretch(images, of.table.first, of.table.step, steps, LANCZOS, views)
-    voxels = np.zeros((rows, of.nz, of.nx), np.float32)
     left = np.zeros((rows, iterations, n), np.float32)
     gain = np.float32(relaxation) * of.by_views
     if limits.mask is not None:
         gain = gain * (limits.mask != 0)
     low = np.float32(ANYTHING if limits.not_below is None else limits.not_below)
     most = sum_limit(n)
-    first, where, zs, at = of.groups
     sd, most_counts = np.float64(min(SD_COUNTS, most / ROOM)), np.float32(most)
+    if (xp := device.arrays()) is not None:
+        voxels = arrays.iterate(xp, of, images, gain, float(low), float(sd), float(most), left)
+        return voxels, _residuals(left, of.rays)
+    views = of.scratch.array((n, rows, 1, of.table.length), np.float32)
+    steps = of.rays.step.astype(np.float32)  # a sample stands for so much of a pixel
+    stretch(images, of.table.first, of.table.step, steps, LANCZOS, views)
+    voxels = np.zeros((rows, of.nz, of.nx), np.float32)
+    first, where, zs, at = of.groups
     iterate_slices(
-        views, of.table.columns, of.ends, first, where, zs, at, BETWEEN, of.by_path, gain, low, sd, most_counts,
-        iterations, voxels, left,
+        views, of.table.columns, of.ends, first, where, zs, at, of.between, of.by_path, gain, low, sd, most_counts,
+        voxels, left,
     )  # fmt: skip
     return voxels, _residuals(left, of.rays)
 

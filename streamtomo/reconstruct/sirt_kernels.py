@@ -25,6 +25,13 @@ BETWEEN: NDArray[np.float32] = np.ascontiguousarray(LANCZOS[np.arange(PHASES) * 
 
 
 @kernel
+def _copy(row: Any, to: Any) -> None:
+    """In a loop: numba takes seconds to compile an assignment of arrays."""
+    for k in range(to.shape[0]):
+        to[k] = row[k]
+
+
+@kernel
 def _collect_group(lines: Any, z: Any, at: Any, row: Any) -> None:
     """Eight lines `z` of a slice `(nz + 1, nx + 2 * REACH)`, from their sample `at` on, added to a row."""
     n = row.shape[0]
@@ -58,7 +65,7 @@ def _bring_together(rows: Any, weights: Any, low: Any, high: Any, out: Any) -> N
     """Samples `low` to `high` of the sum of `rows` `(PHASES, length + 2 * TAPS)`, each moved back by its fraction."""
     n, first = high - low, TAPS + low + LOBES - 1
     to = out[low:high]
-    to[:] = rows[0, TAPS + low : TAPS + high]
+    _copy(rows[0, TAPS + low : TAPS + high], to)
     for phase in range(1, PHASES):
         row = rows[phase]
         _filtered_add(
@@ -135,45 +142,58 @@ def _first_size(views: Any, by_path: Any, y: Any) -> Any:
     return np.sqrt(total / (n * length))
 
 
+@kernel
+def _iterate_slice(
+    views: Any, y: Any, columns: Any, ends: Any, first: Any, where: Any, zs: Any, at: Any, weights: Any, by_path: Any,
+    gain: Any, not_below: Any, sd: Any, limit: Any, voxels: Any, left: Any,
+) -> None:  # fmt: skip
+    """One slice `(nz, nx)` of `iterate_slices`, with its `gain` `(nz, nx)` and its `left` `(iterations, n)`."""
+    n, length = by_path.shape
+    nz, nx = voxels.shape
+    lines = np.zeros((nz + 1, nx + 2 * REACH), np.float32)
+    for z in range(nz):
+        _copy(voxels[z], lines[z, REACH : REACH + nx])
+    spread, none = np.zeros((n, 1, PHASES, length), np.int16), np.zeros(n, np.int64)
+    apart, seen = np.zeros((PHASES, length + 2 * TAPS), np.float32), np.zeros(length, np.float32)
+    differs = np.zeros(length + 2 * TAPS, np.float32)
+    size = _first_size(views, by_path, y)
+    for iteration in range(left.shape[0]):
+        counts = np.float32(sd / size if size > 0.0 else 0.0)
+        total = 0.0
+        for i in range(n):
+            low, high = ends[i, 0], ends[i, 1]
+            _project_view(lines, first[i], first[i + 1], where, zs, at, apart)
+            _bring_together(apart, weights, low, high, seen)
+            differs[:] = np.float32(0.0)
+            inner = differs[TAPS + low : TAPS + high]
+            left[iteration, i] = _difference(
+                views[i, y, 0, low:high], seen[low:high], by_path[i, low:high], counts, inner
+            )
+            total += _squares(inner)
+            _spread_out(differs, weights, limit, low, high, spread[i, 0])
+        _back_project(spread, columns, none, gain, np.float32(size / sd), not_below, lines)
+        size = size * np.sqrt(total / (n * length)) / sd
+    for z in range(nz):
+        _copy(lines[z, REACH : REACH + nx], voxels[z])
+
+
 @parallel_kernel
 def iterate_slices(
     views: Any, columns: Any, ends: Any, first: Any, where: Any, zs: Any, at: Any, weights: Any, by_path: Any,
-    gain: Any, not_below: Any, sd: Any, limit: Any, iterations: Any, voxels: Any, left: Any,
+    gain: Any, not_below: Any, sd: Any, limit: Any, voxels: Any, left: Any,
 ) -> None:  # fmt: skip
     """Iterate each slice of `voxels` `(rows, nz, nx)` from what it is.
 
     `views` `(n, rows, 1, length)`: stretched rows, times their step; `columns` `(nz, n)` as in `Tables`; `ends`
     `(n, 2)`: samples of a view that count; groups of eight lines: those of view i are `first[i]` to the next, `where`
     `(groups, 3)` has phase and ends in its row, `zs` and `at` `(groups, 8)` which lines, and from which sample on;
-    `weights` is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by. What is left
-    of the views is summed in int16, as `sd` counts for the root mean square of the iteration before, and never more
-    than `limit`: what is cut or rounded is still left for the next one. `left` `(rows, iterations, n)` takes each
-    view's sum of squares before each iteration.
+    `weights` is BETWEEN; `by_path` `(n, length)`; `gain` `(rows or 1, nz, nx)`: what a voxel's sum is multiplied by.
+    What is left of the views is summed in int16, as `sd` counts for the root mean square of the iteration before, and
+    never more than `limit`: what is cut or rounded is still left for the next one. `left` `(rows, iterations, n)`
+    takes each view's sum of squares before each iteration.
     """
-    n, rows, _, length = views.shape
-    nz, nx = voxels.shape[1], voxels.shape[2]
-    for y in prange(rows):
-        lines = np.zeros((nz + 1, nx + 2 * REACH), np.float32)
-        lines[:nz, REACH : REACH + nx] = voxels[y]
-        spread, none = np.zeros((n, 1, PHASES, length), np.int16), np.zeros(n, np.int64)
-        apart, seen = np.zeros((PHASES, length + 2 * TAPS), np.float32), np.zeros(length, np.float32)
-        differs = np.zeros(length + 2 * TAPS, np.float32)
-        size = _first_size(views, by_path, y)
-        for iteration in range(iterations):
-            counts = np.float32(sd / size if size > 0.0 else 0.0)
-            total = 0.0
-            for i in range(n):
-                low, high = ends[i, 0], ends[i, 1]
-                _project_view(lines, first[i], first[i + 1], where, zs, at, apart)
-                _bring_together(apart, weights, low, high, seen)
-                differs[:] = np.float32(0.0)
-                inner = differs[TAPS + low : TAPS + high]
-                left[y, iteration, i] = _difference(
-                    views[i, y, 0, low:high], seen[low:high], by_path[i, low:high], counts, inner
-                )
-                total += _squares(inner)
-                _spread_out(differs, weights, limit, low, high, spread[i, 0])
-            scale = np.float32(size / sd)
-            _back_project(spread, columns, none, gain[y % gain.shape[0]], scale, not_below, lines)
-            size = size * np.sqrt(total / (n * length)) / sd
-        voxels[y] = lines[:nz, REACH : REACH + nx]
+    for y in prange(voxels.shape[0]):
+        _iterate_slice(
+            views, y, columns, ends, first, where, zs, at, weights, by_path, gain[y % gain.shape[0]], not_below, sd,
+            limit, voxels[y], left[y],
+        )  # fmt: skip
