@@ -122,7 +122,9 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    parser.add_argument("--only", choices=("lane", "intake", "told", "restoration"), help="one part of it")
+    parser.add_argument(
+        "--only", choices=("lane", "reconstruction", "intake", "told", "restoration"), help="one part of it"
+    )
     args = parser.parse_args()
     runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
@@ -135,6 +137,7 @@ def main() -> None:
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
             bench_first_tilt(folder)
+        if args.only in (None, "reconstruction"):
             bench_reconstruction(max(2, runs // 3))
         if args.only in (None, "intake"):
             _bench_intake.bench(folder, row, runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,10 +147,13 @@ def block_rows(updates: int) -> int:
 def aligned(image: Image, transform: geometry.Array, shape_yx: tuple[int, int]) -> Image:
     """The aligned view of an image `(ny, nx)` in units of its own noise, its edges faded to its mean, 0."""
     mean, sd = level(image)
-    flat = (image - np.float32(mean)) * _fading(image.shape[0], image.shape[1]) * np.float32(1 / sd)
+    flat = image - np.float32(mean)
+    flat *= _fading(*image.shape)
+    flat *= np.float32(1 / sd)
     return warp(flat, transform, shape_yx, fill=0.0)
 
 
+@lru_cache(maxsize=4)
 def _fading(ny: int, nx: int) -> Image:
     """1 inside, a smooth step down to 0 at the edges, `(ny, nx)`."""
     return np.asarray(np.outer(_fade(ny), _fade(nx)), np.float32)
