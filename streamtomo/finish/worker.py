@@ -50,7 +50,8 @@ def be_alone(folder: Path, series: str) -> None:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
-            part.unlink()
+            if not part.with_name(f"{part.name}.json").exists():  # else it is gone on with: `unfinished`
+                part.unlink()
 
 
 def _tell(event: Event) -> None:

@@ -118,7 +118,7 @@ def iterate(
     left = np.zeros((rows, iterations, n), np.float32)
     gain = np.float32(relaxation) * of.by_views
     if limits.mask is not None:
-        gain = gain * (limits.mask != 0)
+        gain = np.ascontiguousarray(gain * (limits.mask != 0))
     low = np.float32(ANYTHING if limits.not_below is None else limits.not_below)
     most = sum_limit(n)
     sd, most_counts = np.float64(min(SD_COUNTS, most / ROOM)), np.float32(most)
