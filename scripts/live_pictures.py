@@ -55,7 +55,12 @@ def main() -> None:
             columns += [column(found), np.full((1, GAP), 255, np.uint8)]
             print(f"after {tilts} tilts", flush=True)
     columns = [np.broadcast_to(one, (len(columns[0]), one.shape[1])) for one in columns[:-1]]
-    write_png(args.png, np.concatenate(columns, axis=1)[::-1])
+    write_png(args.png, few_greys(np.concatenate(columns, axis=1))[::-1])
+
+
+def few_greys(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """16 of them: a picture of noise is a large file otherwise."""
+    return np.asarray(picture // 16 * 17, np.uint8)
 
 
 if __name__ == "__main__":

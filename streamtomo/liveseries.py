@@ -231,17 +231,21 @@ class LiveSeries:
         """
         at, image = self._at[index], self.images[index]
         expected = self.volume().expected(list(self.views).index(index), interrupted)
-        if expected is None:
+        if expected is None or interrupted():
             return None
-        self._tried[index] = len(self.views)
         shape = expected.shape
         view = aligned(image, self._transform(at), shape)
         window = taper(*shape)
         reach = (REACH * shape[1], REACH * shape[0])
+        if interrupted():
+            return None
         peak = correlate(masked(expected, window), masked(view, window), Band(*score.BAND), reach)
         turned = geometry.rotation(self.aligner.axis_deg) @ np.array([peak.dx, peak.dy]) * self.binning
         there = (at[0] + float(turned[0]), at[1] + float(turned[1]))
         before = score.agreement(view, expected)
+        if interrupted():
+            return None
+        self._tried[index] = len(self.views)
         after = score.agreement(aligned(image, self._transform(there), shape), expected)
         moved = math.dist(there, at)
         if after < before + CLEARLY_BETTER or moved <= MOVED_PX * self.binning:

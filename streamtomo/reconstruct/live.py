@@ -101,9 +101,15 @@ class LiveVolume:
     def leave_one_out(
         self, number: int, image: Image, transform: geometry.Array, interrupted: Callable[[], bool]
     ) -> float | None:
-        """How well a view, with its image as in `add`, agrees with what is expected of it: correlation, -1 to 1."""
+        """How well a view, with its image as in `add`, agrees with what is expected of it: correlation, -1 to 1.
+
+        None if interrupted.
+        """
         expected = self.expected(number, interrupted)
-        return None if expected is None else agreement(self._aligned(image, transform), expected)
+        if expected is None or interrupted():
+            return None
+        view = self._aligned(image, transform)
+        return None if interrupted() else agreement(view, expected)
 
     def _aligned(self, image: Image, transform: geometry.Array) -> Image:
         ny, _, nx = self._voxels.shape
