@@ -77,10 +77,12 @@ def live(
             settings=settings,
         )
         placed += [(job.tilt, event) for event in lane.process(job) if isinstance(event, TiltPlaced)]
+        found = lane._series["TS"]
+        found.left = tuple(stage for stage in found.left if stage != "iterate")  # what is shown, not the volume
         while lane.refine_when_idle(lambda: False):
             pass
         if index + 1 in looks:
-            yield index + 1, lane._series["TS"]
+            yield index + 1, found
 
 
 def agreement(series: Series, volume: Volume, views: list[FoundView], order: list[int], binning: int) -> Array:

@@ -8,7 +8,7 @@ import pytest
 
 from streamtomo.cli import main
 from streamtomo.errors import SettingsError
-from streamtomo.reconstruct import device
+from streamtomo.reconstruct import arrays, device
 from streamtomo.reconstruct.backproject import Scaled, backproject
 from streamtomo.reconstruct.filters import Filtering, filter_views, row_filter
 from streamtomo.reconstruct.project import project
@@ -93,6 +93,18 @@ def test_iterations_are_the_same(both, limits):
     (ours, left), (theirs, left_there) = both(lambda: iterate(of, images, 6, relaxation=1.2, limits=limits))
     close(ours, theirs, 1e-3)  # what is left is rounded to counts: a sum in another order may round another way
     assert left_there == pytest.approx(left, rel=1e-4)
+
+
+def test_iterations_project_and_back_project_by_an_exact_pair():
+    of = solver(single_axis(TILTS), 21, 50, 60)
+    voxels = RNG.normal(size=(3, 21, 50)).astype(np.float32)
+    for i in range(len(TILTS)):
+        view = RNG.normal(size=(3, of.table.length)).astype(np.float32)
+        forward = arrays._brought_together(np, arrays._collected(np, voxels, of.table, i), of)
+        spread = arrays._spread_out(np, view, of).reshape(3, -1)
+        back = arrays._seen_by(np, spread, of.table, i, 50, 3)
+        products = [float((a.astype(np.float64) * b).sum()) for a, b in ((forward, view), (back, voxels))]
+        assert products[0] == pytest.approx(products[1], abs=1e-5 * float(np.linalg.norm(forward) ** 2))
 
 
 def fake(available):

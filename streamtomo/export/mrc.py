@@ -172,8 +172,12 @@ def _new(
     part = _part(path)
     mode = {"int16": 1, "float32": 2}[dtype]
     try:
-        if not resume:
-            with mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True) as mrc:
+        if resume:
+            opened = mrcfile.mmap(part, mode="r+")
+        else:
+            opened = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
+        with opened as mrc:
+            if not resume:
                 if kind == "stack":
                     mrc.set_image_stack()
                 else:
@@ -181,7 +185,7 @@ def _new(
                 _reserve(part)
                 mrc.add_label(label)
                 mrc.voxel_size = pixel_size_A or 1.0
-        with mrcfile.mmap(part, mode="r+") as mrc:
+                mrc.flush()  # the header, so that another process can go on with the file
             yield mrc
             mrc.flush()
         _sync(part)
