@@ -11,6 +11,7 @@ import os
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import _bench_intake
@@ -69,13 +70,14 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     transform = geometry.raw_to_aligned(AXIS_DEG)
     row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
     row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
-    row("whole chain: settled file to shown volume", chain_ms(paths, nx, ny, runs))
+    lane = Lane(Settings())
+    row("whole chain: settled file to shown volume", chain_ms(lane, paths, nx, ny, runs))
+    row("idle work: longest time that a new tilt waits for it", idle_ms(lane))
     _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 
-def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
+def chain_ms(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
     """`Lane.process`, the engine's own call, for the second and later tilts of a series."""
-    lane = Lane(Settings())
     placed: list[tuple[Tilt, TiltPlaced]] = []
     totals = []
     for n in range(runs + 2):
@@ -88,6 +90,20 @@ def chain_ms(paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, flo
         placed.append((tilt, event))
         totals.append(event.stage_ms["total"])
     return min(totals[2:]), statistics.median(totals[2:])
+
+
+def idle_ms(lane: Lane) -> tuple[float, float]:
+    """The longest time between two looks at whether a tilt waits, in all idle work on a series, and the median."""
+    looks = [time.perf_counter()]
+
+    def interrupted() -> bool:
+        looks.append(time.perf_counter())
+        return False
+
+    while lane.refine_when_idle(interrupted):
+        interrupted()
+    gaps = [1000 * (b - a) for a, b in pairwise(looks)]
+    return max(gaps), statistics.median(gaps)
 
 
 def bench_first_tilt(folder: Path) -> None:
@@ -122,7 +138,9 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
-    parser.add_argument("--only", choices=("lane", "intake", "told", "restoration"), help="one part of it")
+    parser.add_argument(
+        "--only", choices=("lane", "reconstruction", "intake", "told", "restoration"), help="one part of it"
+    )
     args = parser.parse_args()
     runs = args.runs
     print(f"{os.cpu_count()} cores, {jit.use_threads(None)} threads")
@@ -135,6 +153,7 @@ def main() -> None:
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
             bench_first_tilt(folder)
+        if args.only in (None, "reconstruction"):
             bench_reconstruction(max(2, runs // 3))
         if args.only in (None, "intake"):
             _bench_intake.bench(folder, row, runs)

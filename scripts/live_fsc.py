@@ -50,10 +50,16 @@ def make_series(size: int, seed: int, dose: float, tilts: int = TILTS, step: flo
     return Series(Plan(dose_symmetric(step, tilts), (size, size), dose_e_A2=dose, recipe=recipe, seed=seed))
 
 
-def live(series: Series, folder: Path, looks: tuple[int, ...] = LOOKS) -> Iterator[tuple[int, LiveSeries]]:
+def as_deep(series: Series) -> Settings:
+    """The settings of a session whose specimens' thickness is known, with a margin."""
+    return Settings(specimen=Specimen(thickness_nm=1.2 * series.plan.recipe.thickness_nm))
+
+
+def live(
+    series: Series, folder: Path, looks: tuple[int, ...] = LOOKS, settings: Settings | None = None
+) -> Iterator[tuple[int, LiveSeries]]:
     """The series in the live lane after so many tilts, each time with all idle work done."""
-    plan = series.plan
-    settings = Settings(specimen=Specimen(thickness_nm=1.2 * plan.recipe.thickness_nm))
+    plan, settings = series.plan, settings or as_deep(series)
     lane, placed = Lane(settings), list[tuple[Tilt, TiltPlaced]]()
     for index in range(max(looks)):
         path = folder / f"{index}.mrc"
@@ -71,10 +77,12 @@ def live(series: Series, folder: Path, looks: tuple[int, ...] = LOOKS) -> Iterat
             settings=settings,
         )
         placed += [(job.tilt, event) for event in lane.process(job) if isinstance(event, TiltPlaced)]
+        found = lane._series["TS"]
+        found.left = tuple(stage for stage in found.left if stage != "iterate")  # what is shown, not the volume
         while lane.refine_when_idle(lambda: False):
             pass
         if index + 1 in looks:
-            yield index + 1, lane._series["TS"]
+            yield index + 1, found
 
 
 def agreement(series: Series, volume: Volume, views: list[FoundView], order: list[int], binning: int) -> Array:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamtomo.cli_options import add_device
+
 if TYPE_CHECKING:
     from streamtomo.cli_options import Verbs
 
@@ -34,6 +36,7 @@ def _add_finish(verbs: Verbs) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in final.method=sirt"
     )
+    add_device(parser)
     parser.set_defaults(verb=_finish)
 
 

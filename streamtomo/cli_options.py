@@ -18,6 +18,24 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """A short form of a setting."""
+    parser.add_argument(
+        "--device",
+        dest="set",
+        action="append",
+        type=_device,
+        metavar="cpu|gpu",
+        help="where reconstructions are computed: the setting run.device",
+    )
+
+
+def _device(text: str) -> str:
+    if text not in ("auto", "cpu", "gpu"):
+        raise argparse.ArgumentTypeError(f"{text} is neither cpu nor gpu")
+    return f"run.device={text}"
+
+
 def add_keys_option(parser: argparse.ArgumentParser) -> None:
     """The folder of keys for a run elsewhere."""
     parser.add_argument(

@@ -56,6 +56,24 @@ class Final(Table, frozen=True):
         "Iterations of sirt at most; it ends before when one lowers the residual by less than 1 %.",
         facts("iterations", ge=1, le=1000),
     ] = 20
+    sirt_relaxation: Annotated[
+        float,
+        "Each step of sirt is multiplied by this; beyond 1 it goes faster, and takes up more noise.",
+        facts(gt=0, lt=2),
+    ] = 1.0
+    sirt_sign: Annotated[
+        Literal["any", "dark", "bright"],
+        "Whether the specimen is known to be only darker or only brighter than what is around it, as a needle in "
+        "vacuum is: voxels of sirt then never get beyond the background.",
+    ] = "any"
+    sirt_mask: (
+        Annotated[
+            str,
+            "MRC file of the tomogram's size: voxels of sirt stay at the background where it is 0.",
+            facts(min_length=1, absent="none", example="mask.mrc"),
+        ]
+        | None
+    ) = None
     sirt_like: Annotated[
         int,
         "The filter of wbp makes the tomogram look like so many iterations of sirt; 0 for none.",

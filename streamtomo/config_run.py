@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from streamtomo.setting import Table, facts
 
@@ -72,6 +72,10 @@ class Run(Table, frozen=True):
     threads: (
         Annotated[int, "Threads for the kernels.", facts("threads", ge=1, le=256, absent="all cores", example=2)] | None
     ) = None
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"],
+        "Where reconstructions are computed; auto takes a graphics device where cupy finds one.",
+    ] = "auto"
     finish_nice: Annotated[int, "Priority of the finishing process; 19 is the lowest.", facts("nice", ge=0, le=19)] = 10
     umask: (
         Annotated[

@@ -22,6 +22,7 @@ from streamtomo.publish.lines import plain_line, printable, verbose_line
 from streamtomo.publish.metrics import served
 from streamtomo.publish.state import SessionState
 from streamtomo.publish.terminal import Window
+from streamtomo.reconstruct import device
 
 LOGS_KEPT = 5
 
@@ -68,6 +69,7 @@ def run_here(
     on_engine: Callable[[Engine], None] = lambda engine: None,
 ) -> int:
     """Run until stopped or idle, shown in this terminal; exit status 0, or 1 if a series could not be finished."""
+    device.use(settings.run.device)
     first, *more = [path.absolute() for path in watched]
     out = out.absolute()
     show = sys.stdout.isatty() and not plain

@@ -119,6 +119,8 @@ class Picture(Happening, frozen=True, kw_only=True, tag="picture"):
     plane: Literal["xy", "xz"]
     tilts: int
     """Views in the volume that it shows."""
+    by: Literal["wbp", "sirt"] = "wbp"
+    """How what it shows was made."""
     width: int
     height: int
     pixels: bytes

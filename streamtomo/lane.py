@@ -22,6 +22,7 @@ from streamtomo.camera import Cameras
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import Repaired, binned, repair
 from streamtomo.errors import BadImage, StreamtomoError
+from streamtomo.idlework import improve, pictures
 from streamtomo.judge.plan import Plan
 from streamtomo.judge.policy import Judgement
 from streamtomo.judge.record import seen
@@ -29,9 +30,8 @@ from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.livereader import LiveReader
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import AxisMeasured, Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, TiltScored, Warned
+from streamtomo.messages import AxisMeasured, Event, SeriesJudged, TiltFailed, TiltPlaced, Warned
 from streamtomo.model import Correction, Placement, Tilt
-from streamtomo.publish.pictures import thumbnail
 from streamtomo.series import MAX_ATTEMPTS
 
 SAVED_EVERY = 8
@@ -118,7 +118,7 @@ class Lane:
             return [self._failed(job, f"internal error: {type(error).__name__}: {error}")]
 
     def refine_when_idle(self, interrupted: Callable[[], bool]) -> list[Event]:
-        """Rebuild the volume that changed last, unless `interrupted`; the pictures of the result. Else write to disk.
+        """Make the series better that changed last, unless `interrupted`; what came of it. Else write to disk.
 
         One thing at a time: it is called again and again while no tilt waits.
         """
@@ -130,22 +130,15 @@ class Lane:
             if not self._dirty:
                 self._save(name, with_volume=False)
                 return []
-            self._series[name].follow(interrupted)
-            if not self._series[name].volume().rebuild(interrupted):
-                return []
-            self._dirty.discard(name)
-            return [*self._pictures(name), *self._scores(name, interrupted)]
+            live = self._series[name]
+            events = improve(name, live, interrupted)
+            if not live.left:
+                self._dirty.discard(name)
+            return events
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
             text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"
             return [Warned(code="volume.failed", text=text, series=name)]
-
-    def _scores(self, name: str, interrupted: Callable[[], bool]) -> list[Event]:
-        live = self._series[name]
-        return [
-            TiltScored(series=name, index=index, leave_one_out=round(score, 4), views=len(live.views))
-            for index, score in live.scores(interrupted)
-        ]
 
     def forget(self, name: str) -> None:
         """Let go of everything that memory holds of a series."""
@@ -212,7 +205,7 @@ class Lane:
         with clock("learn"):
             camera = self._learn(live, tilt, placement if accepted else None, raw, repaired)
         with clock("show"):
-            pictures = self._pictures(tilt.image.series) if accepted else []
+            shown = pictures(tilt.image.series, live) if accepted else []
         placed = TiltPlaced(
             series=tilt.image.series,
             index=tilt.index,
@@ -225,7 +218,7 @@ class Lane:
             stage_ms=clock.total(),
         )
         news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, tilt, placed), *camera)
-        return [placed, *news, *pictures]
+        return [placed, *news, *shown]
 
     def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:
         axis_deg = live.axis_news()
@@ -318,25 +311,6 @@ class Lane:
         if at is not None:
             camera.learn(tilt.image.series, tilt.index, (at.shift_x, at.shift_y), raw, repaired)
         return camera.news()
-
-    def _pictures(self, name: str) -> list[Event]:
-        live = self._series[name]
-        xy, xz = live.volume().central_slices()
-        pictures: list[Event] = []
-        for plane, section, size in (("xy", xy, (96, 96)), ("xz", xz, (96, 32))):
-            pixels = thumbnail(section, *size)
-            height, width = pixels.shape
-            pictures.append(
-                Picture(
-                    series=name,
-                    plane=plane,  # type: ignore[arg-type]
-                    tilts=len(live.views),
-                    width=width,
-                    height=height,
-                    pixels=pixels.tobytes(),
-                )
-            )
-        return pictures
 
     def _failed(self, job: Job, reason: str) -> TiltFailed:
         attempts = job.attempts + 1

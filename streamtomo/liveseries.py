@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
+from streamtomo.align.correlate import Band, correlate, masked, taper
 from streamtomo.align.live import STEEPEST_DEG, LiveAligner
 from streamtomo.config import Settings
+from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
 from streamtomo.judge.agreement import agreement
 from streamtomo.judge.limit import combine
@@ -23,7 +25,9 @@ from streamtomo.judge.policy import Judgement, SeriesJudge
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
 from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
-from streamtomo.reconstruct.live import LiveVolume
+from streamtomo.reconstruct import score
+from streamtomo.reconstruct.live import LiveVolume, aligned
+from streamtomo.reconstruct.sections import Sections, iterated_sections
 
 Image = NDArray[np.float32]
 
@@ -41,8 +45,35 @@ COMPARED = 3
 """Tilts nearest in angle with which a new one is compared, one after the other ..."""
 CLEAR_AGREEMENT = 0.35
 """... until one agrees so well."""
+UNLIKE = 0.6
+"""A tilt agrees badly with the volume if its score is below this part of the median of those ..."""
+LIKE_ANGLES = 6
+"""... nearest to it in angle."""
+REACH = 0.15
+"""How far away it is looked for, as a fraction of the field."""
+CLEARLY_BETTER = 0.05
+"""A tilt is put where its score is higher by so much."""
+TRIED_AGAIN = 1.5
+"""A tilt that was not found elsewhere is looked for again when there are so many times as many views."""
+ALL_STAGES = ("rebuild", "score", "realign", "iterate")
+"""What is done in idle time after a tilt, in this order."""
+ITERATIONS = 10
+SHOWN_PX = 192
+"""Views are iterated binned to about this size, which is more than is shown."""
 DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
+
+
+class Realigned(NamedTuple):
+    """Where a tilt was found by the volume of all others."""
+
+    at: tuple[float, float]
+    """Where the specimen lies in it, raw pixels."""
+    instead_of: tuple[float, float]
+    """Where the aligner has it."""
+    moved_px: float
+    before: float
+    after: float
 
 
 class AcceptedTilt(NamedTuple):
@@ -83,6 +114,13 @@ class LiveSeries:
         """Tilts accepted since it was written to disk."""
         self.unscored: list[int] = []
         """Tilts accepted that were not compared with the volume yet."""
+        self.left: tuple[str, ...] = ()
+        """What is left to do in idle time."""
+        self._score_of: dict[int, float] = {}
+        self._tried: dict[int, int] = {}
+        """Tilts that were looked for elsewhere, and how many views there were then."""
+        self._realigned: dict[int, Realigned] = {}
+        self._moved: list[int] = []
         self._told_deg = axis_deg
         self._at: dict[int, tuple[float, float]] = {}
         """Where each tilt lies in the volume, raw pixels."""
@@ -120,27 +158,119 @@ class LiveSeries:
         self._volume = volume
         return volume
 
-    def follow(self, interrupted: Callable[[], bool]) -> None:
-        """Place the volume's views where they are known to lie by now; it is shown so after its next rebuild."""
+    def follow(self, interrupted: Callable[[], bool]) -> bool:
+        """Place the volume's views where they are known to lie by now, which its next rebuild shows; False if
+        interrupted.
+        """
         volume = self.volume()
         for number, (index, (angle, _)) in enumerate(self.views.items()):
-            at = self.aligner.shift_of(index)
+            at = self._known_place(index)
             if interrupted():
-                return
+                return False
             if math.dist(at, self._at[index]) > MOVED_PX * self.binning:
                 volume.place(number, self.images[index], angle, self._transform(at))
                 self._at[index] = at
+                self._moved.append(index)
+        return True
+
+    def _known_place(self, index: int) -> tuple[float, float]:
+        """Where the aligner has a tilt, or the volume of all others, if the aligner has learned nothing new since."""
+        at, found = self.aligner.shift_of(index), self._realigned.get(index)
+        if found is None:
+            return at
+        if math.dist(at, found.instead_of) <= MOVED_PX * self.binning:
+            return found.at
+        del self._realigned[index]
+        return at
+
+    def moved_since_rebuild(self) -> tuple[int, ...]:
+        """Tilts placed anew since this was asked last."""
+        moved, self._moved = tuple(dict.fromkeys(self._moved)), []
+        return moved
+
+    @property
+    def can_score(self) -> bool:
+        """Whether there are views enough for the volume to say something about one of them."""
+        return len(self.views) >= ENOUGH_TO_SCORE
 
     def scores(self, interrupted: Callable[[], bool]) -> list[tuple[int, float]]:
         """Index and leave-one-out correlation of tilts not compared yet, the newest first; the volume is rebuilt."""
         found: list[tuple[int, float]] = []
         order = {index: number for number, index in enumerate(self.views)}
-        while self.unscored and len(self.views) >= ENOUGH_TO_SCORE and not interrupted():
-            index = self.unscored.pop()
+        while self.unscored and self.can_score:
+            index = self.unscored[-1]
             if index in self._at:
                 image, transform = self.images[index], self._transform(self._at[index])
-                found.append((index, self.volume().leave_one_out(order[index], image, transform)))
+                value = self.volume().leave_one_out(order[index], image, transform, interrupted)
+                if value is None:
+                    break
+                self._score_of[index] = value
+                found.append((index, value))
+            self.unscored.pop()
         return found
+
+    def doubtful(self) -> int | None:
+        """The tilt that agrees worst with the volume of all others for its angle, if badly; None if there is none."""
+        if not self.can_score:
+            return None
+        worst, share = None, UNLIKE
+        for index, value in self._score_of.items():
+            angle = self.views[index][0]
+            others = sorted(set(self._score_of) - {index}, key=lambda other: abs(self.views[other][0] - angle))
+            usual = float(np.median([self._score_of[other] for other in others[:LIKE_ANGLES]] or [0.0]))
+            again = len(self.views) >= TRIED_AGAIN * self._tried.get(index, 0)
+            if usual > 0 and value < share * usual and again:
+                worst, share = index, value / usual
+        return worst
+
+    def realign(self, index: int, interrupted: Callable[[], bool]) -> Realigned | None:
+        """Look for a tilt where the volume of all others shows it; None, and nothing changed, if it is not found there.
+
+        The volume must have been rebuilt. The view lies there in the volume from the next `follow` on; the aligner, and
+        so the placements of tilts to come, know nothing of it: they do not depend on how much idle time there was.
+        """
+        at, image = self._at[index], self.images[index]
+        expected = self.volume().expected(list(self.views).index(index), interrupted)
+        if expected is None or interrupted():
+            return None
+        shape = expected.shape
+        view = aligned(image, self._transform(at), shape)
+        window = taper(*shape)
+        reach = (REACH * shape[1], REACH * shape[0])
+        if interrupted():
+            return None
+        peak = correlate(masked(expected, window), masked(view, window), Band(*score.BAND), reach)
+        turned = geometry.rotation(self.aligner.axis_deg) @ np.array([peak.dx, peak.dy]) * self.binning
+        there = (at[0] + float(turned[0]), at[1] + float(turned[1]))
+        before = score.agreement(view, expected)
+        if interrupted():
+            return None
+        self._tried[index] = len(self.views)
+        after = score.agreement(aligned(image, self._transform(there), shape), expected)
+        moved = math.dist(there, at)
+        if after < before + CLEARLY_BETTER or moved <= MOVED_PX * self.binning:
+            return None
+        self._realigned[index] = Realigned(there, self.aligner.shift_of(index), moved, before, after)
+        self.unscored.append(index)
+        return self._realigned[index]
+
+    def shown_binning(self) -> int:
+        """Live pixels to one of the views that are iterated."""
+        return max(1, round(max(self.volume_shape()[1:]) / SHOWN_PX))
+
+    def iterated(self, interrupted: Callable[[], bool]) -> Sections | None:
+        """Central sections by SIRT, of views where the volume has them, at a lower resolution; None if interrupted."""
+        binning, (nz, ny, nx) = self.shown_binning(), self.volume_shape()
+        shape = (ny // binning, nx // binning)
+        views = np.empty((len(self.views), *shape), np.float32)
+        self.volume()
+        for view, index in zip(views, self.views, strict=True):
+            if interrupted():
+                return None
+            transform = geometry.rescale(self._transform(self._at[index]), binning)
+            view[:] = aligned(bin_image(self.images[index], binning), transform, shape)
+        tilts = [angle for angle, _ in self.views.values()]
+        return iterated_sections(views, tilts, max(2, round(nz / binning)), ITERATIONS, interrupted)
 
     def _transform(self, at: tuple[float, float]) -> geometry.Array:
         return geometry.rescale(geometry.raw_to_aligned(self.aligner.axis_deg, at), self.binning)
@@ -195,6 +325,7 @@ class LiveSeries:
             self._volume = None  # all of it lies the wrong way
         self.unsaved += 1
         self.unscored.append(one.tilt.index)
+        self.left = ALL_STAGES
 
     def place(
         self, tilt: Tilt, raw: NDArray[np.generic], image: Image, correction: Correction

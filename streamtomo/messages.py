@@ -66,6 +66,9 @@ from streamtomo.events_tilt import TiltRestored as TiltRestored
 from streamtomo.events_tilt import TiltRetried as TiltRetried
 from streamtomo.events_tilt import TiltScored as TiltScored
 from streamtomo.events_tilt import TiltUpdated as TiltUpdated
+from streamtomo.events_volume import TiltRealigned as TiltRealigned
+from streamtomo.events_volume import VolumeIterated as VolumeIterated
+from streamtomo.events_volume import VolumeRebuilt as VolumeRebuilt
 from streamtomo.happening import Happening as Happening
 from streamtomo.model import RawImage
 
@@ -82,6 +85,9 @@ Event = (
     | TiltUpdated
     | TiltPlaced
     | TiltScored
+    | TiltRealigned
+    | VolumeRebuilt
+    | VolumeIterated
     | TiltFailed
     | TiltRetried
     | TiltExcluded

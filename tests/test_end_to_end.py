@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,28 @@ def test_the_finish_is_nearer_to_the_truth_than_the_live_placements(tmp_path, op
     live, final = (compare(folder, truth, final=final) for final in (False, True))
     assert live.rms < 10.0
     assert final.rms < min(0.1, live.rms)
+
+
+def test_the_journal_shows_what_was_made_better_between_tilts(tmp_path):
+    scope, watched, out = tmp_path / "scope", tmp_path / "watched", tmp_path / "out"
+    simulate(scope, "--tilts", 7, "--step", 6, "--name", "TS_01", "--pattern", "plain")
+    *first, last = sorted(scope.iterdir())
+    watched.mkdir()
+    for path in first:
+        shutil.copy(path, watched)
+    run = start("run", watched, "--out", out, "--plain")
+    wait_for(run, out, lambda: events(out, messages.VolumeIterated))
+    shutil.copy(last, watched)
+    wait_for(run, out, lambda: any(event.views == 7 for event in events(out, messages.VolumeIterated)))
+    assert streamtomo("stop", "--out", out).returncode == 0
+    run.communicate(timeout=30)
+    placed, rebuilt, scored, iterated = (
+        [one.seq for one in journal.read(out / "journal.jsonl") if isinstance(one.event, kind)]
+        for kind in (messages.TiltPlaced, messages.VolumeRebuilt, messages.TiltScored, messages.VolumeIterated)
+    )
+    for between in (rebuilt, scored, iterated):
+        assert any(placed[-2] < seq < placed[-1] for seq in between)
+        assert any(placed[-1] < seq for seq in between)
 
 
 def test_nothing_is_written_into_the_watched_folder(tmp_path):

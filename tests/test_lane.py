@@ -8,9 +8,21 @@ import numpy as np
 import pytest
 from simulated import simulated
 
+from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
 from streamtomo.lane import Job, Lane, LiveSeries
-from streamtomo.messages import Event, Picture, SeriesJudged, TiltFailed, TiltPlaced, TiltScored, Warned
+from streamtomo.messages import (
+    Event,
+    Picture,
+    SeriesJudged,
+    TiltFailed,
+    TiltPlaced,
+    TiltRealigned,
+    TiltScored,
+    VolumeIterated,
+    VolumeRebuilt,
+    Warned,
+)
 from streamtomo.model import RawImage, Tilt
 from streamtomo.reconstruct.live import LiveVolume
 
@@ -123,19 +135,62 @@ def test_idle_time_rebuilds_unless_a_tilt_comes(tilts):
     lane = Lane(Settings())
     process(lane, tilts[:3])
     assert lane.refine_when_idle(lambda: True) == []
-    assert [event.plane for event in lane.refine_when_idle(lambda: False)] == ["xy", "xz"]
+    rebuilt, *shown = lane.refine_when_idle(lambda: False)
+    assert isinstance(rebuilt, VolumeRebuilt)
+    assert (rebuilt.series, rebuilt.views) == ("A", 3)
+    assert [(event.plane, event.by) for event in shown] == [("xy", "wbp"), ("xz", "wbp")]
+    assert lane.refine_when_idle(lambda: True) == []
+    iterated, *shown = lane.refine_when_idle(lambda: False)
+    assert isinstance(iterated, VolumeIterated)
+    assert (iterated.views, iterated.binning) == (3, 2)
+    assert 0 < iterated.residual < 0.9
+    assert [(event.plane, event.by) for event in shown] == [("xy", "sirt"), ("xz", "sirt")]
     assert lane.refine_when_idle(lambda: False) == [], "nothing has changed since"
 
 
 def test_idle_time_compares_each_tilt_with_the_volume_of_the_others(tilts):
     lane = Lane(Settings())
     process(lane, tilts[:6])
-    scored = [event for event in lane.refine_when_idle(lambda: False) if isinstance(event, TiltScored)]
+    scored = [event for event in idle(lane) if isinstance(event, TiltScored)]
     assert [event.index for event in scored] == [5, 4, 3, 2, 1, 0]
     assert min(event.leave_one_out for event in scored) > 0.2
     process(lane, tilts[6:], known(tilts, process(Lane(Settings()), tilts[:6])))
-    again = [event for event in lane.refine_when_idle(lambda: False) if isinstance(event, TiltScored)]
+    again = [event for event in idle(lane) if isinstance(event, TiltScored)]
     assert [(event.index, event.views) for event in again] == [(6, 7)]
+
+
+def test_idle_time_finds_a_tilt_that_was_placed_wrongly(tilts, monkeypatch):
+    """It is put right in the volume, and the volume built again; the placements told stay what they are."""
+    lane, wrong = Lane(Settings()), 5
+    right = LiveAligner.accept
+
+    def misled(aligner, index, angle_deg, image, placement):
+        right(aligner, index, angle_deg, image, placement)
+        if index == wrong:
+            view = aligner._views[index]
+            aligner._views[index] = view._replace(shift=view.shift + np.array([14.0, -9.0]))
+
+    monkeypatch.setattr(LiveAligner, "accept", misled)
+    process(lane, tilts[:6])
+    live = lane._series["A"]
+    told = idle(lane)
+    moved = [event for event in told if isinstance(event, TiltRealigned)]
+    assert [event.index for event in moved] == [wrong]
+    assert moved[0].after > moved[0].before + 0.2
+    assert (moved[0].shift_x, moved[0].shift_y) == pytest.approx(np.subtract(live.aligner.shift_of(5), (14, -9)), abs=2)
+    rebuilt = [event.moved for event in told if isinstance(event, VolumeRebuilt)]
+    assert rebuilt[-1] == (wrong,)
+    scores = [(event.index, event.leave_one_out) for event in told if isinstance(event, TiltScored)]
+    assert scores[-1] == (wrong, pytest.approx(moved[0].after, abs=0.1))
+    assert idle(lane) == []
+
+
+def idle(lane):
+    """All that is done while no tilt comes."""
+    events = []
+    while news := lane.refine_when_idle(lambda: False):
+        events += news
+    return events
 
 
 def written(tilt, path, pixels):

@@ -125,6 +125,10 @@ TOLD = [
     (SeriesReopened(series="TS", reason="a tilt came late"), "TS  open again: a tilt came late"),
     (messages.SeriesDropped(series="TS", reason="ice"), "TS  REJECTED by the operator: ice"),
     (messages.FinishAsked(series="TS", overrides=("final.binning=2",)), "TS  to be finished with final.binning=2"),
+    (
+        messages.TiltRealigned(series="TS", index=4, shift_x=1.0, shift_y=2.0, moved_px=9.0, before=0.1, after=0.5),
+        r"TS  tilt 4 moved by 9\.0 px in the live volume: agreement with all others 0\.10, now 0\.50",
+    ),
     (messages.FinishingPaused(), "finishing pauses: nothing is finished until it is resumed"),
     (messages.FinishingResumed(), "finishing goes on"),
     (
@@ -152,6 +156,8 @@ SILENT = [
     messages.SeriesRejected(series="TS", by="judge"),
     messages.TomogramReady(series="TS", path="p", tilts=1),
     TiltScored(series="TS", index=1, leave_one_out=0.5, views=9),
+    messages.VolumeRebuilt(series="TS", views=9, seconds=0.5),
+    messages.VolumeIterated(series="TS", views=9, iterations=10, residual=0.3, binning=4, seconds=0.5),
     TiltReceived(series="TS", tilt=TILT),
     TiltUpdated(series="TS", tilt=TILT),
     Heartbeat(backlog=1),

@@ -202,4 +202,4 @@ def test_a_view_is_taken_out_of_a_volume_exactly(tilt):
     backproject(views, single_axis(tilts), weights, others, exact=True)
     rays = single_axis([tilt])
     expected = project(others, rays, 70)[0]
-    assert reprojection_without(everything, views[number], rays, 8) == pytest.approx(expected, abs=2e-4)
+    assert reprojection_without(everything, views[number], rays, block_rows=8) == pytest.approx(expected, abs=2e-4)

@@ -107,7 +107,7 @@ def test_a_view_that_shows_something_else_agrees_least(series):
     volume = filled((shown, tilts, moved), range(len(tilts)))
     volume.rebuild(lambda: False)
     before = volume.snapshot()
-    scores = np.array([volume.leave_one_out(n, shown[n], moved[n]) for n in range(len(tilts))])
+    scores = np.array([volume.leave_one_out(n, shown[n], moved[n], lambda: False) for n in range(len(tilts))])
     good = np.delete(scores, [lost, 20])
     assert scores[lost] < 0.3
     assert max(scores[lost], scores[20]) < good.min()

@@ -10,7 +10,7 @@ from streamtomo import geometry
 from streamtomo.reconstruct.backproject import Scaled
 from streamtomo.reconstruct.filters import Filtering, radial_filter, ramp_start
 from streamtomo.reconstruct.rays import Box, single_axis
-from streamtomo.reconstruct.sirt import iterate, solver, until_plateau
+from streamtomo.reconstruct.sirt import Limits, iterate, solver, until_plateau
 from streamtomo.reconstruct.wbp import coverage_gain, level, make_slab, reconstruct, weighted
 
 TILTS = np.arange(-60.0, 61.0, 3.0)
@@ -139,7 +139,7 @@ def test_iterations_end_on_a_plateau():
 
 def test_density_never_falls_below_what_is_allowed():
     stack = views(phantom())
-    voxels, residuals = iterate(solver(single_axis(TILTS), NZ, NX, WIDE), stack, 6, not_below=-0.1)
+    voxels, residuals = iterate(solver(single_axis(TILTS), NZ, NX, WIDE), stack, 6, limits=Limits(not_below=-0.1))
     assert voxels.min() >= np.float32(-0.1)
     assert residuals[-1] < residuals[0]
 

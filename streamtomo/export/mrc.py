@@ -96,6 +96,17 @@ class Blocks:
         for z, rows in enumerate(block):
             self._put(rows, self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
 
+    def read(self, y0: int, block: NDArray[Any]) -> None:
+        """What was written by an earlier process, into a block as in `write`; it counts as written by this one."""
+        _, ny, nx = self._shape
+        for z, rows in enumerate(block):
+            os.preadv(self._file, [rows.data], self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
+        self.statistics = self.statistics.plus(block)
+
+    def sync(self) -> None:
+        """Wait until all that was written is on disk."""
+        os.fsync(self._file)
+
     def write_section(self, z: int, section: NDArray[Any]) -> None:
         """One whole section `(ny, nx)`."""
         _, ny, nx = self._shape
@@ -126,10 +137,18 @@ def new_mrc(
 
 @contextmanager
 def new_blocks(
-    path: Path, shape: tuple[int, int, int], dtype: str, *, pixel_size_A: float | None, kind: Kind, label: str
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: str,
+    *,
+    pixel_size_A: float | None,
+    kind: Kind,
+    label: str,
+    resume: bool = False,
 ) -> Iterator[Blocks]:
-    """The same, to be written block by block."""
-    with _new(path, shape, dtype, pixel_size_A, kind, label) as mrc, _part(path).open("r+b", buffering=0) as file:
+    """The same, to be written block by block; with `resume`, into what an earlier process left of the same file."""
+    made = _new(path, shape, dtype, pixel_size_A, kind, label, resume)
+    with made as mrc, _part(path).open("r+b", buffering=0) as file:
         blocks = Blocks(file.fileno(), 1024 + int(mrc.header.nsymbt), shape, dtype)
         yield blocks
         _describe(mrc, blocks.statistics)
@@ -141,20 +160,32 @@ def _part(path: Path) -> Path:
 
 @contextmanager
 def _new(
-    path: Path, shape: tuple[int, int, int], dtype: str, pixel_size_A: float | None, kind: Kind, label: str
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: str,
+    pixel_size_A: float | None,
+    kind: Kind,
+    label: str,
+    resume: bool = False,
 ) -> Iterator[Any]:
     """A file of the size that it will have, open under its temporary name; on leaving it becomes `path`."""
     part = _part(path)
     mode = {"int16": 1, "float32": 2}[dtype]
     try:
-        with mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True) as mrc:
-            if kind == "stack":
-                mrc.set_image_stack()
-            else:
-                mrc.set_volume()
-            _reserve(part)
-            mrc.add_label(label)
-            mrc.voxel_size = pixel_size_A or 1.0
+        if resume:
+            opened = mrcfile.mmap(part, mode="r+")
+        else:
+            opened = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
+        with opened as mrc:
+            if not resume:
+                if kind == "stack":
+                    mrc.set_image_stack()
+                else:
+                    mrc.set_volume()
+                _reserve(part)
+                mrc.add_label(label)
+                mrc.voxel_size = pixel_size_A or 1.0
+                mrc.flush()  # the header, so that another process can go on with the file
             yield mrc
             mrc.flush()
         _sync(part)
@@ -196,6 +227,12 @@ def sections(path: Path) -> Iterator[NDArray[Any]]:
         raise OutputError(
             f"{path}: cannot be read again ({error}); finish the series from the step that makes it"
         ) from None
+
+
+def rows(path: Path, y0: int, count: int) -> NDArray[Any]:
+    """Rows `y0` and on of all sections of a file, `(nz, count, nx)`, in memory."""
+    with mrcfile.mmap(path, mode="r") as mrc:
+        return np.array(mrc.data[:, y0 : y0 + count])
 
 
 def section(path: Path, z: int) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from streamtomo.finish.worker import be_alone
 from streamtomo.messages import Event, FinishStep, Warned
 from streamtomo.model import RawImage, Tilt
 from streamtomo.publish.lines import words
+from streamtomo.reconstruct import device
 from streamtomo.watch.finished import read_series
 from streamtomo.watch.images import probe
 
@@ -37,6 +38,7 @@ def finish(job: FinishJob, order: Order, *, dry_run: bool) -> int:
     be_alone(folder, job.series)
     write_text(job_path(folder, job.series), msgspec.json.encode(job).decode())
     jit.use_threads(job.settings.run.threads)
+    device.use(job.settings.run.device)
     done = recipe.run(job, _say, order)
     print(words(done) if done else f"{job.series}  ends after {order.last}, as asked for")
     return 0

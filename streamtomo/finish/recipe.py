@@ -59,7 +59,8 @@ def _pixel(job: FinishJob) -> object:
 
 MOVIES = tuple(f"movies.{field.name}" for field in msgspec.structs.fields(type(Settings().movies)))
 FILTERS = (
-    "final.method", "final.log", "final.sirt_iterations", "final.sirt_like", "final.radial_cutoff",
+    "final.method", "final.log", "final.sirt_iterations", "final.sirt_relaxation", "final.sirt_sign",
+    "final.sirt_mask", "final.sirt_like", "final.radial_cutoff",
     "final.radial_falloff", "final.roll_off", "final.even_coverage", "final.halves", "final.volume_type",
 )  # fmt: skip
 LENS = (

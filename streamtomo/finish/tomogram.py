@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from streamtomo import __version__
 from streamtomo.config import Final
 from streamtomo.export import mrc
+from streamtomo.finish import unfinished
+from streamtomo.finish.prior import Mask, background
 from streamtomo.model import Tomogram
-from streamtomo.reconstruct import sirt, wbp
+from streamtomo.reconstruct import device, sirt, wbp
 from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch
 from streamtomo.reconstruct.filters import Filtering, filter_views, smoothing
 from streamtomo.reconstruct.rays import Box, single_axis
@@ -96,24 +98,33 @@ def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
     sections = _Sections(source.nz, ny, nx)
+    key = unfinished.key_of(source.stack, source[1:], final, rows, scaled.scale) if final.method == "sirt" else ""
+    done = unfinished.rows_done(path, key)
     buffers = [np.empty((source.nz, min(rows, ny), nx), final.volume_type) for _ in range(2)]
     shape, kind = (source.nz, ny, nx), final.volume_type
     with (
-        mrc.new_blocks(path, shape, kind, pixel_size_A=source.voxel_A, kind="volume", label=label) as file,
+        mrc.new_blocks(
+            path, shape, kind, pixel_size_A=source.voxel_A, kind="volume", label=label, resume=done > 0
+        ) as file,
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[None] | None = None
         for turn, y0 in enumerate(range(0, ny, rows)):
             block = buffers[turn % 2][:, : min(rows, ny - y0)]
-            slabs(y0, block.transpose(1, 0, 2), scaled)
+            if ready := y0 + block.shape[1] <= done:
+                file.read(y0, block)
+            else:
+                slabs(y0, block.transpose(1, 0, 2), scaled)
             sections.take(y0, block)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(file.write, y0, block)
+            if not ready:
+                writing = writer.submit(_write, file, y0, block, path, key)
             progress((y0 + block.shape[1]) / ny)
         if writing is not None:
             writing.result()
         values = file.statistics
+    unfinished.forget(path)
     tomogram = Tomogram(
         path=str(path),
         nx=nx,
@@ -127,13 +138,21 @@ def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[
     return Made(tomogram, sections.pictures, how, scaled)
 
 
+def _write(file: mrc.Blocks, y0: int, block: NDArray[Any], path: Path, key: str) -> None:
+    """Slices into the file; with a key, they need not be made again by a process that comes after this one."""
+    file.write(y0, block)
+    if key:
+        file.sync()
+        unfinished.note(path, key, y0 + block.shape[1])
+
+
 def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final)
-        return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
+        return slabs, device.rows(sirt.SLAB_ROWS), f"SIRT {iterations}"
     like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
-    return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
+    return _wbp_slabs(source, final), device.rows(wbp.SLAB_ROWS), f"WBP{like}"
 
 
 def _filtering(final: Final) -> Filtering:
@@ -157,19 +176,23 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
 def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
     """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
     _, ny, nx = source.stack.shape
+    mask = Mask(Path(final.sirt_mask), (source.nz, ny, nx)) if final.sirt_mask else None
+    sign = np.float32(-1.0 if final.sirt_sign == "dark" else 1.0)
+    lowest = None if final.sirt_sign == "any" else 0.0
     of = sirt.solver(single_axis(source.tilts_deg, (0.0, source.height)), source.nz, nx, nx)
     smooth = smoothing(nx, _filtering(final))
     levels = source.levels()
+    levels[:, 0] = [background(view, final.sirt_sign) for view in source.stack]
 
-    def rows(y0: int, count: int) -> Image:
-        return filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / levels[:, 1, None, None]
+    def iterated(y0: int, count: int, iterations: int) -> tuple[Image, list[float]]:
+        views = filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / (sign * levels[:, 1, None, None])
+        limits = sirt.Limits(lowest, mask.rows(y0, count) if mask else None)
+        return sirt.iterate(of, views, iterations, relaxation=final.sirt_relaxation, limits=limits)
 
-    first, count = _middle_rows(ny)
-    iterations = sirt.until_plateau(sirt.iterate(of, rows(first, count), final.sirt_iterations)[1])
+    iterations = sirt.until_plateau(iterated(*_middle_rows(ny), final.sirt_iterations)[1])
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
-        voxels, _ = sirt.iterate(of, rows(y0, len(out)), iterations)
-        _store(voxels, scaled, out)
+        _store(iterated(y0, len(out), iterations)[0] * sign, scaled, out)
 
     return make, iterations
 

@@ -24,11 +24,13 @@ def main(job_file: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from streamtomo import jit
     from streamtomo.finish import recipe
+    from streamtomo.reconstruct import device
 
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=recipe.FinishJob)
     jit.use_threads(job.settings.run.threads)
     be_alone(Path(job.folder), job.series)
     try:
+        device.use(job.settings.run.device)
         done = recipe.run(job, _tell)
         assert done is not None
         _tell(done)
@@ -48,7 +50,8 @@ def be_alone(folder: Path, series: str) -> None:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
-            part.unlink()
+            if not part.with_name(f"{part.name}.json").exists():  # else it is gone on with: `unfinished`
+                part.unlink()
 
 
 def _tell(event: Event) -> None:

@@ -38,6 +38,7 @@ from streamtomo.messages import (
     TiltExcluded,
     TiltFailed,
     TiltPlaced,
+    TiltRealigned,
     TiltRestored,
     TiltRetried,
     Warned,
@@ -150,6 +151,11 @@ def _series(event: Event) -> str | None:
             return f"{event.series}  too few tilts: {event.usable} usable, {event.needed} needed; nothing is made of it"
         case TiltRetried():
             return f"{event.series}  tilt {event.index} is tried again"
+        case TiltRealigned():
+            return (
+                f"{event.series}  tilt {event.index} moved by {event.moved_px:.1f} px in the live volume: agreement "
+                f"with all others {event.before:.2f}, now {event.after:.2f}"
+            )
         case TiltExcluded():
             return f"{event.series}  tilt {event.index} left out: {event.reason}"
         case TiltRestored():

@@ -289,7 +289,8 @@ def _pictures(row: SeriesRow, width: int, height: int) -> RenderableType:
     for plane, lines in (("xy", height - depth_lines - 2), ("xz", depth_lines)):
         picture = row.pictures.get(plane)
         if picture is not None and lines > 0:
-            parts.append(Text(f"live volume, central {plane}, {picture.tilts} views", style="dim", no_wrap=True))
+            made = ", SIRT" if picture.by == "sirt" else ""
+            parts.append(Text(f"live volume, central {plane}, {picture.tilts} views{made}", style="dim", no_wrap=True))
             parts.append(HalfBlocks(picture, width, lines))
     return Group(*parts)
 

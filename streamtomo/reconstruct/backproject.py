@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.jit import kernel, parallel_kernel, prange
+from streamtomo.reconstruct import arrays, device
 from streamtomo.reconstruct.rays import PHASES, Rays, Tables, tables
 from streamtomo.reconstruct.stretch import LANCZOS, stretch, stretch_int16
 
@@ -93,6 +94,9 @@ def backproject(
     `(nz, ny, nx)`; overwritten, or with `add` (float32) added to. Beyond an image there is zero. `exact` keeps to
     float32 sums; `scratch` keeps the stretched rows' memory from call to call.
     """
+    if (xp := device.arrays()) is not None and not add:
+        arrays.backproject(xp, images, rays, gains, out, scaled)
+        return
     scratch = scratch or Scratch()
     _, nz, nx = out.shape
     counts = 0.0 if exact else int16_counts(images, gains)

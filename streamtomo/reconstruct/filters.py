@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from streamtomo import jit
+from streamtomo.reconstruct import arrays, device
 
 Image = NDArray[np.float32]
 
@@ -93,6 +94,8 @@ def _padded_length(nx: int) -> int:
 
 def filter_views(views: Image, means: NDArray[np.float32], by: RowFilter) -> Image:
     """Filter the rows of views `(n, rows, nx)`, less `means` `(n,)`; some views at a time on each thread."""
+    if (xp := device.arrays()) is not None:
+        return arrays.filter_views(xp, views, means, by, ENDS)
     out = np.empty(views.shape, np.float32)
     workers = min(jit.threads(), len(views))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,10 @@ FILTERING = Filtering(cutoff=0.25, falloff=0.1)
 EDGE_FRACTION = 0.03
 """Images fade to their mean over this fraction of their sides."""
 BLOCK_ROWS = 32
-"""Rows of y that are rebuilt between two looks at whether a new tilt waits."""
+"""Rows of y that are worked on between two looks at whether a new tilt waits, at most ..."""
+LEAST_ROWS = 4
+BLOCK_UPDATES = 2e8
+"""... and voxel updates: some 20 ms of one core."""
 THICK = 24
 """The central sections shown are means over one part in so many of the depth."""
 
@@ -76,30 +80,40 @@ class LiveVolume:
         gains = angular_weights(self._tilts).astype(np.float32)
         fresh = self._spare if self._spare is not None else np.empty_like(self._voxels)
         self._spare = fresh
-        for y0 in range(0, len(fresh), BLOCK_ROWS):
+        step = block_rows(len(self._views) * fresh[0].size)
+        for y0 in range(0, len(fresh), step):
             if interrupted():
                 return False
-            rows = slice(y0, y0 + BLOCK_ROWS)
+            rows = slice(y0, y0 + step)
             self._sum(np.stack([view[rows] for view in self._views]), self._tilts, gains, fresh[rows])
         self._voxels, self._spare = fresh, self._voxels
         return True
 
-    def leave_one_out(self, number: int, image: Image, transform: geometry.Array) -> float:
-        """How well a view, with its image as in `add`, agrees with the volume of all others: correlation, -1 to 1.
+    def expected(self, number: int, interrupted: Callable[[], bool]) -> Image | None:
+        """What a view should look like by all others, aligned, `(ny, nx)`; None if interrupted.
 
         The volume must have been rebuilt since a view was added or placed.
         """
         gain = np.float32(angular_weights(self._tilts)[number])
         rays = single_axis([self._tilts[number]])
-        expected = reprojection_without(self._voxels, self._views[number] * gain, rays, BLOCK_ROWS)
-        return agreement(self._aligned(image, transform), expected)
+        return reprojection_without(self._voxels, self._views[number] * gain, rays, interrupted, BLOCK_ROWS)
+
+    def leave_one_out(
+        self, number: int, image: Image, transform: geometry.Array, interrupted: Callable[[], bool]
+    ) -> float | None:
+        """How well a view, with its image as in `add`, agrees with what is expected of it: correlation, -1 to 1.
+
+        None if interrupted.
+        """
+        expected = self.expected(number, interrupted)
+        if expected is None or interrupted():
+            return None
+        view = self._aligned(image, transform)
+        return None if interrupted() else agreement(view, expected)
 
     def _aligned(self, image: Image, transform: geometry.Array) -> Image:
-        """The aligned view in units of its own noise, its edges faded to its mean, 0."""
         ny, _, nx = self._voxels.shape
-        mean, sd = level(image)
-        flat = (image - np.float32(mean)) * _fading(image.shape[0], image.shape[1]) * np.float32(1 / sd)
-        return warp(flat, transform, (ny, nx), fill=0.0)
+        return aligned(image, transform, (ny, nx))
 
     def _sum(
         self, views: Image, tilts_deg: list[float], gains: NDArray[np.float32], voxels: Image, add: bool = False
@@ -110,11 +124,8 @@ class LiveVolume:
     def central_slices(self) -> tuple[Image, Image]:
         """Central sections `(xy (ny, nx), xz (nz, nx))`, each the mean of a thin slab."""
         ny, nz, _ = self._voxels.shape
-        half = max(1, nz // THICK) // 2
-        middle_z, middle_y = nz // 2, ny // 2
-        xy = self._voxels[:, middle_z - half : middle_z + half + 1].mean(axis=1)
-        xz = self._voxels[middle_y - half : middle_y + half + 1].mean(axis=0)
-        return xy, xz
+        z, y = central(nz, nz), central(ny, nz)
+        return self._voxels[:, z].mean(axis=1), self._voxels[y].mean(axis=0)
 
     def voxels(self) -> Image:
         """All voxels `(ny, nz, nx)`, and not a copy."""
@@ -134,6 +145,21 @@ class LiveVolume:
         return np.ascontiguousarray(self._voxels.transpose(1, 0, 2))
 
 
+def block_rows(updates: int) -> int:
+    """Rows to work on at a time where each costs so many voxel updates."""
+    return int(np.clip(BLOCK_UPDATES / updates, LEAST_ROWS, BLOCK_ROWS))
+
+
+def aligned(image: Image, transform: geometry.Array, shape_yx: tuple[int, int]) -> Image:
+    """The aligned view of an image `(ny, nx)` in units of its own noise, its edges faded to its mean, 0."""
+    mean, sd = level(image)
+    flat = image - np.float32(mean)
+    flat *= _fading(*image.shape)
+    flat *= np.float32(1 / sd)
+    return warp(flat, transform, shape_yx, fill=0.0)
+
+
+@lru_cache(maxsize=4)
 def _fading(ny: int, nx: int) -> Image:
     """1 inside, a smooth step down to 0 at the edges, `(ny, nx)`."""
     return np.asarray(np.outer(_fade(ny), _fade(nx)), np.float32)
@@ -144,3 +170,9 @@ def _fade(n: int) -> NDArray[np.float64]:
     distance = np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5
     ramp = np.clip(distance / width, 0.0, 1.0)
     return np.asarray(ramp * ramp * (3 - 2 * ramp))
+
+
+def central(n: int, nz: int) -> slice:
+    """The planes in the middle of `n` that are shown of a volume `nz` deep: their mean is a picture."""
+    half = max(1, nz // THICK) // 2
+    return slice(n // 2 - half, n // 2 + half + 1)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.jit import kernel, parallel_kernel, prange
+from streamtomo.reconstruct import arrays, device
 from streamtomo.reconstruct.backproject import Scratch
 from streamtomo.reconstruct.rays import PHASES, Rays, Tables, tables
 from streamtomo.reconstruct.stretch import LANCZOS, unstretch
@@ -46,6 +47,8 @@ def project(voxels: Image, rays: Rays, image_nx: int, scratch: Scratch | None = 
 
     Rows are those of `backproject`'s images: one for a slice where rays are level, else as in `rays.upright`.
     """
+    if (xp := device.arrays()) is not None and rays.level:
+        return arrays.project(xp, voxels, rays, image_nx)
     ny, nz, nx = voxels.shape
     table = tables(rays, nz, nx, image_nx)
     views, rows = len(rays.step), table.rows_per_slice * (ny + 2 * rays.margin(nz))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -20,14 +22,19 @@ BORDER = 0.08
 """A rim of this fraction of each side is not compared: edges fade there, and rays leave the box."""
 
 
-def reprojection_without(voxels: Image, filtered: Image, rays: Rays, block_rows: int = 32) -> Image:
+def reprojection_without(
+    voxels: Image, filtered: Image, rays: Rays, interrupted: Callable[[], bool] = lambda: False, block_rows: int = 32
+) -> Image | None:
     """What one view should look like, `(ny, nx)`, from a volume `(ny, nz, nx)` without the view's own share in it.
 
     `filtered` `(ny, nx)` is the view as it went into the volume, its weight included. Everything here is linear: the
     volume is projected with the view in it, and the projection of the view's own back-projection is taken off.
+    `interrupted` is asked between blocks of rows; None if it said so.
     """
     out, scratch = np.empty_like(filtered), Scratch()
     for y0 in range(0, len(voxels), block_rows):
+        if interrupted():
+            return None
         rows = slice(y0, y0 + block_rows)
         out[rows] = project(voxels[rows], rays, filtered.shape[1], scratch)[0]
     out -= _own_share(filtered, rays, voxels.shape[1], voxels.shape[2])

@@ -82,7 +82,7 @@ def _stretch_lanes(lanes: Any, first: Any, step: Any, gain: Any, table: Any, row
     """16 rows side by side into `stretched` `(rows, PHASES, length)` float32, from `row` on."""
     count = min(LANES, stretched.shape[0] - row)
     run = np.empty((RUN, LANES), np.float32)
-    for phase in range(PHASES):
+    for phase in range(stretched.shape[1]):
         low, high = _reach(first, step, phase, lanes.shape[0] - 2 * EDGE, stretched.shape[2])
         stretched[row : row + count, phase, :low] = np.float32(0.0)
         stretched[row : row + count, phase, high:] = np.float32(0.0)
@@ -102,7 +102,7 @@ def _stretch_lanes_int16(
     """The same into int16, rounded, never beyond `limit`."""
     count = min(LANES, stretched.shape[0] - row)
     run = np.empty((RUN, LANES), np.float32)
-    for phase in range(PHASES):
+    for phase in range(stretched.shape[1]):
         low, high = _reach(first, step, phase, lanes.shape[0] - 2 * EDGE, stretched.shape[2])
         stretched[row : row + count, phase, :low] = np.int16(0)
         stretched[row : row + count, phase, high:] = np.int16(0)
@@ -119,8 +119,8 @@ def _stretch_lanes_int16(
 def stretch(images: Any, first: Any, step: Any, gains: Any, table: Any, stretched: Any) -> None:
     """Upright `images` `(n, rows, nx)`, times `gains` `(n,)`, into `stretched` `(n, rows, PHASES, length)` float32.
 
-    Sample `k` of phase `p` lies at `first + (PHASES * k + p) * step` fine units of the edged row; beyond the image it
-    is zero.
+    With fewer phases, `(n, rows, 1, length)` for instance, only the first ones are made. Sample `k` of phase `p` lies
+    at `first + (PHASES * k + p) * step` fine units of the edged row; beyond the image it is zero.
     """
     n, rows, nx = images.shape
     groups = (rows + LANES - 1) // LANES

@@ -8,6 +8,7 @@ from streamtomo import geometry
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.reconstruct.rays import Box, single_axis
+from streamtomo.reconstruct.sections import iterated_sections
 from streamtomo.reconstruct.sirt import iterate, solver
 from streamtomo.reconstruct.wbp import make_slab, weighted
 
@@ -18,6 +19,8 @@ def warmup() -> None:
     for tilt in range(9):
         volume.add(np.ones((16, 16), np.float32), float(tilt), geometry.IDENTITY)
     volume.rebuild(lambda: False)
+    volume.leave_one_out(0, np.ones((16, 16), np.float32), geometry.IDENTITY, lambda: False)
+    iterated_sections(np.ones((9, 16, 16), np.float32), list(range(9)), 8, 2, lambda: False)
 
 
 def warmup_final() -> None:
