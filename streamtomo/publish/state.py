@@ -40,15 +40,19 @@ from streamtomo.messages import (
     TiltExcluded,
     TiltFailed,
     TiltPlaced,
+    TiltRealigned,
     TiltReceived,
     TiltRestored,
     TiltRetried,
     TiltScored,
     TiltUpdated,
     TomogramReady,
+    VolumeIterated,
+    VolumeRebuilt,
     Warned,
 )
 
+IdleWork = TiltScored | TiltRealigned | VolumeRebuilt | VolumeIterated
 MESSAGES_KEPT = 200
 """Warnings and refused files that a state remembers."""
 ALARMS_KEPT = ORDERS_KEPT = 20
@@ -194,7 +198,7 @@ class SessionState(Struct, kw_only=True):
                 if isinstance(event, TiltReceived):
                     self.refused = self._refused_but(event.tilt.image.path)
                 row = self.series.setdefault(event.series, SeriesRow(name=event.series))
-                if not isinstance(event, TiltScored):  # idle time's work says nothing of the microscope
+                if not isinstance(event, IdleWork):  # idle time's work says nothing of the microscope
                     row.touched_s = envelope.time_s
                 _apply(row, event, envelope.time_s)
 
