@@ -117,6 +117,14 @@ def test_the_exports_agree_and_say_what_was_done(tmp_path, stack):
     found = directives.read(out / "TS.adoc")
     assert "final.align=beads" in found.overrides
     assert "acquisition.pixel_size_A=10.8" in found.overrides
+    etomofiles = pytest.importorskip("etomofiles")
+    table = etomofiles.read(out)
+    assert len(table) == len(TILTS)
+    assert not table["excluded"].any()
+    assert table["image_path"][3] == "TS.st[3]"
+    assert table["tlt"].to_numpy() == pytest.approx([view.tilt_deg for view in done.alignment.views], abs=0.006)
+    assert table["xaxistilt"][0] == float(said["XAXISTILT"])
+    assert table["tilt_axis_angle"][0] == pytest.approx(AXIS, abs=0.1)
 
 
 def test_a_changed_setting_redoes_just_what_depends_on_it(tmp_path, stack):
@@ -321,6 +329,13 @@ def test_a_fault_in_any_export_is_found(tmp_path, stack, capsys):
         ("warp/TS.xml", "AxisAngle>85", "AxisAngle>84"),
         ("TS.xtilt", "   0.00\n", ""),
         ("TS.rawtlt", "-54", " 54"),
+        ("TS.prexg", "1.0000000", "1.1000000"),
+        ("TS.tltxf", "\n", " 1\n"),
+        ("TSfid.xyz", "   1     1", "  55     1"),
+        ("TS.edf", "PixelSize=1.08", "PixelSize=0.54"),
+        ("tilt.com", "IMAGEBINNED\t1", "IMAGEBINNED\t2"),
+        ("align.com", "TS.rawtlt", "TS_1.rawtlt"),
+        ("TS_views.json", '"row": 1,', '"row": 2,'),
     ):
         path = out / file
         text = path.read_bytes()
