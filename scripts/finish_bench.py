@@ -1,12 +1,14 @@
 """How long the finishing of simulated series takes, step by step, and how well the specimen's position is found.
 
-Each series is simulated in memory, written as a stack, and finished from live placements that are wrong by half a pixel.
-Printed are seconds of each step (the fastest of several runs) and the position against the truth. With `--process`
-each run is a finishing process of its own, as in a session: its start and its peak memory count, too.
+Each series is simulated, written as a stack, and finished from live placements that are wrong by half a pixel. Printed
+are seconds of each step (the fastest of several runs) and the position against the truth. With `--process` each run is
+a finishing process of its own, as in a session: its start, the processor's time and the peak of its memory count, too.
+With `--keep` the stack stays in a folder, and is used again.
 """
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -44,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=_size, default=(1024, 1024), metavar="WxH", help="of the images (1024x1024)")
     parser.add_argument("--binning", type=int, help="of the tomogram (default: as the program chooses)")
+    parser.add_argument("--keep", type=Path, help="folder for the stacks (default: they are thrown away)")
     parser.add_argument("--process", action="store_true", help="in processes of their own; tells the peak memory")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts (3)")
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
@@ -53,7 +56,9 @@ def main() -> None:
     jit.use_threads(None)
     for number, (name, slab) in enumerate(list(CASES.items())[: args.cases]):
         with tempfile.TemporaryDirectory() as folder:
-            job = _job(Path(folder), args, slab, args.seed + number)
+            base = args.keep / str(number) if args.keep else Path(folder)
+            base.mkdir(parents=True, exist_ok=True)
+            job = _job(base, args, slab, args.seed + number)
             _run(name, slab, job, args)
 
 
@@ -66,10 +71,8 @@ def _job(folder: Path, args: argparse.Namespace, slab: Slab, seed: int) -> Finis
     angles = tuple(float(angle) for angle in range(-60, 61, 3))
     series = Series(Plan(angles, (args.size[1], args.size[0]), recipe=slab, seed=seed))
     stack = folder / "TS.mrc"
-    with mrcfile.new_mmap(stack, (len(angles), args.size[1], args.size[0]), mrc_mode=1) as file:
-        for index in range(len(angles)):
-            file.data[index] = series.expose(index).image
-        file.set_image_stack()
+    if not stack.exists():
+        _write(stack, series, args.size)
     rng = np.random.default_rng(seed)
     tilts = []
     for index, view in enumerate(series.views):
@@ -89,14 +92,25 @@ def _job(folder: Path, args: argparse.Namespace, slab: Slab, seed: int) -> Finis
     )  # fmt: skip
 
 
+def _write(stack: Path, series: Series, size: tuple[int, int]) -> None:
+    part = stack.with_suffix(".part")
+    with mrcfile.new_mmap(part, (len(series.views), size[1], size[0]), mrc_mode=1, overwrite=True) as file:
+        for index in range(len(series.views)):
+            file.data[index] = series.expose(index).image
+        file.set_image_stack()
+    part.rename(stack)
+
+
 def _run(name: str, slab: Slab, job: FinishJob, args: argparse.Namespace) -> None:
     best: dict[str, float] = {}
-    least, depth, peak_GiB = float("inf"), 0, 0.0
+    least, depth, peak_GiB, cpu_s = float("inf"), 0, 0.0, float("inf")
     for _ in range(args.repeat):
         shutil.rmtree(job.folder, ignore_errors=True)
         start = time.perf_counter()
         if args.process:
-            peak_GiB = max(peak_GiB, _in_process(job))
+            used = _in_process(job)
+            peak_GiB = max(peak_GiB, used.ru_maxrss / 2**20)
+            cpu_s = min(cpu_s, used.ru_utime + used.ru_stime)
         else:
             recipe.run(job, lambda event: None)
         seconds = time.perf_counter() - start
@@ -109,15 +123,15 @@ def _run(name: str, slab: Slab, job: FinishJob, args: argparse.Namespace) -> Non
     thickness = f"{100 * (at.thickness_px / true_px - 1):+.1f} %" if at.thickness_px else "not found"
     print(f"{name}: {least:.1f} s, {depth} sections; " + ", ".join(f"{k} {v:.2f}" for k, v in best.items() if v > 0.05))
     if peak_GiB:
-        print(f"  peak memory {peak_GiB:.2f} GiB")
+        print(f"  peak memory {peak_GiB:.2f} GiB, {cpu_s:.1f} s of processor time")
     print(
         f"  pitch {at.pitch_deg - slab.pitch_deg:+.2f}°, offset {at.offset_deg - slab.pretilt_deg:+.2f}°, "
         f"thickness {thickness}; {at.note}{'; ' + at.warning if at.warning else ''}"
     )
 
 
-def _in_process(job: FinishJob) -> float:
-    """Finishes a series as a session does; the peak of the process' memory, GiB."""
+def _in_process(job: FinishJob) -> resource.struct_rusage:
+    """Finishes a series as a session does; what the process used."""
     path = Path(job.folder).with_name("job.json")
     path.write_bytes(msgspec.json.encode(job))
     Path(job.folder).mkdir()
@@ -126,7 +140,7 @@ def _in_process(job: FinishJob) -> float:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the finishing process ended with status {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss / 2**20
+    return usage
 
 
 if __name__ == "__main__":

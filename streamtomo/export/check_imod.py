@@ -11,8 +11,8 @@ import numpy as np
 from streamtomo import geometry
 from streamtomo.export import fiducials, imod, imod_coms, mrc
 
-ROUNDED_PX = 0.02
-"""Two roundings of the text files."""
+ROUNDED_PX, ROUNDED = 0.02, 1e-5
+"""What roundings of the text files make of shifts, and of turns."""
 SEEN_PX = 0.1
 """Beads reprojected through the alignment must be seen no further from where the model and its residuals say."""
 UNIT = 2e-4
@@ -42,9 +42,9 @@ def _transforms(folder: Path, name: str) -> Iterator[str]:
     if not np.isfinite(np.concatenate([xf, prexg, tltxf, prexf])).all():
         yield f"{name}: transforms hold values that are not finite"
         return
-    product = geometry.compose(prexg, tltxf)
-    if (off := np.abs(product - xf)[:, :, 2].max()) > ROUNDED_PX:
-        yield f"{name}.xf: is off the product of {name}.prexg and {name}.tltxf by {off:.2f} px"
+    off = np.abs(geometry.compose(prexg, tltxf) - xf)
+    if off[:, :, 2].max() > ROUNDED_PX or off[:, :, :2].max() > ROUNDED:
+        yield f"{name}.xf: is not the product of {name}.prexg and {name}.tltxf (shifts {off[:, :, 2].max():.2f} px off)"
     steps = np.cumsum(prexf[1:, :, 2], axis=0)
     if (off := np.abs(prexg[1:, :, 2] - prexg[0, :, 2] - steps).max(initial=0.0)) > ROUNDED_PX * len(prexg):
         yield f"{name}.prexg: is off the sum of {name}.prexf by {off:.2f} px"
@@ -58,14 +58,12 @@ def _beads(folder: Path, name: str, views: int) -> Iterator[str]:
     if numbers != (len(beads), len(found.view)):
         yield f"{name}.fid: {numbers[0]} beads, {numbers[1]} points; fid.xyz has {len(beads)}, .resid {len(found.view)}"
         return
-    if not (0 <= model.xyz[:, 2].min() and model.xyz[:, 2].max() <= views - 1):
-        yield f"{name}.fid: has points in sections {model.xyz[:, 2].min():.0f} to {model.xyz[:, 2].max():.0f} of {views}"
+    first, last = model.xyz[:, 2].min(), model.xyz[:, 2].max()
+    if first < 0 or last > views - 1:
+        yield f"{name}.fid: has points in sections {first:.0f} to {last:.0f} of {views}"
         return
-    corner = np.array(model.size_xy) / 2
-    back, tilts = (
-        geometry.invert(imod.read_transforms(folder / f"{name}.tltxf")),
-        imod.read_angles(folder / f"{name}.tlt"),
-    )
+    corner, tilts = np.array(model.size_xy) / 2, imod.read_angles(folder / f"{name}.tlt")
+    back = geometry.invert(imod.read_transforms(folder / f"{name}.tltxf"))
     predicted, off = found.xy + found.residual - corner, 0.0
     for view in np.unique(found.view):
         seen = geometry.apply(back[view], geometry.project(beads - (*corner, 0.0), float(tilts[view])))

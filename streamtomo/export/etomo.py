@@ -3,7 +3,7 @@
 `NAME.edf` tells it what the series is and what is done; `eraser.com xcorr.com prenewst.com track.com align.com` are the
 steps before the aligned stack, so that each can be run again there. `NAME.st` counts as the raw stack: views left out
 are in none of the files, so nothing is left for etomo to exclude. `prenewst.com` takes `NAME.prexg` as it is: the beads
-in `NAME.fid` are in the pre-aligned stack that it makes. `align.com` ends with the product of both transforms, the `.xf`.
+in `NAME.fid` are in the pre-aligned stack that it makes. `align.com` ends with the product of both transforms: `.xf`.
 """
 
 from __future__ import annotations

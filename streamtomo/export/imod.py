@@ -13,7 +13,6 @@ from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
 from streamtomo.geometry import Array
 
-
 ANGLE_ERROR = np.radians(0.005)
 """Rounding of an angle in a text file."""
 
