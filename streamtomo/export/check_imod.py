@@ -56,7 +56,8 @@ def _beads(folder: Path, name: str, views: int) -> Iterator[str]:
     beads = np.array([line.split()[1:4] for line in (folder / f"{name}fid.xyz").read_text().splitlines()], float)
     numbers = model.contour[-1] + 1, len(model.xyz)
     if numbers != (len(beads), len(found.view)):
-        yield f"{name}.fid: {numbers[0]} beads, {numbers[1]} points; fid.xyz has {len(beads)}, .resid {len(found.view)}"
+        there = f"{name}fid.xyz has {len(beads)}, {name}.resid {len(found.view)}"
+        yield f"{name}.fid: {numbers[0]} beads, {numbers[1]} points; {there}"
         return
     first, last = model.xyz[:, 2].min(), model.xyz[:, 2].max()
     if first < 0 or last > views - 1:
