@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtomo import geometry
 from streamtomo.errors import StreamtomoError
-from streamtomo.export import aretomo, check_imod, imod, imod_coms, mrc, relion, star, warp
+from streamtomo.export import aretomo, check_imod, imod, imod_coms, mrc, omezarr, relion, star, warp
 from streamtomo.geometry import Array
 
 AGREE_PX = 0.1
@@ -40,6 +40,9 @@ def _faults(folder: Path, name: str) -> Iterator[str]:
         path = folder / f"{name}{suffix}"
         if path.exists() or suffix == "_rec.mrc":
             yield from mrc.check_mrc(path, rec)
+    pyramid = folder / f"{name}_rec{omezarr.SUFFIX}"
+    if pyramid.exists():
+        yield from omezarr.check(pyramid, folder / f"{name}_rec.mrc")
     yield from _order(folder, name)
     if not lacking:
         yield from check_imod.faults(folder, name, views)

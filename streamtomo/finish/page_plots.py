@@ -10,6 +10,7 @@ import numpy as np
 
 from streamtomo import geometry
 from streamtomo.export import fiducials
+from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.work import Cleaned, Coarse, Work
 from streamtomo.model import Alignment, RawImage
@@ -116,7 +117,8 @@ def _light(work: Work) -> Found:
     tilts, means = _tilts(work), np.array(work.product("clean", Cleaned).means)
     lines = [Curve("mean", tilts, means.tolist())]
     if len(means) > 2 and (means > 0).all():
-        way = 1 / geometry.tilt_terms(np.array(tilts)).cos
+        offset = work.product("position", Position).offset_deg
+        way = 1 / geometry.tilt_terms(np.array(tilts) + offset).cos
         slope, start = np.polyfit(way, np.log(means), 1)
         law = np.exp(start + slope * way)
         lines.append(Curve("as an even slab absorbs", tilts, law.tolist(), line=True))

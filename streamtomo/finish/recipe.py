@@ -132,13 +132,17 @@ STEPS = (
     ),
     Step(
         "export",
-        Needs(("clean", "coarse", "solve", "position", "stack", "reconstruct"), (*OPTICS, "specimen.bead_nm")),
+        Needs(
+            ("clean", "coarse", "solve", "position", "stack", "reconstruct", "trim"),
+            (*OPTICS, "specimen.bead_nm", "export.ome_zarr"),
+            version=2,
+        ),
         steps_results.export,
         0.02,
     ),
     Step(
         "report",
-        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export")),
+        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export"), ("export.movie",), version=2),
         steps_results.report,
         0.02,
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -48,7 +49,7 @@ def be_alone(folder: Path, series: str) -> None:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
-            part.unlink()
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _tell(event: Event) -> None:

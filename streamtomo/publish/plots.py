@@ -25,6 +25,8 @@ COLOURS = ("#1b6ca8", "#c8553d", "#5b8c5a", "#8d6a9f")
 ARROW_SHARE = 0.04
 """Length of a typical arrow as a share of the field's longer side."""
 MOST_ARROWS = 4000
+RIM_SHARE, TALL_SHARE = 0.72, 0.81
+"""Of the drawing's width and height that the field itself takes."""
 
 
 class Curve(NamedTuple):
@@ -42,7 +44,7 @@ def curves(lines: Sequence[Curve], x_name: str, y_name: str) -> bytes | None:
     if not any(y is not None for line in lines for y in line.y):
         return None
     figure = _figure(SIZE_INCH)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((0.12, 0.2, 0.86, 0.77))
     for number, line in enumerate(lines):
         y = np.array([np.nan if value is None else value for value in line.y], np.float64)
         look: dict[str, Any] = {"linestyle": "--"} if line.line else {"marker": ".", "markersize": 4.5}
@@ -65,17 +67,25 @@ def arrows(xy: Array, vectors: Array, values: Array, size_xy: tuple[int, int], v
     known = known[:: -(-len(known) // MOST_ARROWS)]
     typical = float(np.sqrt((vectors[known] ** 2).sum(axis=1).mean())) or 1.0
     scale = typical / (ARROW_SHARE * max(size_xy))
-    figure = _figure((FIELD_INCH * 1.25, max(2.0, FIELD_INCH * size_xy[1] / size_xy[0])))
-    axes = figure.add_subplot()
+    width, height = 1 / RIM_SHARE, max(0.4, size_xy[1] / size_xy[0]) / TALL_SHARE
+    figure = _figure((FIELD_INCH * width, FIELD_INCH * height))
+    axes = figure.add_axes((0.12, 0.11, RIM_SHARE, TALL_SHARE))
     drawn = axes.quiver(
-        *xy[known].T, *vectors[known].T, values[known], cmap="coolwarm", angles="xy", scale_units="xy", scale=scale,
+        *xy[known].T, *vectors[known].T, values[known], cmap=_shades(), angles="xy", scale_units="xy", scale=scale,
         width=0.0022, headwidth=4,
     )  # fmt: skip
     key = _round(typical)
-    axes.quiverkey(drawn, 0.9, 1.04, key, f"{key:g} px", labelpos="W", coordinates="axes")
+    axes.quiverkey(drawn, 0.92, 1.03, key, f"{key:g} px", labelpos="W", coordinates="axes")
     axes.set(xlim=(0, size_xy[0]), ylim=(0, size_xy[1]), aspect="equal", xlabel="x, pixels", ylabel="y, pixels")
-    figure.colorbar(drawn, label=value_name, shrink=0.85)
+    figure.colorbar(drawn, cax=figure.add_axes((0.14 + RIM_SHARE, 0.11, 0.02, TALL_SHARE)), label=value_name)
     return _png(figure)
+
+
+def _shades() -> Any:
+    """From blue to red without a pale middle, which arrows on white would be lost in."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", ["#1b5fc8", "#5a5a5a", "#d02a2a"])
 
 
 def _round(value: float) -> float:
@@ -89,7 +99,7 @@ def _figure(size_inch: tuple[float, float]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(size_inch, dpi=DOTS_PER_INCH, layout="constrained")
+    figure = Figure(size_inch, dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     return figure
 
@@ -98,7 +108,7 @@ def _png(figure: Figure) -> bytes:
     for axes in figure.axes:
         _plain(axes)
     made = io.BytesIO()
-    figure.savefig(made, format="png")
+    figure.savefig(made, format="png", pil_kwargs={"compress_level": 4})
     return made.getvalue()
 
 
