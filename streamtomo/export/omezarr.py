@@ -128,10 +128,7 @@ def _attributes(
     channel = {"label": name, "color": "FFFFFF", "active": True, "window": window}
     return {
         "multiscales": [{"version": VERSION, "name": name, "axes": axes, "datasets": datasets, "type": "mean"}],
-        "omero": {
-            "version": VERSION,
-            "channels": [{"label": name, "color": "FFFFFF", "active": True, "window": window}],
-        },
+        "omero": {"version": VERSION, "channels": [channel]},
     }
 
 

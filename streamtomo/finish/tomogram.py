@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,10 @@ SAMPLE_ROWS = 16
 Image = NDArray[np.float32]
 Slabs = Callable[[int, NDArray[Any], Scaled], None]
 """Makes slices `y0` and on: into `(rows, nz, nx)`, float32 or int16, scaled."""
+Piece = tuple[int, int]
+"""First and number of the slices of a block."""
+Spread = Callable[[Sequence[Piece], Scaled], Iterator[NDArray[Any]]]
+"""Makes blocks `(nz, rows, nx)` elsewhere, in order."""
 
 
 DARKEST = 0.01
@@ -85,27 +89,28 @@ class Made(NamedTuple):
     """What was done with the densities."""
 
 
-def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[[float], None]) -> Made:
+def write_tomogram(
+    path: Path, source: Source, final: Final, progress: Callable[[float], None], spread: Spread | None = None
+) -> Made:
     """The file `(nz, ny, nx)` with z up, as `trimvol -rx` turns it.
 
-    `progress` is told what fraction is done. Raises OutputError.
+    `progress` is told what fraction is done; `spread` makes the blocks elsewhere. Raises OutputError.
     """
     _, ny, nx = source.stack.shape
-    slabs, rows, how = _maker(source, final)
+    slabs, rows, how = maker(source, final)
     rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
     sections = _Sections(source.nz, ny, nx)
-    buffers = [np.empty((source.nz, min(rows, ny), nx), final.volume_type) for _ in range(2)]
+    pieces = [(y0, min(rows, ny - y0)) for y0 in range(0, ny, rows)]
     shape, kind = (source.nz, ny, nx), final.volume_type
     with (
         mrc.new_blocks(path, shape, kind, pixel_size_A=source.voxel_A, kind="volume", label=label) as file,
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[None] | None = None
-        for turn, y0 in enumerate(range(0, ny, rows)):
-            block = buffers[turn % 2][:, : min(rows, ny - y0)]
-            slabs(y0, block.transpose(1, 0, 2), scaled)
+        blocks = spread(pieces, scaled) if spread else _made_here(slabs, pieces, shape, kind, scaled)
+        for (y0, _), block in zip(pieces, blocks, strict=True):
             sections.take(y0, block)
             if writing is not None:
                 writing.result()
@@ -127,7 +132,19 @@ def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[
     return Made(tomogram, sections.pictures, how, scaled)
 
 
-def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
+def _made_here(
+    slabs: Slabs, pieces: Sequence[Piece], shape: tuple[int, int, int], kind: str, scaled: Scaled
+) -> Iterator[NDArray[Any]]:
+    """The blocks one after the other; each is overwritten by the next but one."""
+    nz, _, nx = shape
+    buffers = [np.empty((nz, pieces[0][1], nx), kind) for _ in range(2)]
+    for turn, (y0, rows) in enumerate(pieces):
+        block = buffers[turn % 2][:, :rows]
+        slabs(y0, block.transpose(1, 0, 2), scaled)
+        yield block
+
+
+def maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final)

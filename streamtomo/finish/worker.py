@@ -22,7 +22,7 @@ from streamtomo.messages import Event, FinishFailed
 
 def main(job_file: str) -> int:
     """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from streamtomo import jit
     from streamtomo.finish import recipe
 
@@ -57,6 +57,7 @@ def _tell(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Waits for the end of standard input, and ends this process then."""
     sys.stdin.read()
     os._exit(3)
