@@ -71,8 +71,7 @@ def exports_of(work: Work) -> Exports:
 
 def tilting_angle(work: Work) -> float:
     """XAXISTILT: the turn about X that was made."""
-    sirt = work.settings.final.method == "sirt"
-    return 0.0 if sirt else -work.product("position", Position).pitch_deg
+    return -work.product("position", Position).pitch_deg
 
 
 def tilting_of(work: Work) -> imod_coms.Tilting:

@@ -121,7 +121,12 @@ STEPS = (
         0.1,
         wanted=steps_restore.wants_erase,
     ),
-    Step("reconstruct", Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS), steps_volume.reconstruct, 0.3),
+    Step(
+        "reconstruct",
+        Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS, version=2),
+        steps_volume.reconstruct,
+        0.3,
+    ),
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
     Step(
         "denoise",

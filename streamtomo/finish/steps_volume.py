@@ -221,18 +221,14 @@ def _source(work: Work) -> Source:
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
     at, aligned = work.product("position", Position), work.aligned_stack("reconstruct")
     binning, side = stacked.binning, max(stacked.ny, stacked.nx)
-    depth, pitch = at.depth_px / binning, at.pitch_deg
-    if work.settings.final.method == "sirt" and pitch:
-        depth += stacked.ny * abs(float(geometry.tilt_terms(pitch).tan))
-        pitch = 0.0
-        work.warn("position.pitch", f"{work.name}: sirt does not turn the specimen about X; its pitch stays")
+    depth = at.depth_px / binning
     return Source(
         stack=logarithm(aligned) if work.settings.final.log else aligned,
         tilts_deg=[view.tilt_deg + at.offset_deg for view in alignment.views],
         nz=int(min(side, max(2, round(depth / 2) * 2))),
         binning=binning,
         voxel_A=stacked.voxel_A,
-        pitch_deg=pitch,
+        pitch_deg=at.pitch_deg,
         height=at.height_px / binning,
         sds=None if work.settings.final.log else stacked.sds,
     )

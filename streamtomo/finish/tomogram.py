@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamtomo import __version__
 from streamtomo.config import Final
 from streamtomo.export import mrc
+from streamtomo.finish.level import Flat, Level
 from streamtomo.model import Tomogram
 from streamtomo.reconstruct import sirt, wbp
 from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch
@@ -24,6 +25,8 @@ INT16_SD = 1000.0
 SLAB_BYTES = 256e6
 """A slab of voxels is made no larger than this, unless it has the least number of rows already."""
 LEAST_ROWS = 16
+PITCHED_ROWS = 64
+"""Slices that are cut out of level ones at a time: those beyond both ends are made twice."""
 SAMPLE_ROWS = 16
 """Slices in the middle that the scale of the whole is taken from."""
 
@@ -148,7 +151,7 @@ def maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final)
-        return slabs, sirt.SLAB_ROWS, f"SIRT {iterations}"
+        return slabs, PITCHED_ROWS if source.pitch_deg else sirt.SLAB_ROWS, f"SIRT {iterations}"
     like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
     return _wbp_slabs(source, final), wbp.SLAB_ROWS, f"WBP{like}"
 
@@ -172,20 +175,30 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
 
 
 def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
-    """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
+    """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau.
+
+    It works on slices that are level with the stage; a specimen with a pitch is cut out of them.
+    """
     _, ny, nx = source.stack.shape
-    of = sirt.solver(single_axis(source.tilts_deg, (0.0, source.height)), source.nz, nx, nx)
     smooth = smoothing(nx, _filtering(final))
     levels = source.levels()
+    flat = Flat(source.nz, ny, source.pitch_deg, source.height)
 
-    def rows(y0: int, count: int) -> Image:
-        return filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / levels[:, 1, None, None]
+    def solve(at: Level, iterations: int) -> tuple[Image, list[float]]:
+        of = sirt.solver(single_axis(source.tilts_deg, (0.0, at.middle)), at.nz, nx, nx)
+        rows = source.stack[:, at.first : at.first + at.rows]
+        return sirt.iterate(of, filter_views(rows, levels[:, 0], smooth) / levels[:, 1, None, None], iterations)
 
-    first, count = _middle_rows(ny)
-    iterations = sirt.until_plateau(sirt.iterate(of, rows(first, count), final.sirt_iterations)[1])
+    def of_rows(y0: int, rows: int) -> Level:
+        return flat.level(y0, rows) if source.pitch_deg else Level(y0, rows, source.nz, source.height)
+
+    iterations = sirt.until_plateau(solve(of_rows(*_middle_rows(ny)), final.sirt_iterations)[1])
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
-        voxels, _ = sirt.iterate(of, rows(y0, len(out)), iterations)
+        if source.pitch_deg:
+            voxels = flat.cut(lambda at: solve(at, iterations)[0], y0, len(out))
+        else:
+            voxels = solve(of_rows(y0, len(out)), iterations)[0]
         _store(voxels, scaled, out)
 
     return make, iterations
