@@ -7,16 +7,18 @@ import mrcfile
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamtomo.cli import main
-from streamtomo.config import Ctf, Denoise, Erase, Final, Settings
+from streamtomo.config import Ctf, Denoise, Erase, Export, Final, Settings
 from streamtomo.errors import AlignmentError, InputError, SettingsError
-from streamtomo.export import directives, imod, imod_coms, relion
+from streamtomo.export import check_imod, directives, imod, imod_coms, relion
 from streamtomo.finish import command, recipe, steps_views, steps_volume
 from streamtomo.finish.pages import write_session
 from streamtomo.finish.recipe import ALL, FinishJob, JobTilt, Order
 from streamtomo.messages import FinishStep
 from streamtomo.model import Placement, RawImage, Tilt
+from streamtomo.publish import movie
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
 
@@ -238,9 +240,13 @@ def test_a_large_stack_is_binned_and_its_files_are_in_its_pixels(tmp_path, stack
     assert done.tomogram.binning == 2
     points = np.random.default_rng(1).uniform(-50, 50, (20, 3))
     by_imod = imod_coms.Projector(binned, "TS")
+    assert float(check_imod.properties(binned / "TS.edf")["Setup.PixelSize"]) == pytest.approx(2.16)
     by_relion = relion.read(binned / "relion5" / "tilt_series" / "TS.star", 21.6, 128, 128)
     for row in range(len(by_imod)):
         assert np.abs(by_imod.project(row, points) - by_relion[row].project(points)).max() < 0.1
+    run(job_of(stack, binned, Settings(final=Final(stack_GB=0.0, binning=3))))
+    assert not (binned / "tilt.com").exists(), "IMOD cannot make it from a stack that is binned by 2"
+    assert not (binned / "TS.edf").exists()
 
 
 # -- by hand -------------------------------------------------------------------------------------------------------
@@ -368,6 +374,23 @@ def test_pages_are_whole_and_need_nothing_else(tmp_path, stack):
     assert "Residuals in the field of view" in page
     assert 'href="TS/TS_report.html"' in session
     assert "finished" in session
+
+
+def test_a_pyramid_and_a_movie_are_made_on_request_and_go_with_it(tmp_path, stack):
+    pytest.importorskip("zarr")
+    out = tmp_path / "TS"
+    run(job_of(stack, out))
+    done, steps = run(job_of(stack, out, Settings(export=Export(ome_zarr=True, movie=True))))
+    assert steps == ["export", "report"]
+    assert str(out / "TS_rec.ome.zarr" / ".zattrs") in done.files
+    with Image.open(out / "TS_rec.gif") as film, mrcfile.open(out / "TS_rec.mrc") as volume:
+        assert film.size == volume.data.shape[:0:-1]
+        assert film.n_frames == volume.data.shape[0] // movie.parts(volume.data.shape[0])
+    (out / "TS_rec.ome.zarr" / ".zattrs").unlink()
+    assert command.check(out) == 1
+    run(job_of(stack, out))
+    assert not list(out.glob("*.gif"))
+    assert not list(out.glob("*.zarr*"))
 
 
 def test_lens_gold_and_noise_are_dealt_with_on_request_and_nothing_before_them_is_done_again(tmp_path, stack):

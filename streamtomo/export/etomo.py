@@ -16,6 +16,8 @@ from typing import NamedTuple
 from streamtomo.export.imod import write_text
 from streamtomo.export.imod_coms import HEAD
 
+FILES = ("eraser.com", "xcorr.com", "prenewst.com", "track.com", "align.com")
+"""And `NAME.edf`."""
 USUAL_BEAD_NM = 10.0
 """For beads of unknown size."""
 BOX_RADII = 6

@@ -18,6 +18,9 @@ from streamtomo.geometry import Array
 HEAD = "# Written by streamtomo; run with: submfg {name}\n$setenv IMOD_OUTPUT_FORMAT MRC\n"
 
 
+FILES = ("newst.com", "tilt.com", "trimvol.com")
+
+
 class Tilting(NamedTuple):
     """What the command files say; lengths in pixels of the sorted stack."""
 

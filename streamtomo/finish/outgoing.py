@@ -23,6 +23,8 @@ def write_all(work: Work) -> list[str]:
     level = exports._replace(views=[view.level() for view in exports.views])
     files = relion.write(work.folder, exports) + warp.write(work.folder, level) + aretomo.write(work.folder, level)
     stacked, cleaned = work.product("stack", Stacked), work.product("clean", Cleaned)
+    for stale in (*imod_coms.FILES, *etomo.FILES, f"{work.name}.edf"):
+        (work.folder / stale).unlink(missing_ok=True)
     if stacked.binning % cleaned.stack_binning == 0:  # else IMOD cannot make it from the sorted stack
         files += imod_coms.write(work.folder, work.name, tilting_of(work))
         files += etomo.write(work.folder, etomo_of(work, exports))

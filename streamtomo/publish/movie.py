@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from streamtomo.publish.pictures import area_means, to_grey
 
-SIDE_PX = 512
-FRAMES = 60
-FRAME_MS = 80
+SIDE_PX = 384
+FRAMES = 48
+FRAME_MS = 100
 
 
 def parts(sections: int) -> int:
@@ -39,12 +39,11 @@ def _small(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def gif(images: Sequence[NDArray[np.float32]]) -> bytes:
-    """Frames `(ny, nx)`, y up, there and back, in one contrast."""
+    """Frames `(ny, nx)`, y up, in one contrast, over and over."""
     from PIL import Image
 
     grey = to_grey(np.stack(images))[:, ::-1]
-    there_and_back = [*grey, *grey[-2:0:-1]]
-    first, *others = [Image.fromarray(np.ascontiguousarray(frame)) for frame in there_and_back]
+    first, *others = [Image.fromarray(np.ascontiguousarray(frame)) for frame in grey]
     made = io.BytesIO()
     first.save(made, "GIF", save_all=True, append_images=others, duration=FRAME_MS, loop=0, optimize=False)
     return made.getvalue()
