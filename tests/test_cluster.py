@@ -131,6 +131,21 @@ def test_a_whole_series_is_finished_though_its_worker_is_killed(cluster, stack, 
     assert np.array_equal(mrcfile.read(tmp_path / "TS" / "TS_rec.mrc"), local)
 
 
+def test_a_worker_ends_what_nobody_wants_any_more(cluster, stack, tmp_path):
+    """As when the run is stopped: whoever asked is gone."""
+    address, processes, _ = cluster
+    begun = threading.Event()
+    lane = FinishingLane(lambda _, event: begun.set() if isinstance(event, FinishStep) else None)
+    lane.start()
+    lane.submit(job_of(stack, tmp_path, Cluster(scheduler=address)))
+    assert begun.wait(60)
+    (child,) = [child for one in processes if one.poll() is None for child in psutil.Process(one.pid).children()]
+    child.suspend()  # it must not end by itself
+    lane.stop()
+    lane.join()
+    child.wait(20)
+
+
 def test_without_a_cluster_the_series_is_finished_here(stack, local, tmp_path, monkeypatch):
     monkeypatch.setattr("streamtomo.cluster.CONNECT_S", 0.3)
     told = []
