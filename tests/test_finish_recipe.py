@@ -274,10 +274,15 @@ def test_data_collected_elsewhere_are_finished(tmp_path, stack, capsys):
 def test_a_bead_model_that_was_corrected_is_solved_again(tmp_path, stack):
     out = tmp_path / "TS"
     done, _ = run(job_of(stack, out))
+    model = (out / "TS.fid").read_bytes()
+    (out / "TS.fid").write_bytes(
+        model[: model.rindex(b"CONT")] + model[model.index(b"MINX") :]
+    )  # the last bead is no bead
     job = command.with_fiducials(job_of(stack, out), out / "TS.fid")
     again, steps = run(job)
     assert steps[0] == "track"
-    assert again.alignment.note == f"{_beads(done)} beads of TS_edited.fid"
+    assert again.alignment.note == f"{_beads(done) - 1} beads of TS_edited.fid"
+    assert len((out / "TSfid.xyz").read_text().splitlines()) == _beads(done) - 1
     for one, other in zip(done.alignment.views, again.alignment.views, strict=True):
         assert one.xf == pytest.approx(other.xf, abs=0.2)
     assert run(job)[1] == []
