@@ -184,6 +184,9 @@ def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
     parser.add_argument("job", help="job file")
     parser.set_defaults(verb=_finish_job)
+    parser = verbs.add_parser("cluster-job", help="(internal) the same where a cluster does the work")
+    parser.add_argument("job", help="job file")
+    parser.set_defaults(verb=_cluster_job)
 
 
 # -- what the verbs do -----------------------------------------------------------------------------------------------
@@ -295,5 +298,11 @@ def _warmup(_args: argparse.Namespace) -> int:
 
 def _finish_job(args: argparse.Namespace) -> int:
     from streamtomo.finish.worker import main as work
+
+    return work(args.job)
+
+
+def _cluster_job(args: argparse.Namespace) -> int:
+    from streamtomo.cluster_job import main as work
 
     return work(args.job)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from streamtomo.config_final import Ctf, Denoise, Erase, Final
+from streamtomo.config_final import Cluster, Ctf, Denoise, Erase, Export, Final
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
 from streamtomo.config_live import Align, Live
@@ -18,10 +18,12 @@ __all__ = [
     "Acquisition",
     "Alarms",
     "Align",
+    "Cluster",
     "Correct",
     "Ctf",
     "Denoise",
     "Erase",
+    "Export",
     "Final",
     "Judge",
     "Live",
@@ -49,6 +51,8 @@ class Settings(Table, frozen=True):
     ctf: Ctf = field(default_factory=Ctf)
     erase: Erase = field(default_factory=Erase)
     denoise: Denoise = field(default_factory=Denoise)
+    export: Export = field(default_factory=Export)
+    cluster: Cluster = field(default_factory=Cluster)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)
     run: Run = field(default_factory=Run)

@@ -151,3 +151,31 @@ class Denoise(Table, frozen=True):
         | None
     ) = None
     sigma: Annotated[float, "Blur of the tomogram that gradients are taken from.", facts("voxels", gt=0, le=1)] = 1.0
+
+
+class Export(Table, frozen=True):
+    """Files beside those that are always written."""
+
+    ome_zarr: Annotated[
+        bool,
+        "Also the tomogram as an OME-Zarr pyramid, NAME_rec.ome.zarr, for napari and the web; needs the package zarr.",
+    ] = False
+    movie: Annotated[bool, "Also a movie through the sections of the tomogram, NAME_rec.gif."] = False
+
+
+class Cluster(Table, frozen=True):
+    """A Dask cluster that finishes series, for a facility with several microscopes; needs the package distributed."""
+
+    scheduler: (
+        Annotated[
+            str,
+            "Its address. Workers see the folders of raw data and results under the same paths, and have the same "
+            "version of streamtomo.",
+            facts("address", absent="series are finished on this machine", example="tcp://cluster-box:8786"),
+        ]
+        | None
+    ) = None
+    takes: Annotated[
+        Literal["series", "blocks"],
+        "What a worker is given: whole series, or blocks of slices of the tomogram, the other steps being done here.",
+    ] = "series"

@@ -19,6 +19,7 @@ from typing import IO
 
 import msgspec
 
+from streamtomo.cluster import takes_series
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob
@@ -30,6 +31,8 @@ _Told = FinishStep | Warned | FinishDone | FinishFailed
 _EVENTS: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
 PROGRAM = (sys.executable, "-m", "streamtomo", "finish-job")
 """What is started for a job; the path of the job's file is added."""
+FOR_CLUSTER = (sys.executable, "-m", "streamtomo", "cluster-job")
+"""The same where a cluster does the work."""
 LAST_WORDS = 12
 """Lines of the process' standard error that a failure quotes."""
 
@@ -89,8 +92,9 @@ class FinishingLane(threading.Thread):
         job_file = folder / f"{job.series}_job.json"
         write_text(job_file, msgspec.json.encode(job).decode())
         nice = job.settings.run.finish_nice
+        program = FOR_CLUSTER if takes_series(job.settings) else self._program
         with subprocess.Popen(
-            [*self._program, str(job_file)],
+            [*program, str(job_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,16 +7,18 @@ import mrcfile
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamtomo.cli import main
-from streamtomo.config import Ctf, Denoise, Erase, Final, Settings
+from streamtomo.config import Ctf, Denoise, Erase, Export, Final, Settings
 from streamtomo.errors import AlignmentError, InputError, SettingsError
-from streamtomo.export import directives, imod, imod_coms, relion
+from streamtomo.export import check_imod, directives, imod, imod_coms, relion
 from streamtomo.finish import command, recipe, steps_views, steps_volume
 from streamtomo.finish.pages import write_session
 from streamtomo.finish.recipe import ALL, FinishJob, JobTilt, Order
 from streamtomo.messages import FinishStep
 from streamtomo.model import Placement, RawImage, Tilt
+from streamtomo.publish import movie
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe
 
@@ -117,6 +119,14 @@ def test_the_exports_agree_and_say_what_was_done(tmp_path, stack):
     found = directives.read(out / "TS.adoc")
     assert "final.align=beads" in found.overrides
     assert "acquisition.pixel_size_A=10.8" in found.overrides
+    etomofiles = pytest.importorskip("etomofiles")
+    table = etomofiles.read(out)
+    assert len(table) == len(TILTS)
+    assert not table["excluded"].any()
+    assert table["image_path"][3] == "TS.st[3]"
+    assert table["tlt"].to_numpy() == pytest.approx([view.tilt_deg for view in done.alignment.views], abs=0.006)
+    assert table["xaxistilt"][0] == float(said["XAXISTILT"])
+    assert table["tilt_axis_angle"][0] == pytest.approx(AXIS, abs=0.1)
 
 
 def test_a_changed_setting_redoes_just_what_depends_on_it(tmp_path, stack):
@@ -230,9 +240,13 @@ def test_a_large_stack_is_binned_and_its_files_are_in_its_pixels(tmp_path, stack
     assert done.tomogram.binning == 2
     points = np.random.default_rng(1).uniform(-50, 50, (20, 3))
     by_imod = imod_coms.Projector(binned, "TS")
+    assert float(check_imod.properties(binned / "TS.edf")["Setup.PixelSize"]) == pytest.approx(2.16)
     by_relion = relion.read(binned / "relion5" / "tilt_series" / "TS.star", 21.6, 128, 128)
     for row in range(len(by_imod)):
         assert np.abs(by_imod.project(row, points) - by_relion[row].project(points)).max() < 0.1
+    run(job_of(stack, binned, Settings(final=Final(stack_GB=0.0, binning=3))))
+    assert not (binned / "tilt.com").exists(), "IMOD cannot make it from a stack that is binned by 2"
+    assert not (binned / "TS.edf").exists()
 
 
 # -- by hand -------------------------------------------------------------------------------------------------------
@@ -260,10 +274,15 @@ def test_data_collected_elsewhere_are_finished(tmp_path, stack, capsys):
 def test_a_bead_model_that_was_corrected_is_solved_again(tmp_path, stack):
     out = tmp_path / "TS"
     done, _ = run(job_of(stack, out))
+    model = (out / "TS.fid").read_bytes()
+    (out / "TS.fid").write_bytes(
+        model[: model.rindex(b"CONT")] + model[model.index(b"MINX") :]
+    )  # the last bead is no bead
     job = command.with_fiducials(job_of(stack, out), out / "TS.fid")
     again, steps = run(job)
     assert steps[0] == "track"
-    assert again.alignment.note == f"{_beads(done)} beads of TS_edited.fid"
+    assert again.alignment.note == f"{_beads(done) - 1} beads of TS_edited.fid"
+    assert len((out / "TSfid.xyz").read_text().splitlines()) == _beads(done) - 1
     for one, other in zip(done.alignment.views, again.alignment.views, strict=True):
         assert one.xf == pytest.approx(other.xf, abs=0.2)
     assert run(job)[1] == []
@@ -321,6 +340,13 @@ def test_a_fault_in_any_export_is_found(tmp_path, stack, capsys):
         ("warp/TS.xml", "AxisAngle>85", "AxisAngle>84"),
         ("TS.xtilt", "   0.00\n", ""),
         ("TS.rawtlt", "-54", " 54"),
+        ("TS.prexg", "1.0000000", "1.1000000"),
+        ("TS.tltxf", "\n", " 1\n"),
+        ("TSfid.xyz", "\n", "\n   9 1 1 1 1 9\n"),
+        ("TS.edf", "PixelSize=1.08", "PixelSize=0.54"),
+        ("tilt.com", "IMAGEBINNED\t1", "IMAGEBINNED\t2"),
+        ("align.com", "TS.rawtlt", "TS_1.rawtlt"),
+        ("TS_views.json", '"row": 1,', '"row": 2,'),
     ):
         path = out / file
         text = path.read_bytes()
@@ -348,10 +374,28 @@ def test_pages_are_whole_and_need_nothing_else(tmp_path, stack):
         assert 'src="http' not in text
         assert "<script" not in text
         assert ">nan" not in text
-    assert page.count("data:image/png;base64,") == 4
-    assert page.count("<svg") >= 4
+    assert page.count("<figure><img") == 4
+    assert page.count('<figure class="plot">') >= 5
+    assert "Residuals in the field of view" in page
     assert 'href="TS/TS_report.html"' in session
     assert "finished" in session
+
+
+def test_a_pyramid_and_a_movie_are_made_on_request_and_go_with_it(tmp_path, stack):
+    pytest.importorskip("zarr")
+    out = tmp_path / "TS"
+    run(job_of(stack, out))
+    done, steps = run(job_of(stack, out, Settings(export=Export(ome_zarr=True, movie=True))))
+    assert steps == ["export", "report"]
+    assert str(out / "TS_rec.ome.zarr" / ".zattrs") in done.files
+    with Image.open(out / "TS_rec.gif") as film, mrcfile.open(out / "TS_rec.mrc") as volume:
+        assert film.size == volume.data.shape[:0:-1]
+        assert film.n_frames == volume.data.shape[0] // movie.parts(volume.data.shape[0])
+    (out / "TS_rec.ome.zarr" / ".zattrs").unlink()
+    assert command.check(out) == 1
+    run(job_of(stack, out))
+    assert not list(out.glob("*.gif"))
+    assert not list(out.glob("*.zarr*"))
 
 
 def test_lens_gold_and_noise_are_dealt_with_on_request_and_nothing_before_them_is_done_again(tmp_path, stack):

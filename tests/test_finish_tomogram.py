@@ -67,6 +67,25 @@ def test_beads_are_dark_and_where_they_are(tmp_path, source, method, volume_type
     assert pictures["yz"] == pytest.approx(data[:, :, 45:46].mean(axis=2), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["wbp", "sirt"])
+def test_a_pitched_specimen_lies_flat(tmp_path, source, method):
+    """Beads of a specimen that leans by 6° and lies above the tilt axis, at their places in the flat tomogram."""
+    pitch, height, stack = 6.0, 4.0, np.full_like(source.stack, 100)
+    rows, columns = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    for view, tilt in zip(stack, TILTS, strict=True):
+        for u, v in geometry.project(np.add(BEADS, (0, 0, height)), tilt, pitch):
+            dx, dy = columns - geometry.centre(SHAPE[2]) - u, rows - geometry.centre(SHAPE[1]) - v
+            view -= 6 * np.exp(-(dx**2 + dy**2) / 8).astype(np.float32)
+    leaning = source._replace(stack=stack, pitch_deg=pitch, height=height)
+    data, *_ = made(tmp_path, leaning, method=method)
+    for x, y, z in BEADS:
+        at = np.array([z, y, x]) + [geometry.centre(side) for side in SHAPE]
+        low = np.floor(at).astype(int) - 5
+        box = np.clip(-1.0 * data[tuple(slice(a, a + 12) for a in low)], 0, None) ** 2
+        found = [np.average(axis, weights=box) + first for axis, first in zip(np.indices(box.shape), low, strict=True)]
+        assert np.abs(found - at).max() < 0.25, (method, found, at)
+
+
 def test_integers_are_the_density_scaled_as_the_label_says(tmp_path, source):
     data, _, label = made(tmp_path, source)
     scale, offset = (float(part) for part in label.split("density *")[1].replace("\0", "").split("+"))

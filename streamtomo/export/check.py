@@ -9,7 +9,7 @@ import numpy as np
 
 from streamtomo import geometry
 from streamtomo.errors import StreamtomoError
-from streamtomo.export import aretomo, imod, imod_coms, mrc, relion, star, warp
+from streamtomo.export import aretomo, check_imod, imod, imod_coms, mrc, omezarr, relion, star, warp
 from streamtomo.geometry import Array
 
 AGREE_PX = 0.1
@@ -31,15 +31,21 @@ def _faults(folder: Path, name: str) -> Iterator[str]:
     views = len(imod.read_angles(folder / f"{name}.tlt"))
     lacking = imod.check_rows(folder, name, views)
     yield from lacking
-    for suffix in (".st", "_ali.mrc"):
+    for suffix in (".st", "_ali.mrc", "_ctf_ali.mrc", "_erase_ali.mrc"):
         path = folder / f"{name}{suffix}"
         if path.exists():
             yield from mrc.check_mrc(path, (views, *mrc.shape_of(path)[1:]))
-    for suffix in ("_rec.mrc", "_even_rec.mrc", "_odd_rec.mrc"):
+    rec = mrc.shape_of(folder / f"{name}_rec.mrc")
+    for suffix in ("_rec.mrc", "_even_rec.mrc", "_odd_rec.mrc", "_nad.mrc"):
         path = folder / f"{name}{suffix}"
         if path.exists() or suffix == "_rec.mrc":
-            yield from mrc.check_mrc(path, mrc.shape_of(path))
+            yield from mrc.check_mrc(path, rec)
+    pyramid = folder / f"{name}_rec{omezarr.SUFFIX}"
+    if pyramid.exists():
+        yield from omezarr.check(pyramid, folder / f"{name}_rec.mrc")
     yield from _order(folder, name)
+    if not lacking:
+        yield from check_imod.faults(folder, name, views)
     if not lacking and (folder / "tilt.com").exists():
         yield from _exports(folder, name, views)
 
@@ -74,7 +80,7 @@ def _exports(folder: Path, name: str, views: int) -> Iterator[str]:
             np.array([np.abs(project(row, where) - by_imod.project(row, points)).max() for row in range(views)])
             - deformed * np.abs(size[:2]).max()
         )
-        if far.max() > AGREE_PX:
+        if far.max() > AGREE_PX + imod.ANGLE_ERROR * np.abs(size).max() / 2:
             row = int(far.argmax())
             yield f"{file}: row {row} sees the specimen {far[row]:.2f} px from where {name}.xf and tilt.com do"
 

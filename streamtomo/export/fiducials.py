@@ -21,6 +21,8 @@ Index = NDArray[np.int64]
 HEAD_FLAGS = 0x3800
 OPEN_CONTOURS = 8
 BEAD_CIRCLE_PX = 6
+SIZE_AT = 136
+"""Where the head has the size of the images."""
 HEAD_BYTES, OBJECT_BYTES, CONTOUR_HEAD_BYTES, MESH_HEAD_BYTES = 240, 176, 20, 24
 
 
@@ -51,13 +53,46 @@ class Stack(NamedTuple):
 
 def write_fiducials(folder: Path, name: str, found: Fiducials, stack: Stack) -> None:
     """Write all three files; raises OutputError."""
-    corner = found.xy + stack.shifts[found.view] + np.array([stack.nx, stack.ny]) / 2
+    corner = _corner(found, stack)
     write_bytes(folder / f"{name}.fid", model(found, corner, stack))
     write_text(folder / f"{name}fid.xyz", _xyz(found, stack))
     lines = [f"{len(found.view)} residuals\n"]
     for (x, y), view, (dx, dy) in zip(corner, found.view, found.residual, strict=True):
         lines.append(f"{x:10.2f}{y:10.2f}{view:5d}{dx:8.2f}{dy:8.2f}\n")
     write_text(folder / f"{name}.resid", "".join(lines))
+
+
+def write_seed(path: Path, found: Fiducials, stack: Stack) -> None:
+    """`.seed`: each bead once, in the view in which most beads are seen. Raises OutputError."""
+    view = int(np.bincount(found.view).argmax())
+    rows = found.view == view
+    known, contour = np.unique(found.point[rows], return_inverse=True)
+    once = Fiducials(found.view[rows], contour, found.xy[rows], found.residual[rows], found.points[known])
+    write_bytes(path, model(once, _corner(once, stack), stack))
+
+
+def _corner(found: Fiducials, stack: Stack) -> Array:
+    """Positions `(n, 2)` in the pre-aligned stack, from the corner of its first pixel."""
+    return np.asarray(found.xy + stack.shifts[found.view] + np.array([stack.nx, stack.ny]) / 2)
+
+
+class Residuals(NamedTuple):
+    """A `.resid` file."""
+
+    xy: Array
+    """`(n, 2)` in the pre-aligned image, from the corner of its first pixel."""
+    view: Index
+    residual: Array
+    """Predicted minus measured, `(n, 2)`."""
+
+
+def read_residuals(path: Path) -> Residuals:
+    """The rows of a `.resid` file. Raises OSError, or ValueError for one that is not whole."""
+    head, *lines = path.read_text().splitlines()
+    rows = np.array([[float(word) for word in line.split()] for line in lines]).reshape(-1, 5)
+    if len(rows) != int(head.split()[0]):
+        raise ValueError(f"{path}: {len(rows)} rows, and {head} in its first line")
+    return Residuals(rows[:, :2], rows[:, 2].astype(np.int64), rows[:, 3:])
 
 
 def _xyz(found: Fiducials, stack: Stack) -> str:
@@ -90,6 +125,8 @@ class Model(NamedTuple):
     """`(n,)`, numbered over all objects."""
     xyz: Array
     """As the model has them: from the corner of the first pixel, z the section from 0."""
+    size_xy: tuple[int, int] = (0, 0)
+    """Of the images that it was drawn on."""
 
 
 def read_model(path: Path) -> Model:
@@ -119,7 +156,9 @@ def read_model(path: Path) -> Model:
     contours = [points for points in contours if len(points)]
     if not contours:
         raise InputError(f"{path}: holds no points")
-    return Model(np.repeat(np.arange(len(contours)), [len(points) for points in contours]), np.concatenate(contours))
+    contour = np.repeat(np.arange(len(contours)), [len(points) for points in contours])
+    nx, ny = struct.unpack_from(">2i", content, SIZE_AT)
+    return Model(contour, np.concatenate(contours), (nx, ny))
 
 
 def _head(stack: Stack) -> bytes:

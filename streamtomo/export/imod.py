@@ -13,6 +13,9 @@ from streamtomo.durable import sync_folder
 from streamtomo.errors import OutputError
 from streamtomo.geometry import Array
 
+ANGLE_ERROR = np.radians(0.005)
+"""Rounding of an angle in a text file."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all; raises OutputError."""
@@ -57,14 +60,23 @@ def _transform_line(transform: Array) -> str:
 
 
 def read_angles(path: Path) -> Array:
-    """Angles `(n,)` in degrees."""
-    return np.loadtxt(path, ndmin=1)
+    """Angles `(n,)` in degrees. Raises OSError, or ValueError for a file that is none."""
+    return _numbers(path).ravel()
 
 
 def read_transforms(path: Path) -> Array:
-    """Transforms `(n, 2, 3)`."""
-    rows = np.loadtxt(path, ndmin=2)
+    """Transforms `(n, 2, 3)`. Raises OSError, or ValueError for a file that is none."""
+    rows = _numbers(path)
+    if rows.shape[1] < 6:
+        raise ValueError(f"{path}: is no file of transforms")
     return np.concatenate([rows[:, :4].reshape(-1, 2, 2), rows[:, 4:6, None]], axis=2)
+
+
+def _numbers(path: Path) -> Array:
+    try:
+        return np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
 
 
 REQUIRED = (".rawtlt", ".tlt", ".prexg", ".xf")

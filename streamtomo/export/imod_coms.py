@@ -1,4 +1,4 @@
-"""IMOD's command files `newst.com` and `tilt.com`: how IMOD makes the aligned stack and the tomogram from our files.
+"""IMOD's `newst.com`, `tilt.com`, `trimvol.com`: how IMOD makes the aligned stack and the tomogram from our files.
 
 `tilt` sees a point P of the tomogram (turned by `trimvol -rx`, from its middle) at
 `Ry(tilt + OFFSET) Rx(xtilt - XAXISTILT) (P + (-SHIFT_x, 0, SHIFT_z))`; SHIFT and THICKNESS are in unbinned pixels.
@@ -16,6 +16,9 @@ from streamtomo.export.imod import read_angles, read_transforms, write_text
 from streamtomo.geometry import Array
 
 HEAD = "# Written by streamtomo; run with: submfg {name}\n$setenv IMOD_OUTPUT_FORMAT MRC\n"
+
+
+FILES = ("newst.com", "tilt.com", "trimvol.com")
 
 
 class Tilting(NamedTuple):
@@ -36,10 +39,14 @@ class Tilting(NamedTuple):
 
 
 def write(folder: Path, name: str, tilting: Tilting) -> list[str]:
-    """Both files; their names. Raises OutputError."""
-    write_text(folder / "newst.com", HEAD.format(name="newst.com") + _newst(name, tilting))
-    write_text(folder / "tilt.com", HEAD.format(name="tilt.com") + _tilt(name, tilting))
-    return ["newst.com", "tilt.com"]
+    """All of them; their names. Raises OutputError.
+
+    `tilt.com` holds one command, as splittilt needs it.
+    """
+    coms = {"newst.com": _newst(name, tilting), "tilt.com": _tilt(name, tilting), "trimvol.com": _trimvol(name)}
+    for file, text in coms.items():
+        write_text(folder / file, HEAD.format(name=file) + text)
+    return list(coms)
 
 
 def _newst(name: str, tilting: Tilting) -> str:
@@ -79,9 +86,12 @@ PERPENDICULAR
 MODE\t{2 if tilting.float_voxels else 1}
 AdjustOrigin
 ActionIfGPUFails\t1,2
-$trimvol -rx {name}_full_rec.mrc {name}_imod_rec.mrc
 $if (-e ./savework) ./savework
 """
+
+
+def _trimvol(name: str) -> str:
+    return f'$trimvol -rx "{name}_full_rec.mrc" "{name}_imod_rec.mrc"\n$if (-e ./savework) ./savework\n'
 
 
 def entries(path: Path) -> dict[str, str]:

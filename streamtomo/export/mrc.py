@@ -247,6 +247,12 @@ def shape_of(path: Path) -> tuple[int, int, int]:
         return int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
 
 
+def voxel_of(path: Path) -> float:
+    """Size of a pixel or voxel of a file of ours along x, Å."""
+    with mrcfile.open(path, mode="r", header_only=True) as mrc:
+        return float(mrc.voxel_size.x)
+
+
 def check_mrc(path: Path, shape: tuple[int, int, int]) -> list[str]:
     """What is wrong with an MRC file of ours: shape, non-finite or constant values; empty if nothing is."""
     with mrcfile.mmap(path, mode="r") as mrc:

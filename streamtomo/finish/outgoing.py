@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from streamtomo import geometry
-from streamtomo.export import aretomo, directives, imod_coms, relion, warp
+from streamtomo.export import aretomo, directives, etomo, imod_coms, relion, warp
 from streamtomo.export.views import Exports, view_of
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.work import Cleaned, Work
+from streamtomo.model import Alignment
 
 METHODS = {"beads": 0, "patches": 1}
 """batchruntomo's trackingMethod."""
@@ -20,8 +23,11 @@ def write_all(work: Work) -> list[str]:
     level = exports._replace(views=[view.level() for view in exports.views])
     files = relion.write(work.folder, exports) + warp.write(work.folder, level) + aretomo.write(work.folder, level)
     stacked, cleaned = work.product("stack", Stacked), work.product("clean", Cleaned)
+    for stale in (*imod_coms.FILES, *etomo.FILES, f"{work.name}.edf"):
+        (work.folder / stale).unlink(missing_ok=True)
     if stacked.binning % cleaned.stack_binning == 0:  # else IMOD cannot make it from the sorted stack
         files += imod_coms.write(work.folder, work.name, tilting_of(work))
+        files += etomo.write(work.folder, etomo_of(work, exports))
     directives.write(work.path(".adoc"), directives_of(work))
     return [*files, f"{work.name}.adoc"]
 
@@ -67,8 +73,7 @@ def exports_of(work: Work) -> Exports:
 
 def tilting_angle(work: Work) -> float:
     """XAXISTILT: the turn about X that was made."""
-    sirt = work.settings.final.method == "sirt"
-    return 0.0 if sirt else -work.product("position", Position).pitch_deg
+    return -work.product("position", Position).pitch_deg
 
 
 def tilting_of(work: Work) -> imod_coms.Tilting:
@@ -88,6 +93,37 @@ def tilting_of(work: Work) -> imod_coms.Tilting:
         sirt_like=final.sirt_like,
         float_voxels=final.volume_type == "float32",
     )
+
+
+TURNED_DEG, GROWN = 0.01, 1e-4
+"""Angles and magnifications that differ by less are the same."""
+LEAST_ON_TWO_SURFACES = 8
+"""Beads; fewer are not parted."""
+
+
+def etomo_of(work: Work, exports: Exports) -> etomo.Etomo:
+    """What etomo is told."""
+    cleaned, stacked = work.product("clean", Cleaned), work.product("stack", Stacked)
+    solved = work.product("solve", Solved)
+    nominal = [one.tilt.image.angle_deg for one in work.rows]
+    turned = np.array([view.tilt_deg for view in solved.alignment.views]) - nominal
+    return etomo.Etomo(
+        name=work.name,
+        pixel_nm=exports.pixel_A / directives.NM_TO_A,
+        axis_deg=solved.alignment.axis_deg,
+        method=solved.alignment.method,
+        bead_nm=work.settings.specimen.bead_nm,
+        binning=stacked.binning // cleaned.stack_binning,
+        size_xy=(stacked.nx, stacked.ny),
+        tilts_solved=bool(np.abs(turned).max() > TURNED_DEG),
+        axes_solved=bool(np.ptp([view.axis_deg for view in exports.views]) > TURNED_DEG),
+        mags_solved=bool(np.ptp([view.mag for view in exports.views]) > GROWN),
+        surfaces=_surfaces(solved.alignment, len(solved.points)),
+    )
+
+
+def _surfaces(alignment: Alignment, beads: int) -> int:
+    return 2 if alignment.method == "beads" and beads >= LEAST_ON_TWO_SURFACES else 1
 
 
 def directives_of(work: Work) -> dict[str, str | float | int]:

@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from streamtomo import __version__, config_file, geometry
+from streamtomo import __version__, config_file
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
+from streamtomo.finish.page_plots import plots
 from streamtomo.finish.position import Position
 from streamtomo.finish.state_file import read_state, state_path
-from streamtomo.finish.steps_align import Solved, transforms
+from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
-from streamtomo.finish.work import Cleaned, Coarse, Work
-from streamtomo.model import Alignment
+from streamtomo.finish.work import Work
 from streamtomo.publish import journal
-from streamtomo.publish.plots import Curve
 from streamtomo.publish.report import SMALL_PICTURE_PX, Line, Page, Picture, page, session_page, small
 from streamtomo.publish.state import SeriesRow, SessionState
 
-TILT = "tilt angle, degrees"
 CAPTIONS = {
     "xy": "tomogram, middle section from above",
     "xz": "tomogram, seen along the tilt axis",
@@ -56,7 +53,7 @@ def _page(work: Work) -> Page:
         warnings=[at.warning] if at.warning else [],
         facts=_facts(work),
         pictures=_pictures(work),
-        plots=_plots(work, solved.alignment),
+        plots=plots(work),
         tables={
             "Views left out": [("tilt", "why"), *left_out],
             "Settings that are not the default": [("setting", "value"), *_other_settings(work)],
@@ -102,26 +99,6 @@ def _pictures(work: Work) -> list[Picture]:
     files["view in the middle of the series, aligned"] = work.path("_ali_mid.png")
     found = ((caption, small(path)) for caption, path in files.items())
     return [Picture(caption, png) for caption, png in found if png is not None]
-
-
-def _plots(work: Work, alignment: Alignment) -> list[tuple[str, str, str, list[Curve]]]:
-    tilts = [view.tilt_deg for view in alignment.views]
-    residuals = Curve("residual", tilts, [view.residual_px for view in alignment.views])
-    shifts = np.array(work.product("coarse", Coarse).shifts)
-    final = np.array([geometry.invert(one)[:, 2] for one in transforms(alignment)])
-    intensity = Curve("mean", tilts, list(work.product("clean", Cleaned).means))
-    change = [Curve(name, tilts, (final - shifts)[:, i].tolist()) for i, name in enumerate(("along x", "along y"))]
-    drift = [Curve(name, tilts, final[:, i].tolist()) for i, name in enumerate(("along x", "along y"))]
-    turned = [view.tilt_deg - one.tilt.image.angle_deg for view, one in zip(alignment.views, work.rows, strict=True)]
-    plots = [
-        ("Residuals of the alignment", TILT, "raw pixels", [residuals]),
-        ("Mean counts", TILT, "counts", [intensity]),
-        ("Where the specimen is", TILT, "raw pixels", drift),
-        ("Final less live alignment", TILT, "raw pixels", change),
-    ]
-    if max(map(abs, turned)) > 1e-3:
-        plots.append(("Solved less nominal tilt", TILT, "degrees", [Curve("tilt", tilts, turned)]))
-    return plots
 
 
 def _other_settings(work: Work) -> list[tuple[str, str]]:

@@ -122,7 +122,12 @@ STEPS = (
         0.1,
         wanted=steps_restore.wants_erase,
     ),
-    Step("reconstruct", Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS), steps_volume.reconstruct, 0.3),
+    Step(
+        "reconstruct",
+        Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS, version=2),
+        steps_volume.reconstruct,
+        0.3,
+    ),
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
     Step(
         "denoise",
@@ -133,13 +138,17 @@ STEPS = (
     ),
     Step(
         "export",
-        Needs(("clean", "coarse", "solve", "position", "stack", "reconstruct"), (*OPTICS, "specimen.bead_nm")),
+        Needs(
+            ("clean", "coarse", "solve", "position", "stack", "reconstruct", "trim"),
+            (*OPTICS, "specimen.bead_nm", "export.ome_zarr"),
+            version=2,
+        ),
         steps_results.export,
         0.02,
     ),
     Step(
         "report",
-        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export")),
+        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export"), ("export.movie",), version=2),
         steps_results.report,
         0.02,
     ),

@@ -19,7 +19,7 @@ from streamtomo.finish.state_file import stamp
 from streamtomo.finish.work import Cleaned, Coarse, FinishJob, Work
 from streamtomo.model import Alignment
 
-BEAD_SUFFIXES = (".fid", "fid.xyz", ".resid")
+BEAD_SUFFIXES = (".fid", "fid.xyz", ".resid", ".seed")
 
 
 class Solved(Struct, frozen=True, kw_only=True):
@@ -144,6 +144,7 @@ def _write_beads(work: Work, beads: Beads) -> None:
         beads.view, beads.point, beads.xy / binning, beads.residual / binning, beads.points / binning
     )
     fiducials.write_fiducials(work.folder, work.name, found, stack)
+    fiducials.write_seed(work.path(".seed"), found, stack)
 
 
 def _views_table(work: Work, alignment: Alignment) -> str:

@@ -5,11 +5,13 @@ export -> report
 
 from __future__ import annotations
 
+import shutil
+
 from msgspec import Struct
 
 from streamtomo import __version__
 from streamtomo.errors import StreamtomoError
-from streamtomo.export import imod
+from streamtomo.export import imod, mrc, omezarr
 from streamtomo.export.check import check_series
 from streamtomo.finish.outgoing import write_all
 from streamtomo.finish.pages import write_page
@@ -17,6 +19,7 @@ from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_volume import Reconstructed, Stacked, Trimmed
 from streamtomo.finish.work import Work
+from streamtomo.publish import movie
 
 
 class Exported(Struct, frozen=True, kw_only=True):
@@ -34,8 +37,22 @@ class Reported(Struct, frozen=True, kw_only=True):
 
 def export(work: Work) -> tuple[Exported, tuple[str, ...]]:
     """Alignment and volume as other programs take them."""
-    files = write_all(work)
-    return Exported(formats=("imod", "relion5", "warp", "aretomo", "batchruntomo")), tuple(files)
+    files, pyramid = write_all(work), _pyramid(work)
+    formats = ("imod", "relion5", "warp", "aretomo", "batchruntomo", *(("ome-zarr",) if pyramid else ()))
+    return Exported(formats=formats), (*files, *pyramid)
+
+
+def _pyramid(work: Work) -> tuple[str, ...]:
+    """The tomogram as OME-Zarr, where that is wanted; one of another tomogram is removed."""
+    shutil.rmtree(work.path(f"_rec{omezarr.SUFFIX}"), ignore_errors=True)
+    if not work.settings.export.ome_zarr:
+        return ()
+    if not omezarr.is_possible():
+        work.warn("export.zarr", f"{work.name}: no OME-Zarr is written: the package zarr is not installed here")
+        return ()
+    shown, voxel_A = work.product("trim", Trimmed), work.product("stack", Stacked).voxel_A
+    path = omezarr.write(work.path("_rec.mrc"), voxel_A=voxel_A, black=shown.black, white=shown.white)
+    return (f"{path.name}/{omezarr.ATTRIBUTES}",)
 
 
 # -- report ----------------------------------------------------------------------------------------------------------
@@ -45,7 +62,18 @@ def report(work: Work) -> tuple[Reported, tuple[str, ...]]:
     """What was made is looked at as a reader would, and told. Raises StreamtomoError if it is not sound."""
     _check(work)
     write_summary(work)
-    return Reported(), (f"{work.name}_summary.json", write_page(work))
+    return Reported(), (f"{work.name}_summary.json", write_page(work), *_movie(work))
+
+
+def _movie(work: Work) -> tuple[str, ...]:
+    """A movie through the tomogram, where that is wanted; one of another tomogram is removed."""
+    path = work.path("_rec.gif")
+    path.unlink(missing_ok=True)
+    if not work.settings.export.movie:
+        return ()
+    volume = work.path("_rec.mrc")
+    imod.write_bytes(path, movie.gif(movie.frames(mrc.sections(volume), mrc.shape_of(volume)[0])))
+    return (path.name,)
 
 
 def _check(work: Work) -> None:

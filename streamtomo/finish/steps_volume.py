@@ -5,20 +5,25 @@ position -> stack -> reconstruct -> trim
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
+from streamtomo.cluster import ClusterError, connect, each
 from streamtomo.export import mrc
 from streamtomo.finish.position import Position, find_position
+from streamtomo.finish.spread import described, make_block
 from streamtomo.finish.steps_align import Solved, transforms
-from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
+from streamtomo.finish.tomogram import Piece, Source, Spread, logarithm, write_tomogram
 from streamtomo.finish.work import Cleaned, Image, Work
 from streamtomo.model import Tomogram
 from streamtomo.publish.pictures import to_grey, write_png
+from streamtomo.reconstruct.backproject import Scaled
 from streamtomo.reconstruct.wbp import level
 from streamtomo.restore import dose
 from streamtomo.shrink import shrink
@@ -162,10 +167,13 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
     source = _source(work)
     halves = HALVES if final.halves and len(source.stack) >= LEAST_VIEWS else ()
     share = 1 / (1 + len(halves) / 2)
-    made = write_tomogram(work.path("_rec.mrc"), source, final, lambda done: work.progress(share * done))
+    spread = _Spreading(work, source)
+    made = write_tomogram(
+        work.path("_rec.mrc"), source, final, lambda done: work.progress(share * done), spread.over(None)
+    )
     for first, suffix in enumerate(HALVES):
         if suffix in halves:
-            write_tomogram(work.path(suffix), source.half(first), final, lambda done: None)
+            write_tomogram(work.path(suffix), source.half(first), final, lambda done: None, spread.over(first))
             work.progress(share * (1 + (first + 1) / 2))
         else:
             work.path(suffix).unlink(missing_ok=True)
@@ -183,22 +191,44 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
     return product, files
 
 
+class _Spreading:
+    """Gives blocks of slices to a cluster, where there is one for that."""
+
+    def __init__(self, work: Work, source: Source) -> None:
+        self._work, self._source = work, source
+
+    def over(self, half: int | None) -> Spread | None:
+        """For the tomogram of all views, or of every other one from `half` on; None: blocks are made here."""
+        cluster, run = self._work.settings.cluster, self._work.settings.run
+        if cluster.scheduler is None or cluster.takes != "blocks":
+            return None
+        address, stack = cluster.scheduler, self._work.aligned_path()
+        try:
+            connect(address).close()
+        except ClusterError as error:
+            self._work.warn("cluster.unreachable", f"{self._work.name}: the tomogram is made on this machine: {error}")
+            return None
+        said = described(self._source, stack, self._work.settings.final, half, run.threads)
+
+        def spread(pieces: Sequence[Piece], scaled: Scaled) -> Iterator[NDArray[Any]]:
+            scale = float(scaled.scale), float(scaled.offset)
+            return each(address, make_block, ((said, y0, rows, scale) for y0, rows in pieces))
+
+        return spread
+
+
 def _source(work: Work) -> Source:
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
     at, aligned = work.product("position", Position), work.aligned_stack("reconstruct")
     binning, side = stacked.binning, max(stacked.ny, stacked.nx)
-    depth, pitch = at.depth_px / binning, at.pitch_deg
-    if work.settings.final.method == "sirt" and pitch:
-        depth += stacked.ny * abs(float(geometry.tilt_terms(pitch).tan))
-        pitch = 0.0
-        work.warn("position.pitch", f"{work.name}: sirt does not turn the specimen about X; its pitch stays")
+    depth = at.depth_px / binning
     return Source(
         stack=logarithm(aligned) if work.settings.final.log else aligned,
         tilts_deg=[view.tilt_deg + at.offset_deg for view in alignment.views],
         nz=int(min(side, max(2, round(depth / 2) * 2))),
         binning=binning,
         voxel_A=stacked.voxel_A,
-        pitch_deg=pitch,
+        pitch_deg=at.pitch_deg,
         height=at.height_px / binning,
         sds=None if work.settings.final.log else stacked.sds,
     )

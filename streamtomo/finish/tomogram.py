@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from streamtomo import __version__
 from streamtomo.config import Final
 from streamtomo.export import mrc
 from streamtomo.finish import unfinished
+from streamtomo.finish.level import Flat, Level
 from streamtomo.finish.prior import Mask, background
 from streamtomo.model import Tomogram
 from streamtomo.reconstruct import device, sirt, wbp
@@ -26,12 +28,18 @@ INT16_SD = 1000.0
 SLAB_BYTES = 256e6
 """A slab of voxels is made no larger than this, unless it has the least number of rows already."""
 LEAST_ROWS = 16
+PITCHED_ROWS = 64
+"""Slices that are cut out of level ones at a time: those beyond both ends are made twice."""
 SAMPLE_ROWS = 16
 """Slices in the middle that the scale of the whole is taken from."""
 
 Image = NDArray[np.float32]
 Slabs = Callable[[int, NDArray[Any], Scaled], None]
 """Makes slices `y0` and on: into `(rows, nz, nx)`, float32 or int16, scaled."""
+Piece = tuple[int, int]
+"""First and number of the slices of a block."""
+Spread = Callable[[Sequence[Piece], Scaled], Iterator[NDArray[Any]]]
+"""Makes blocks `(nz, rows, nx)` elsewhere, in order."""
 
 
 DARKEST = 0.01
@@ -87,20 +95,24 @@ class Made(NamedTuple):
     """What was done with the densities."""
 
 
-def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[[float], None]) -> Made:
+def write_tomogram(
+    path: Path, source: Source, final: Final, progress: Callable[[float], None], spread: Spread | None = None
+) -> Made:
     """The file `(nz, ny, nx)` with z up, as `trimvol -rx` turns it.
 
-    `progress` is told what fraction is done. Raises OutputError.
+    `progress` is told what fraction is done; `spread` makes the blocks elsewhere. Raises OutputError.
     """
     _, ny, nx = source.stack.shape
-    slabs, rows, how = _maker(source, final)
+    slabs, rows, how = maker(source, final)
     rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
     sections = _Sections(source.nz, ny, nx)
     key = unfinished.key_of(source.stack, source[1:], final, rows, scaled.scale) if final.method == "sirt" else ""
     done = unfinished.rows_done(path, key)
-    buffers = [np.empty((source.nz, min(rows, ny), nx), final.volume_type) for _ in range(2)]
+    pieces = [(y0, min(rows, ny - y0)) for y0 in range(0, ny, rows)]
+    ready = [piece for piece in pieces if sum(piece) <= done]
+    left = pieces[len(ready) :]
     shape, kind = (source.nz, ny, nx), final.volume_type
     with (
         mrc.new_blocks(
@@ -109,17 +121,16 @@ def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[None] | None = None
-        for turn, y0 in enumerate(range(0, ny, rows)):
-            block = buffers[turn % 2][:, : min(rows, ny - y0)]
-            if ready := y0 + block.shape[1] <= done:
-                file.read(y0, block)
-            else:
-                slabs(y0, block.transpose(1, 0, 2), scaled)
+        for y0, count in ready:
+            before = np.empty((source.nz, count, nx), kind)
+            file.read(y0, before)
+            sections.take(y0, before)
+        blocks = spread(left, scaled) if spread and left else _made_here(slabs, left, shape, kind, scaled)
+        for (y0, _), block in zip(left, blocks, strict=True):
             sections.take(y0, block)
             if writing is not None:
                 writing.result()
-            if not ready:
-                writing = writer.submit(_write, file, y0, block, path, key)
+            writing = writer.submit(_write, file, y0, block, path, key)
             progress((y0 + block.shape[1]) / ny)
         if writing is not None:
             writing.result()
@@ -146,11 +157,23 @@ def _write(file: mrc.Blocks, y0: int, block: NDArray[Any], path: Path, key: str)
         unfinished.note(path, key, y0 + block.shape[1])
 
 
-def _maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
+def _made_here(
+    slabs: Slabs, pieces: Sequence[Piece], shape: tuple[int, int, int], kind: str, scaled: Scaled
+) -> Iterator[NDArray[Any]]:
+    """The blocks one after the other; each is overwritten by the next but one."""
+    nz, _, nx = shape
+    buffers = [np.empty((nz, max((rows for _, rows in pieces), default=0), nx), kind) for _ in range(2)]
+    for turn, (y0, rows) in enumerate(pieces):
+        block = buffers[turn % 2][:, :rows]
+        slabs(y0, block.transpose(1, 0, 2), scaled)
+        yield block
+
+
+def maker(source: Source, final: Final) -> tuple[Slabs, int, str]:
     """What makes the slabs, how many rows are best made at a time, and what it is called."""
     if final.method == "sirt":
         slabs, iterations = _sirt_slabs(source, final)
-        return slabs, device.rows(sirt.SLAB_ROWS), f"SIRT {iterations}"
+        return slabs, device.rows(PITCHED_ROWS if source.pitch_deg else sirt.SLAB_ROWS), f"SIRT {iterations}"
     like = f" like SIRT {final.sirt_like}" if final.sirt_like else ""
     return _wbp_slabs(source, final), device.rows(wbp.SLAB_ROWS), f"WBP{like}"
 
@@ -174,25 +197,44 @@ def _wbp_slabs(source: Source, final: Final) -> Slabs:
 
 
 def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
-    """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau."""
+    """Slabs by SIRT, with as many iterations as slices in the middle need to their plateau.
+
+    It works on slices that are level with the stage; a specimen with a pitch is cut out of them.
+    """
     _, ny, nx = source.stack.shape
     mask = Mask(Path(final.sirt_mask), (source.nz, ny, nx)) if final.sirt_mask else None
     sign = np.float32(-1.0 if final.sirt_sign == "dark" else 1.0)
     lowest = None if final.sirt_sign == "any" else 0.0
-    of = sirt.solver(single_axis(source.tilts_deg, (0.0, source.height)), source.nz, nx, nx)
     smooth = smoothing(nx, _filtering(final))
     levels = source.levels()
     levels[:, 0] = [background(view, final.sirt_sign) for view in source.stack]
+    flat = Flat(source.nz, ny, source.pitch_deg, source.height)
 
-    def iterated(y0: int, count: int, iterations: int) -> tuple[Image, list[float]]:
-        views = filter_views(source.stack[:, y0 : y0 + count], levels[:, 0], smooth) / (sign * levels[:, 1, None, None])
-        limits = sirt.Limits(lowest, mask.rows(y0, count) if mask else None)
-        return sirt.iterate(of, views, iterations, relaxation=final.sirt_relaxation, limits=limits)
+    @lru_cache(1)
+    def solver(nz: int, middle: float) -> sirt.Solver:
+        return sirt.solver(single_axis(source.tilts_deg, (0.0, middle)), nz, nx, nx)
 
-    iterations = sirt.until_plateau(iterated(*_middle_rows(ny), final.sirt_iterations)[1])
+    def solve(at: Level, iterations: int, allowed: NDArray[Any] | None = None) -> tuple[Image, list[float]]:
+        rows = source.stack[:, at.first : at.first + at.rows]
+        views = filter_views(rows, levels[:, 0], smooth) / (sign * levels[:, 1, None, None])
+        limits = sirt.Limits(lowest, allowed)
+        return sirt.iterate(
+            solver(at.nz, at.middle), views, iterations, relaxation=final.sirt_relaxation, limits=limits
+        )
+
+    def of_rows(y0: int, rows: int, iterations: int) -> tuple[Image, list[float]]:
+        allowed = mask.rows(y0, rows) if mask else None
+        if not source.pitch_deg:
+            return solve(Level(y0, rows, source.nz, source.height), iterations, allowed)
+        voxels, residuals = flat.cut(lambda at: solve(at, iterations), y0, rows)
+        if allowed is not None:  # it lies in the flat tomogram, not in the level slices that are solved
+            voxels *= allowed != 0
+        return voxels, residuals
+
+    iterations = sirt.until_plateau(of_rows(*_middle_rows(ny), final.sirt_iterations)[1])
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
-        _store(iterated(y0, len(out), iterations)[0] * sign, scaled, out)
+        _store(of_rows(y0, len(out), iterations)[0] * sign, scaled, out)
 
     return make, iterations
 

@@ -184,14 +184,21 @@ class Work:
 
     def aligned_stack(self, step: str) -> Image:
         """The aligned stack `(n, ny, nx)` that a step is to use: as the last one before it left it."""
-        wanted = {"stack": True, "ctf": self.settings.ctf.correct != "off", "erase": self.settings.erase.gold}
         order = list(VIEWS)
-        before = order[: order.index(step)] if step in VIEWS else order
-        last = [name for name in before if wanted[name]][-1]
+        last = self._last_of(order[: order.index(step)] if step in VIEWS else order)
         if self._aligned is None or self._aligned[0] != last:
             views = [section.astype(np.float32) for section in mrc.sections(self.path(VIEWS[last]))]
             self._aligned = last, np.stack(views)
         return self._aligned[1]
+
+    def aligned_path(self) -> Path:
+        """The file of the aligned stack that the tomogram is made of."""
+        return self.path(VIEWS[self._last_of(list(VIEWS))])
+
+    def _last_of(self, steps: list[str]) -> str:
+        """The last of these steps that leaves an aligned stack."""
+        wanted = {"stack": True, "ctf": self.settings.ctf.correct != "off", "erase": self.settings.erase.gold}
+        return [name for name in steps if wanted[name]][-1]
 
     def keep_aligned(self, step: str, stack: Image | None) -> None:
         """Keep the stack that a step made, for the one that follows; None: no longer."""

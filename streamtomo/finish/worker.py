@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from streamtomo.messages import Event, FinishFailed
 
 def main(job_file: str) -> int:
     """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     from streamtomo import jit
     from streamtomo.finish import recipe
     from streamtomo.reconstruct import device
@@ -50,8 +51,9 @@ def be_alone(folder: Path, series: str) -> None:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
-            if not part.with_name(f"{part.name}.json").exists():  # else it is gone on with: `unfinished`
-                part.unlink()
+            if part.with_name(f"{part.name}.json").exists():  # it is gone on with: `unfinished`
+                continue
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _tell(event: Event) -> None:
@@ -59,6 +61,7 @@ def _tell(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Waits for the end of standard input, and ends this process then."""
     sys.stdin.read()
     os._exit(3)

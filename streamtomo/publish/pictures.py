@@ -38,11 +38,12 @@ def thumbnail(image: NDArray[np.float32], max_width: int, max_height: int) -> ND
     factor = max(nx / max_width, ny / max_height, 1.0)
     width, height = max(1, round(nx / factor)), max(1, round(ny / factor))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is drawn black
-        means = _area_means(_area_means(image, height, axis=0), width, axis=1)
+        means = area_means(area_means(image, height, axis=0), width, axis=1)
     return np.ascontiguousarray(to_grey(means, SMALL_CONTRAST)[::-1])
 
 
-def _area_means(image: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float32]:
+def area_means(image: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float32]:
+    """An image with `count` pixels along an axis, each the mean of as many as there are."""
     edges = np.linspace(0, image.shape[axis], count + 1).round().astype(np.int64)
     sums = np.add.reduceat(image, edges[:-1], axis=axis, dtype=np.float32)
     sizes = np.diff(edges).astype(np.float32)

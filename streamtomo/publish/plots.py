@@ -1,16 +1,32 @@
-"""Small curves as inline SVG: a few lines of text, for pages that must open anywhere."""
+"""Drawings for the pages, as PNG files: curves, and arrows in the field of view.
+
+Made with matplotlib, which is loaded when the first of them is made: in the finishing process and by the command
+`report`, never while a tilt waits. Figures have no window, and share no state.
+"""
 
 from __future__ import annotations
 
-import math
+import io
+import logging
 from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-WIDTH, HEIGHT = 560, 200
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+SIZE_INCH, FIELD_INCH, DOTS_PER_INCH = (5.6, 2.3), 4.6, 130
 COLOURS = ("#1b6ca8", "#c8553d", "#5b8c5a", "#8d6a9f")
-TICKS = 5
+ARROW_SHARE = 0.04
+"""Length of a typical arrow as a share of the field's longer side."""
+MOST_ARROWS = 4000
+RIM_SHARE, TALL_SHARE = 0.72, 0.81
+"""Of the drawing's width and height that the field itself takes."""
 
 
 class Curve(NamedTuple):
@@ -19,87 +35,86 @@ class Curve(NamedTuple):
     name: str
     x: Sequence[float]
     y: Sequence[float | None]
+    line: bool = False
+    """Without dots: a law, not measurements."""
 
 
-def plot(curves: Sequence[Curve], x_name: str, y_name: str) -> str:
-    """An SVG element with axes, the curves with a dot at each point, and their names if there are several."""
-    points = [(x, y) for curve in curves for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
-    if not points:
-        return ""
-    x_axis = _axis([x for x, _ in points])
-    y_axis = _axis([y for _, y in points])
-    parts = [
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_name)}">',
-        *(_x_tick(value, x_axis) for value in x_axis.ticks),
-        *(_y_tick(value, y_axis) for value in y_axis.ticks),
-        f'<text class="name" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}">{escape(x_name)}</text>',
-        f'<text class="name" transform="translate(12 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)">'
-        f"{escape(y_name)}</text>",
-    ]
-    for number, curve in enumerate(curves):
-        parts.append(_line(curve, x_axis, y_axis, COLOURS[number % len(COLOURS)]))
-    if len(curves) > 1:
-        parts += [_legend(curve.name, number) for number, curve in enumerate(curves)]
-    return "".join([*parts, "</svg>"])
+def curves(lines: Sequence[Curve], x_name: str, y_name: str) -> bytes | None:
+    """Curves with a dot at each point, and their names if there are several; None if there is nothing to draw."""
+    if not any(y is not None for line in lines for y in line.y):
+        return None
+    figure = _figure(SIZE_INCH)
+    axes = figure.add_axes((0.12, 0.2, 0.86, 0.77))
+    for number, line in enumerate(lines):
+        y = np.array([np.nan if value is None else value for value in line.y], np.float64)
+        look: dict[str, Any] = {"linestyle": "--"} if line.line else {"marker": ".", "markersize": 4.5}
+        axes.plot(np.asarray(line.x), y, color=COLOURS[number % len(COLOURS)], label=line.name, linewidth=1.0, **look)
+    axes.set(xlabel=x_name, ylabel=y_name)
+    axes.grid(color="#e3e3e3", linewidth=0.6)
+    if len(lines) > 1:
+        axes.legend(fontsize="small", framealpha=0.8)
+    return _png(figure)
 
 
-class _Axis(NamedTuple):
-    low: float
-    high: float
-    ticks: list[float]
+def arrows(xy: Array, vectors: Array, values: Array, size_xy: tuple[int, int], value_name: str) -> bytes | None:
+    """Arrows at places `(n, 2)` of a field, coloured by values `(n,)`; drawn longer than they are, with one as a key.
 
-    def part(self, value: float) -> float:
-        """0 at the low end, 1 at the high one."""
-        return (value - self.low) / (self.high - self.low)
-
-
-def _axis(values: Sequence[float]) -> _Axis:
-    """A range that holds all values, with round numbers on it."""
-    low, high = min(values), max(values)
-    if high - low < 1e-9 * max(abs(low), abs(high), 1.0):
-        low, high = low - 0.5, high + 0.5
-    step = _round_step((high - low) / TICKS)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return _Axis(first * step, last * step, [n * step for n in range(first, last + 1)])
-
-
-def _round_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
-
-
-def _at(x: float, y: float) -> tuple[float, float]:
-    return LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM)
+    Places count from the field's corner, y up; vectors are in pixels. None if there is nothing to draw.
+    """
+    known = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    if not len(known):
+        return None
+    known = known[:: -(-len(known) // MOST_ARROWS)]
+    typical = float(np.sqrt((vectors[known] ** 2).sum(axis=1).mean())) or 1.0
+    scale = typical / (ARROW_SHARE * max(size_xy))
+    width, height = 1 / RIM_SHARE, max(0.4, size_xy[1] / size_xy[0]) / TALL_SHARE
+    figure = _figure((FIELD_INCH * width, FIELD_INCH * height))
+    axes = figure.add_axes((0.12, 0.11, RIM_SHARE, TALL_SHARE))
+    drawn = axes.quiver(
+        *xy[known].T, *vectors[known].T, values[known], cmap=_shades(), angles="xy", scale_units="xy", scale=scale,
+        width=0.0022, headwidth=4,
+    )  # fmt: skip
+    key = _round(typical)
+    axes.quiverkey(drawn, 0.92, 1.03, key, f"{key:g} px", labelpos="W", coordinates="axes")
+    axes.set(xlim=(0, size_xy[0]), ylim=(0, size_xy[1]), aspect="equal", xlabel="x, pixels", ylabel="y, pixels")
+    figure.colorbar(drawn, cax=figure.add_axes((0.14 + RIM_SHARE, 0.11, 0.02, TALL_SHARE)), label=value_name)
+    return _png(figure)
 
 
-def _x_tick(value: float, axis: _Axis) -> str:
-    x, y = _at(axis.part(value), 0.0)
-    return (
-        f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{y:.1f}"/><text x="{x:.1f}" y="{y + 14:.1f}">{value:g}</text>'
-    )
+def _shades() -> Any:
+    """From blue to red without a pale middle, which arrows on white would be lost in."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", ["#1b5fc8", "#5a5a5a", "#d02a2a"])
 
 
-def _y_tick(value: float, axis: _Axis) -> str:
-    x, y = _at(0.0, axis.part(value))
-    text = f'<text class="y" x="{x - 5:.1f}" y="{y + 4:.1f}">{value:.6g}</text>'
-    return f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>{text}'
+def _round(value: float) -> float:
+    """The nearest of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(min((1, 2, 5, 10), key=lambda factor: abs(np.log(factor * power / value))) * power)
 
 
-def _line(curve: Curve, x_axis: _Axis, y_axis: _Axis, colour: str) -> str:
-    runs: list[list[str]] = [[]]
-    dots = []
-    for x, y in zip(curve.x, curve.y, strict=True):
-        if y is None:
-            runs.append([])
-            continue
-        u, v = _at(x_axis.part(x), y_axis.part(y))
-        runs[-1].append(f"{u:.1f},{v:.1f}")
-        dots.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="2" fill="{colour}"/>')
-    lines = [f'<polyline points="{" ".join(run)}" stroke="{colour}"/>' for run in runs if len(run) > 1]
-    return "".join(lines + dots)
+def _figure(size_inch: tuple[float, float]) -> Figure:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written costs time, not results
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(size_inch, dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    return figure
 
 
-def _legend(name: str, number: int) -> str:
-    y = TOP + 12 + 14 * number
-    colour = COLOURS[number % len(COLOURS)]
-    return f'<text class="key" x="{WIDTH - RIGHT - 6}" y="{y}" style="fill:{colour}">{escape(name)}</text>'
+def _png(figure: Figure) -> bytes:
+    for axes in figure.axes:
+        _plain(axes)
+    made = io.BytesIO()
+    figure.savefig(made, format="png", pil_kwargs={"compress_level": 4})
+    return made.getvalue()
+
+
+def _plain(axes: Axes) -> None:
+    axes.tick_params(labelsize="small", color="#999999")
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set(fontsize="small", color="#555555")
+    for spine in axes.spines.values():
+        spine.set_color("#999999")

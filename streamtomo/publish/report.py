@@ -12,7 +12,6 @@ from urllib.parse import quote
 import numpy as np
 
 from streamtomo.publish.pictures import thumbnail
-from streamtomo.publish.plots import Curve, plot
 
 PICTURE_PX = 640
 SMALL_PICTURE_PX = (200, 90)
@@ -25,8 +24,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin: 1
 figcaption { color: #555; font-size: .85rem } img { max-width: 100%; background: #000 }
 table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top }
 th { font-weight: 500; color: #555 } tbody tr:nth-child(odd) td { background: #f6f6f6 } td.n { text-align: right }
-.plot { width: 35rem; max-width: 100% } .plot line { stroke: #e3e3e3 } .plot polyline { fill: none; stroke-width: 1.4 }
-.plot text { font-size: 11px; fill: #555; text-anchor: middle } .plot text.y, .plot text.key { text-anchor: end }
+.plot { width: 36rem; max-width: 100% } .plot img { background: #fff }
 .bad { color: #b3261e }
 """
 
@@ -46,8 +44,7 @@ class Page(NamedTuple):
     warnings: Sequence[str]
     facts: Mapping[str, str]
     pictures: Sequence[Picture]
-    plots: Sequence[tuple[str, str, str, Sequence[Curve]]]
-    """Title, names of x and y, curves."""
+    plots: Sequence[Picture]
     tables: Mapping[str, Sequence[Sequence[str]]]
     """Rows by title, the first row being the head."""
 
@@ -68,7 +65,7 @@ def page(content: Page) -> str:
     """The page of a series."""
     warnings = "".join(f'<p class="warn">{escape(text)}</p>' for text in content.warnings)
     pictures = "".join(_figure(picture) for picture in content.pictures)
-    plots = "".join(_plotted(*one) for one in content.plots)
+    plots = "".join(_plotted(one) for one in content.plots)
     tables = "".join(f"<h2>{escape(title)}</h2>{_table(rows)}" for title, rows in content.tables.items() if rows[1:])
     facts = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in content.facts.items())
     return _html(
@@ -119,9 +116,9 @@ def _embedded(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _plotted(title: str, x_name: str, y_name: str, curves: Sequence[Curve]) -> str:
-    drawn = plot(curves, x_name, y_name)
-    return f"<figure><h2>{escape(title)}</h2>{drawn}</figure>" if drawn else ""
+def _plotted(plot: Picture) -> str:
+    title = escape(plot.caption)
+    return f'<figure class="plot"><h2>{title}</h2><img alt="{title}" src="{_embedded(plot.png)}"></figure>'
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
