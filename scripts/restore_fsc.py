@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _restoration_truth import Image, Truth, density, make, shells, square_specimen, turned, volume_of
+from _restoration_truth import Image, Truth, density, make, shells, square_specimen, volume_of
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
@@ -27,7 +27,7 @@ from streamtomo.restore.match import match_beads
 from streamtomo.restore.transfer import corrected
 from streamtomo.simulate.optics import Optics
 from streamtomo.simulate.series import Plan
-from streamtomo.simulate.specimen import Recipe
+from streamtomo.simulate.specimen import Recipe, turned
 
 MICROSCOPE = Microscope()
 
