@@ -1,10 +1,12 @@
-"""The verbs about finished series: `finish`, `report`, `check`."""
+"""The verbs about finished series: `finish`, `combine`, `report`, `check`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from streamtomo.cli_options import add_settings
 
 if TYPE_CHECKING:
     from streamtomo.cli_options import Verbs
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verbs to a command line."""
     _add_finish(verbs)
+    _add_combine(verbs)
     _add_report(verbs)
     _add_check(verbs)
 
@@ -35,6 +38,21 @@ def _add_finish(verbs: Verbs) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in final.method=sirt"
     )
     parser.set_defaults(verb=_finish)
+
+
+def _add_combine(verbs: Verbs) -> None:
+    parser = verbs.add_parser("combine", help="combine two finished series of one area about two tilt axes")
+    parser.add_argument(
+        "series",
+        nargs="*",
+        metavar="SERIES",
+        help="the two series, the first being the frame; one: its partner is found by name (TS_01a, TS_01b); none: "
+        "all such pairs",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.add_argument("--turn", type=float, metavar="DEG", help="dual.turn_deg: of the second into the first")
+    add_settings(parser)
+    parser.set_defaults(verb=_combine)
 
 
 def _add_report(verbs: Verbs) -> None:
@@ -67,6 +85,16 @@ def _finish(args: argparse.Namespace) -> int:
     if args.fiducials:
         job = command.with_fiducials(job, args.fiducials, dry_run=args.dry_run)
     return command.finish(job, Order(args.first, args.last), dry_run=args.dry_run)
+
+
+def _combine(args: argparse.Namespace) -> int:
+    from streamtomo.errors import SettingsError
+    from streamtomo.finish import command
+
+    if len(args.series) > 2:
+        raise SettingsError("combine: give two series, one, or none")
+    turn = () if args.turn is None else (f"dual.turn_deg={args.turn}",)
+    return command.combine(args.out, args.series, (*args.set, *turn), args.config)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from streamtomo.config_final import Ctf, Denoise, Erase, Final
+from streamtomo.config_final import Ctf, Denoise, Dual, Erase, Final
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
 from streamtomo.config_live import Align, Live
@@ -21,6 +21,7 @@ __all__ = [
     "Correct",
     "Ctf",
     "Denoise",
+    "Dual",
     "Erase",
     "Final",
     "Judge",
@@ -49,6 +50,7 @@ class Settings(Table, frozen=True):
     ctf: Ctf = field(default_factory=Ctf)
     erase: Erase = field(default_factory=Erase)
     denoise: Denoise = field(default_factory=Denoise)
+    dual: Dual = field(default_factory=Dual)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)
     run: Run = field(default_factory=Run)

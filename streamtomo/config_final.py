@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from msgspec import Meta
+
 from streamtomo.setting import Table, facts
 
 
@@ -113,6 +115,27 @@ class Erase(Table, frozen=True):
             float,
             "Radius of the discs that are replaced.",
             facts("nm", gt=0, le=500, absent="as far as beads and their fringes are seen", example=8.0),
+        ]
+        | None
+    ) = None
+
+
+class Dual(Table, frozen=True):
+    """Two series of one area about two tilt axes."""
+
+    combine: Annotated[
+        Literal["off", "auto"],
+        "Whether two series whose names differ by the suffixes below are combined when both are finished; on request "
+        "by `streamtomo combine`.",
+    ] = "off"
+    suffixes: Annotated[
+        str, "How the names of the first and of the second series end.", Meta(pattern=r"^\S+ \S+$")
+    ] = "a b"
+    turn_deg: (
+        Annotated[
+            float,
+            "Turn about the beam that brings the second series onto the first, counter-clockwise, right to 10°.",
+            facts("degrees", ge=-360, le=360, absent="it is found", example=90.0),
         ]
         | None
     ) = None

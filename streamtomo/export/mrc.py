@@ -198,6 +198,19 @@ def sections(path: Path) -> Iterator[NDArray[Any]]:
         ) from None
 
 
+@contextmanager
+def mapped(path: Path) -> Iterator[NDArray[Any]]:
+    """The voxels `(nz, ny, nx)` of a file of ours as a memory map, only to be read. Raises OutputError."""
+    try:
+        mrc = mrcfile.mmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path}: cannot be read again ({error}); finish the series from the step that makes it"
+        ) from None
+    with mrc:
+        yield mrc.data
+
+
 def section(path: Path, z: int) -> NDArray[Any]:
     """One section `(ny, nx)` of a file of ours, in memory."""
     with mrcfile.mmap(path, mode="r") as mrc:

@@ -10,11 +10,12 @@ import numpy as np
 from streamtomo import __version__, config_file, geometry
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
+from streamtomo.finish.dual_record import read_record, told_of
 from streamtomo.finish.position import Position
 from streamtomo.finish.state_file import read_state, state_path
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
-from streamtomo.finish.work import Cleaned, Coarse, Work
+from streamtomo.finish.work import DUAL, Cleaned, Coarse, Work
 from streamtomo.model import Alignment
 from streamtomo.publish import journal
 from streamtomo.publish.plots import Curve
@@ -48,23 +49,22 @@ def write_page(work: Work) -> str:
 
 def _page(work: Work) -> Page:
     solved, at = work.product("solve", Solved), work.product("position", Position)
+    dual = read_record(work.folder, work.name)
+    files = {file for done in work.state.values() for file in done.files} | set(dual.files if dual else ())
     steps = [("step", "seconds"), *((name, f"{done.seconds:.2f}") for name, done in work.state.items())]
     left_out = [(str(one.index), one.reason) for one in solved.alignment.left_out]
     return Page(
         name=work.name,
         subtitle=f"finished by streamtomo {__version__}; all lengths in pixels are raw ones",
         warnings=[at.warning] if at.warning else [],
-        facts=_facts(work),
+        facts={**_facts(work), **(told_of(dual) if dual else {})},
         pictures=_pictures(work),
         plots=_plots(work, solved.alignment),
         tables={
             "Views left out": [("tilt", "why"), *left_out],
             "Settings that are not the default": [("setting", "value"), *_other_settings(work)],
             "Steps": steps,
-            "Files": [
-                ("file",),
-                *((file,) for file in sorted({f for done in work.state.values() for f in done.files})),
-            ],
+            "Files": [("file",), *((file,) for file in sorted(files))],
         },
     )
 
@@ -99,6 +99,9 @@ def _nm(pixels: float | None, pixel_size_A: float | None) -> str:
 
 def _pictures(work: Work) -> list[Picture]:
     files = {caption: work.path(f"_rec_{plane}.png") for plane, caption in CAPTIONS.items()}
+    if read_record(work.folder, work.name):
+        combined = {f"two axes combined: {caption}": f"{DUAL}_rec_{plane}.png" for plane, caption in CAPTIONS.items()}
+        files |= {caption: work.path(suffix) for caption, suffix in combined.items()}
     files["view in the middle of the series, aligned"] = work.path("_ali_mid.png")
     found = ((caption, small(path)) for caption, path in files.items())
     return [Picture(caption, png) for caption, png in found if png is not None]

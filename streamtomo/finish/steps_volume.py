@@ -6,6 +6,7 @@ position -> stack -> reconstruct -> trim
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -16,7 +17,7 @@ from streamtomo.export import mrc
 from streamtomo.finish.position import Position, find_position
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.tomogram import Source, logarithm, write_tomogram
-from streamtomo.finish.work import Cleaned, Image, Work
+from streamtomo.finish.work import DUAL, Cleaned, Image, Work
 from streamtomo.model import Tomogram
 from streamtomo.publish.pictures import to_grey, write_png
 from streamtomo.reconstruct.wbp import level
@@ -66,6 +67,16 @@ class Trimmed(Struct, frozen=True, kw_only=True):
     black: float
     white: float
     """The contrast that shows the middle of the specimen well."""
+
+
+class Lie(NamedTuple):
+    """How a tomogram lies in the aligned views: a voxel at `q` from its middle is the specimen's `q + (0, 0, height)`,
+    seen at these tilts after a turn by `pitch_deg` about X."""
+
+    tilts_deg: list[float]
+    nz: int
+    pitch_deg: float
+    height: float
 
 
 def final_binning(nx: int, ny: int, wanted: int | None) -> int:
@@ -131,8 +142,7 @@ def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
         doses_e_A2=tuple(doses) if doses else None,
         note=note,
     )
-    picture = _picture(work, "_ali_mid.png", aligned[len(aligned) // 2])
-    return made, (f"{work.name}_ali.mrc", picture)
+    return made, (f"{work.name}_ali.mrc", picture(work, "_ali_mid.png", aligned[len(aligned) // 2]))
 
 
 def _doses(work: Work) -> tuple[list[float] | None, str]:
@@ -148,7 +158,8 @@ def _doses(work: Work) -> tuple[list[float] | None, str]:
     return doses, f"weighted by dose, up to {max(doses):.0f} e/Å²"
 
 
-def _picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
+def picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
+    """Write a picture of the series; its name."""
     write_png(work.path(suffix), to_grey(image))
     return f"{work.name}{suffix}"
 
@@ -159,7 +170,9 @@ def _picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
 def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
     """`NAME_rec.mrc`, where asked for those of even and odd views, too; pictures of the first."""
     final = work.settings.final
-    source = _source(work)
+    for stale in work.folder.glob(f"{work.name}{DUAL}*"):
+        stale.unlink()
+    source = source_of(work)
     halves = HALVES if final.halves and len(source.stack) >= LEAST_VIEWS else ()
     share = 1 / (1 + len(halves) / 2)
     made = write_tomogram(work.path("_rec.mrc"), source, final, lambda done: work.progress(share * done))
@@ -169,7 +182,7 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
             work.progress(share * (1 + (first + 1) / 2))
         else:
             work.path(suffix).unlink(missing_ok=True)
-    pictures = {plane: _picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
+    pictures = {plane: picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
     files = (f"{work.name}_rec.mrc", *(f"{work.name}{suffix}" for suffix in halves), *pictures.values())
     work.keep_aligned("reconstruct", None)
     product = Reconstructed(
@@ -183,24 +196,33 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
     return product, files
 
 
-def _source(work: Work) -> Source:
+def lie_of(work: Work) -> Lie:
+    """How the tomogram of a series lies."""
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
-    at, aligned = work.product("position", Position), work.aligned_stack("reconstruct")
-    binning, side = stacked.binning, max(stacked.ny, stacked.nx)
+    at, binning = work.product("position", Position), stacked.binning
     depth, pitch = at.depth_px / binning, at.pitch_deg
-    if work.settings.final.method == "sirt" and pitch:
+    if work.settings.final.method == "sirt":
         depth += stacked.ny * abs(float(geometry.tilt_terms(pitch).tan))
         pitch = 0.0
+    nz = int(min(max(stacked.ny, stacked.nx), max(2, round(depth / 2) * 2)))
+    return Lie([view.tilt_deg + at.offset_deg for view in alignment.views], nz, pitch, at.height_px / binning)
+
+
+def source_of(work: Work) -> Source:
+    """What the tomogram of a series is made of."""
+    stacked, lie = work.product("stack", Stacked), lie_of(work)
+    aligned, log = work.aligned_stack("reconstruct"), work.settings.final.log
+    if lie.pitch_deg != work.product("position", Position).pitch_deg:
         work.warn("position.pitch", f"{work.name}: sirt does not turn the specimen about X; its pitch stays")
     return Source(
-        stack=logarithm(aligned) if work.settings.final.log else aligned,
-        tilts_deg=[view.tilt_deg + at.offset_deg for view in alignment.views],
-        nz=int(min(side, max(2, round(depth / 2) * 2))),
-        binning=binning,
+        stack=logarithm(aligned) if log else aligned,
+        tilts_deg=lie.tilts_deg,
+        nz=lie.nz,
+        binning=stacked.binning,
         voxel_A=stacked.voxel_A,
-        pitch_deg=pitch,
-        height=at.height_px / binning,
-        sds=None if work.settings.final.log else stacked.sds,
+        pitch_deg=lie.pitch_deg,
+        height=lie.height,
+        sds=None if log else stacked.sds,
     )
 
 

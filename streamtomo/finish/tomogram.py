@@ -95,7 +95,7 @@ def write_tomogram(path: Path, source: Source, final: Final, progress: Callable[
     rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
-    sections = _Sections(source.nz, ny, nx)
+    sections = Sections(source.nz, ny, nx)
     buffers = [np.empty((source.nz, min(rows, ny), nx), final.volume_type) for _ in range(2)]
     shape, kind = (source.nz, ny, nx), final.volume_type
     with (
@@ -169,12 +169,12 @@ def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
         voxels, _ = sirt.iterate(of, rows(y0, len(out)), iterations)
-        _store(voxels, scaled, out)
+        store(voxels, scaled, out)
 
     return make, iterations
 
 
-def _store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
+def store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
     values = voxels * np.float32(scaled.scale) + np.float32(scaled.offset)
     out[:] = np.clip(np.rint(values), -32768, 32767) if out.dtype == np.int16 else values
 
@@ -197,10 +197,11 @@ def _scaling(slabs: Slabs, source: Source, volume_type: str) -> Scaled:
     return Scaled(scale, -float(sample.mean(dtype=np.float64)) * scale)
 
 
-class _Sections:
+class Sections:
     """Means of thin slabs through the middle along x, y and z, gathered while blocks are made."""
 
     def __init__(self, nz: int, ny: int, nx: int) -> None:
+        """Of a volume of this size."""
         self._x, self._y, self._z = (_middle(n, ny) for n in (nx, ny, nz))
         self.pictures = {
             "xy": np.empty((ny, nx), np.float32),

@@ -195,6 +195,8 @@ class Work:
         self._aligned = None if stack is None else (step, stack)
 
 
+DUAL = "_dual"
+"""Names of what is made of a series and of a second one about another axis go on like this."""
 VIEWS = {"stack": "_ali.mrc", "ctf": "_ctf_ali.mrc", "erase": "_erase_ali.mrc"}
 """Files of the aligned stack, by the steps that make them, in order."""
 Item = TypeVar("Item")

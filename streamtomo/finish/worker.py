@@ -23,7 +23,7 @@ def main(job_file: str) -> int:
     """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from streamtomo import jit
-    from streamtomo.finish import recipe
+    from streamtomo.finish import dual, recipe
 
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=recipe.FinishJob)
     jit.use_threads(job.settings.run.threads)
@@ -31,6 +31,7 @@ def main(job_file: str) -> int:
     try:
         done = recipe.run(job, _tell)
         assert done is not None
+        dual.combine_when_paired(job, _tell)
         _tell(done)
     except StreamtomoError as error:
         blocked = isinstance(error, OutputError)

@@ -83,7 +83,7 @@ def _small(volume: NDArray[Any], side: int) -> Small:
     sections = max(1, volume.shape[0] // binning)
     out = np.empty((sections, *(n // binning for n in volume.shape[1:])), np.float32)
     for z in range(sections):
-        part = np.asarray(volume[z * binning : (z + 1) * binning])
+        part = np.array(volume[z * binning : (z + 1) * binning])
         bin_volume(part if len(part) == binning else np.repeat(part, binning, axis=0), binning, out[z : z + 1])
     low, high = np.percentile(out[:, ::4, ::4], (0.5, 99.5))
     return Small(np.clip(out, low, high) - np.float32(out.mean()), binning)
