@@ -40,11 +40,19 @@ def main(job_file: str) -> int:
     return 0
 
 
+_locked: set[Path] = set()
+"""Folders whose lock this process holds."""
+
+
 def be_alone(folder: Path, series: str) -> None:
     """Wait for the orphan of a run that was killed, if it still works in the folder, and remove what it left.
 
-    The lock ends with this process. Where the file system has no locks, only the removal is done.
+    The lock ends with this process, which may ask for it again. Where the file system has no locks, only the removal
+    is done.
     """
+    if folder.resolve() in _locked:
+        return
+    _locked.add(folder.resolve())
     with contextlib.suppress(OSError):
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
