@@ -18,6 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
+from streamtomo.config_preset import with_preset
 from streamtomo.errors import AlignmentError, InputError, StreamtomoError
 from streamtomo.export import mrc
 from streamtomo.export.imod import json_text, write_text
@@ -135,8 +136,9 @@ def combine_when_paired(job: FinishJob, say: Say) -> Dual | None:
 
     What stands in the way is a warning: both series have their tomograms all the same.
     """
-    pair = partners(job.series, job.settings.dual.suffixes)
-    if job.settings.dual.combine == "off" or pair is None:
+    wanted = with_preset(job.settings).dual
+    pair = partners(job.series, wanted.suffixes)
+    if wanted.combine == "off" or pair is None:
         return None
     out = Path(job.folder).parent
     other = pair[1] if job.series == pair[0] else pair[0]

@@ -131,7 +131,7 @@ def _other_settings(work: Work) -> list[tuple[str, str]]:
     return [
         (field.path, str(value))
         for field in config_file.fields()
-        if (value := getattr(getattr(work.settings, field.table), field.name)) != field.default
+        if (value := getattr(getattr(work.job.settings, field.table), field.name)) != field.default
     ]
 
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.errors import OutputError
 from streamtomo.finish import plan as planning
 from streamtomo.finish import steps_align, steps_restore, steps_results, steps_views, steps_volume
@@ -62,6 +63,7 @@ FILTERS = (
     "final.method", "final.log", "final.sirt_iterations", "final.sirt_like", "final.radial_cutoff",
     "final.radial_falloff", "final.roll_off", "final.even_coverage", "final.halves", "final.volume_type",
 )  # fmt: skip
+STACK = ("final.binning", "final.longest_px", "final.dose_weighting", "acquisition.voltage_kV")
 LENS = (
     "ctf.correct", "ctf.lowest_um", "ctf.highest_um", "ctf.astigmatism", "ctf.phase_plate", "ctf.hand",
 )  # fmt: skip
@@ -103,7 +105,7 @@ STEPS = (
     ),
     Step(
         "stack",
-        Needs(("clean", "solve"), ("final.binning", "final.dose_weighting", "acquisition.voltage_kV"), passing=True),
+        Needs(("clean", "solve"), STACK, passing=True),
         steps_volume.stack,
         0.15,
     ),
@@ -159,6 +161,7 @@ ALL = Order()
 
 def planned(job: FinishJob, order: Order = ALL) -> list[Planned]:
     """The steps of a job, with the reason why each is to be done. Raises SettingsError for an unknown step."""
+    job = _with_preset(job)
     return _planned(job, read_state(Path(job.folder), job.series), order)
 
 
@@ -169,6 +172,7 @@ def run(job: FinishJob, say: Say, order: Order = ALL) -> FinishDone | None:
     """
     start = time.monotonic()
     work = Work(job, say)
+    job = _with_preset(job)
     _make_folder(work.folder)
     work.state = read_state(work.folder, work.name)
     steps = _steps(job.settings)
@@ -194,6 +198,10 @@ def run(job: FinishJob, say: Say, order: Order = ALL) -> FinishDone | None:
     if "report" not in work.state or (order.last and order.last != "report"):
         return None
     return _done(work, round(time.monotonic() - start, 2))
+
+
+def _with_preset(job: FinishJob) -> FinishJob:
+    return msgspec.structs.replace(job, settings=with_preset(job.settings))
 
 
 def _steps(settings: Settings) -> dict[str, Step]:

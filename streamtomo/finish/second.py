@@ -84,9 +84,7 @@ def write_second(second: Second, path: Path, progress: Progress) -> str:
 
 def _aligned(work: Work) -> Source | None:
     """What the second's tomogram was made of, where that is still there and projects back."""
-    wanted = {"stack": True, "ctf": work.settings.ctf.correct != "off", "erase": work.settings.erase.gold}
-    last = [name for name in VIEWS if wanted[name]][-1]
-    if work.settings.final.method == "sirt" or not work.path(VIEWS[last]).exists():
+    if work.settings.final.method == "sirt" or not work.path(VIEWS[work.last_views()]).exists():
         return None
     return source_of(work)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamtomo import __version__
 from streamtomo.align.beads import find_shape
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.export import mrc
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved
@@ -54,17 +55,17 @@ class Denoised(Struct, frozen=True, kw_only=True):
 
 def wants_ctf(settings: Settings) -> bool:
     """Whether the lens is to be corrected."""
-    return settings.ctf.correct != "off"
+    return with_preset(settings).ctf.correct != "off"
 
 
 def wants_erase(settings: Settings) -> bool:
     """Whether gold is to be erased."""
-    return settings.erase.gold
+    return bool(with_preset(settings).erase.gold)
 
 
 def wants_denoise(settings: Settings) -> bool:
     """Whether the tomogram is to be diffused."""
-    return settings.denoise.iterations > 0
+    return bool(with_preset(settings).denoise.iterations)
 
 
 # -- ctf -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
+from streamtomo.config import Final
 from streamtomo.export import mrc
 from streamtomo.finish.position import Position, find_position
 from streamtomo.finish.steps_align import Solved, transforms
@@ -24,8 +25,6 @@ from streamtomo.reconstruct.wbp import level
 from streamtomo.restore import dose
 from streamtomo.shrink import shrink
 
-LONGEST_SIDE_PX = 1500
-"""The final binning is the smallest that brings the longer side of the image to this."""
 LEAST_VIEWS = 4
 """Fewer views are not parted into halves."""
 HALVES = ("_even_rec.mrc", "_odd_rec.mrc")
@@ -79,9 +78,10 @@ class Lie(NamedTuple):
     height: float
 
 
-def final_binning(nx: int, ny: int, wanted: int | None) -> int:
-    """The binning asked for, or the smallest that brings the longer side to LONGEST_SIDE_PX."""
-    return wanted or -(-max(nx, ny) // LONGEST_SIDE_PX)
+def final_binning(nx: int, ny: int, final: Final) -> int:
+    """The binning asked for, or the smallest that brings the longer side to what is allowed."""
+    assert final.longest_px is not None, "the preset says it"
+    return final.binning or -(-max(nx, ny) // final.longest_px)
 
 
 # -- position --------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def position(work: Work) -> tuple[Position, tuple[str, ...]]:
 def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
     """The aligned stack `NAME_ali.mrc`: from the full-size views in one interpolation, then weighted by dose."""
     alignment, cleaned = work.product("solve", Solved).alignment, work.product("clean", Cleaned)
-    binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final.binning)
+    binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final)
     shape = geometry.aligned_shape((cleaned.ny, cleaned.nx), alignment.axis_deg, binning)
     aligned = np.empty((len(alignment.views), *shape), np.float32)
     for row, (view, transform) in enumerate(zip(work.full_views(), transforms(alignment), strict=True)):

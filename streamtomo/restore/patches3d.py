@@ -27,17 +27,21 @@ Volume = NDArray[np.float32]
 SIDES = (160, 400)
 """Longer sides of the small volumes, coarse to fine."""
 PATCH = 72
-"""Side of a patch, voxels of the small volume."""
+"""Side of a patch, voxels of the small volume, or a third of its side."""
+MOST_A_SIDE = 6
+"""Patches along each side."""
 COARSE_DEG, FINE_DEG = 3.0, 0.5
 """Steps of the turn that is sought."""
 BAND = (0.015, 0.25)
 """Cycles per voxel of the small volumes that are looked at."""
-LEAST_PEAK = 6.0
-"""Height of a correlation peak over the standard deviation about it."""
+LEAST_PEAK, LEAST_TURN_PEAK = 6.0, 12.0
+"""Height of a correlation peak, in standard deviations, from which a patch counts; and a turn of the whole."""
 LARGEST_MOVE = 0.2
 """Of a patch's side: patches that want to move further are lost."""
 ROUNDS = 2
 """Of patches at each size."""
+COVERED = 0.8
+"""Share of a patch that the second volume must fill."""
 MOST_PX = 4.0
 """Patches further from the fit than this, in voxels of the small volume, are left out at the least."""
 
@@ -99,7 +103,7 @@ def _as_a_whole(a: Volume, b: Volume, turn_deg: float, reach_deg: float, scale: 
     best = max(_turned_peak(flat_a, flat_b, float(turn), scale) for turn in coarse)
     fine = best[1] + np.arange(-COARSE_DEG, COARSE_DEG + FINE_DEG / 2, FINE_DEG)
     height, turn, x, y = max(_turned_peak(flat_a, flat_b, float(turn), scale) for turn in fine)
-    if height < LEAST_PEAK:
+    if height < LEAST_TURN_PEAK:
         raise ValueError(f"the two axes' views from above agree at no turn (peak {height:.1f} of its surroundings)")
     matrix = scale * turn_about_z(turn)
     moved = _seen_from(a.shape, b, matrix, np.array([x, y, 0.0]))
@@ -150,13 +154,14 @@ def _by_patches(a: Volume, b: Volume, matrix: Array, shift: Array) -> tuple[Arra
 def _patches(a: Volume, b: Volume) -> Iterator[tuple[Array, Volume, Volume]]:
     """Half overlapping patches through all sections that both volumes fill, and their centres X, Y, Z."""
     nz, ny, nx = a.shape
-    high, wide = min(PATCH, ny), min(PATCH, nx)
-    for y in np.linspace(0, ny - high, max(1, 2 * (ny // high) - 1)).astype(int):
-        for x in np.linspace(0, nx - wide, max(1, 2 * (nx // wide) - 1)).astype(int):
+    high, wide = min(PATCH, max(1, ny // 3)), min(PATCH, max(1, nx // 3))
+    for y in np.linspace(0, ny - high, min(MOST_A_SIDE, 2 * (ny // high) - 1)).astype(int):
+        for x in np.linspace(0, nx - wide, min(MOST_A_SIDE, 2 * (nx // wide) - 1)).astype(int):
             place = (slice(None), slice(y, y + high), slice(x, x + wide))
-            if np.mean(b[place] != 0) > 0.8:
-                centre = [x + geometry.centre(wide) - geometry.centre(nx), y + geometry.centre(high) - geometry.centre(ny)]
-                yield np.array([*centre, 0.0]), a[place], b[place]
+            if np.mean(b[place] != 0) > COVERED:
+                at_x = x + geometry.centre(wide) - geometry.centre(nx)
+                at_y = y + geometry.centre(high) - geometry.centre(ny)
+                yield np.array([at_x, at_y, 0.0]), a[place], b[place]
 
 
 def _seen_from(shape: tuple[int, ...], b: Volume, matrix: Array, shift: Array) -> Volume:
