@@ -168,9 +168,9 @@ class Dual(Table, frozen=True):
         ]
         | None
     ) = None
-    suffixes: Annotated[
-        str, "How the names of the first and of the second series end.", Meta(pattern=r"^\S+ \S+$")
-    ] = "a b"
+    suffixes: Annotated[str, "How the names of the first and of the second series end.", Meta(pattern=r"^\S+ \S+$")] = (
+        "a b"
+    )
     turn_deg: (
         Annotated[
             float,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -196,9 +195,9 @@ def find_match(a: Work, b: Work) -> tuple[str, Match]:
     stated = a.settings.dual.turn_deg
     turn, reach = (0.0, ALL_ROUND_DEG) if stated is None else (stated, STATED_REACH_DEG)
     voxel = voxel_ratio(a, b)
-    beads = [flat_points(work) * scale for work, scale in ((a, 1.0), (b, voxel))]
+    beads = flat_points(a), flat_points(b) * voxel
     try:
-        found = match_beads(*beads, turn, reach_deg=reach)
+        found = match_beads(*beads, turn_deg=turn, reach_deg=reach)
         return "beads", found._replace(matrix=found.matrix * voxel)
     except ValueError as error:
         no_beads = str(error)
@@ -213,7 +212,7 @@ def find_match(a: Work, b: Work) -> tuple[str, Match]:
         ) from None
 
 
-def _check_hand(a: Work, b: Work, beads: list[Array], turn: float, reach: float) -> None:
+def _check_hand(a: Work, b: Work, beads: tuple[Array, Array], turn: float, reach: float) -> None:
     """Beads that agree only if one volume is inverted: one of the axes is 180 degrees off."""
     with contextlib.suppress(ValueError):
         match_beads(beads[0], -beads[1], turn, reach_deg=reach)
@@ -264,10 +263,8 @@ def _write_combined(a: Work, second: Second, between: Path) -> tuple[Combined, A
         shape, kind = ours.shape, str(ours.dtype)
         label = f"streamtomo {__version__}: {a.name} and {second.work.name}, two axes, combined by frequency"
         sections, field = Sections(*shape), field_of(second)
-        bands = combined_bands(ours, second.in_first(turned), *_samplings(a, second), field, agreement)
-        with mrc.new_blocks(
-            a.path(REC), shape, kind, pixel_size_A=stacked.voxel_A, kind="volume", label=label
-        ) as file:
+        bands = combined_bands(ours, second.in_first(turned), *samplings(a, second), field, agreement)
+        with mrc.new_blocks(a.path(REC), shape, kind, pixel_size_A=stacked.voxel_A, kind="volume", label=label) as file:
             for y0, band in bands:
                 block = np.clip(np.rint(band), -32768, 32767).astype(np.int16) if kind == "int16" else band
                 sections.take(y0, block)
@@ -288,12 +285,14 @@ def _write_combined(a: Work, second: Second, between: Path) -> tuple[Combined, A
     return Combined(tomogram, pictures, _shared(field, shape)), agreement
 
 
-def _samplings(a: Work, second: Second) -> Iterator[Sampling]:
+def samplings(a: Work, second: Second) -> tuple[Sampling, Sampling]:
     """What both series sampled, in the frame of the first."""
     ours, theirs = lie_of(a), lie_of(second.work)
-    yield sampling(ours.tilts_deg, ours.nz, geometry.rotation_x(ours.pitch_deg))
     to_views = geometry.rotation_x(theirs.pitch_deg) @ np.linalg.inv(second.match.matrix)
-    yield sampling(theirs.tilts_deg, ours.nz, to_views)
+    return (
+        sampling(ours.tilts_deg, ours.nz, geometry.rotation_x(ours.pitch_deg)),
+        sampling(theirs.tilts_deg, ours.nz, to_views),
+    )
 
 
 def field_of(second: Second) -> Field:

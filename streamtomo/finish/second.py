@@ -21,7 +21,7 @@ from streamtomo.finish.tomogram import INT16_SD, Source
 from streamtomo.finish.work import VIEWS, Work
 from streamtomo.reconstruct import wbp
 from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch, backproject
-from streamtomo.reconstruct.filters import Filtering, filter_views
+from streamtomo.reconstruct.filters import Filtering, filter_views, row_filter
 from streamtomo.reconstruct.rays import Box, affine, upright
 from streamtomo.restore.match import Match, turn_about_z
 from streamtomo.restore.resample3d import resample
@@ -106,7 +106,7 @@ def _back_projected(second: Second, source: Source, box: Box) -> Make:
     final, lie = second.work.settings.final, lie_of(second.work)
     views = wbp.weighted(source.stack, source.tilts_deg, levels=source.levels())
     filtering = Filtering(final.radial_cutoff, final.radial_falloff, final.roll_off, final.sirt_like)
-    by = wbp.row_filter(source.stack.shape[2], filtering, wbp.start_of_ramp(views, source.nz))
+    by = row_filter(source.stack.shape[2], filtering, wbp.start_of_ramp(views, source.nz))
     filtered, scratch = list(filter_views(views.stack, views.means, by)), Scratch()
     matrices, middle = seen_from_turned(second, lie)
 

@@ -175,6 +175,7 @@ def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
 
 
 def store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
+    """Voxels scaled into an array of the same shape; int16 is clipped."""
     values = voxels * np.float32(scaled.scale) + np.float32(scaled.offset)
     out[:] = np.clip(np.rint(values), -32768, 32767) if out.dtype == np.int16 else values
 

@@ -64,7 +64,7 @@ class Field(NamedTuple):
     """`(2, 4)`"""
     half: tuple[float, float]
 
-    def covers(self, x: Array, y: Array, z: Array) -> NDArray[np.bool_]:
+    def covers(self, x: NDArray[np.floating], y: NDArray[np.floating], z: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which voxels `(nz, ny, nx)` it saw; coordinates from the centre along each axis."""
         inside = np.ones((len(z), len(y), len(x)), np.bool_)
         for (by_x, by_y, by_z, at), half in zip(self.table, self.half, strict=True):
@@ -204,9 +204,7 @@ def sampled(kx: Volume, kz: Volume, seen: Sampling) -> Volume:
     return np.asarray(np.clip(0.5 + depth, LEAST_WEIGHT, 1), np.float32)
 
 
-def _merge(
-    ours: Volume, theirs: Volume, share: Volume, both: NDArray[np.int8], agreement: Agreement | None
-) -> Volume:
+def _merge(ours: Volume, theirs: Volume, share: Volume, both: NDArray[np.int8], agreement: Agreement | None) -> Volume:
     """Both blocks, mixed frequency by frequency."""
     mixed, other = (fft.rfftn(part, workers=threads()) for part in (ours, theirs))
     if agreement is not None:

@@ -1,8 +1,9 @@
 """Two tilt series of one area, turned against each other: which bead is which, and how one volume lies in the other.
 
 The turn in the plane is known to some degrees, or not at all. For each turn that may be all differences between beads
-of both volumes are looked at: true pairs share theirs. From the most crowded difference on, pairs and transform are refined in turn.
-The transform is a similarity (Umeyama 1991, IEEE PAMI 13, 376), which many and well spread beads may stretch and shear.
+of both volumes are looked at: true pairs share theirs. From the most crowded difference on, pairs and transform are
+refined in turn. The transform is a similarity (Umeyama 1991, IEEE PAMI 13, 376), which many and well spread beads may
+stretch and shear.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Two tilt series of one area without gold: how one volume lies in the other, by patches of their density.
 
-Both volumes are made small. The turn and the shift in the plane are those at which their projections along z agree best;
-then they are correlated in three dimensions, as a whole and patch by patch, in steps that grow finer. The patches'
-displacements are fitted as beads are, those that disagree left out. Only frequencies that both axes sampled speak.
+Both volumes are made small. The turn and the shift in the plane are those at which their projections along z agree
+best; then they are correlated in three dimensions, as a whole and patch by patch, in steps that grow finer. The
+patches' displacements are fitted as beads are, those that disagree left out. Only frequencies that both axes sampled
+speak: the product of two spectra has no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +40,10 @@ LEAST_PEAK, LEAST_TURN_PEAK = 6.0, 12.0
 """Height of a correlation peak, in standard deviations, from which a patch counts; and a turn of the whole."""
 LARGEST_MOVE = 0.2
 """Of a patch's side: patches that want to move further are lost."""
-ROUNDS = 2
+ROUNDS = (1, 2)
 """Of patches at each size."""
+PADDED = 1.25
+"""Sides of what is correlated, relative to the patches, whose edges fade."""
 COVERED = 0.8
 """Share of a patch that the second volume must fill."""
 MOST_PX = 4.0
@@ -64,12 +68,12 @@ def match_patches(
     ours, theirs = (_small(v, SIDES[0]) for v in (a, b))
     scale = b_voxel * theirs.binning / ours.binning
     matrix, shift = _as_a_whole(ours.voxels, theirs.voxels, turn_deg, reach_deg, scale)
-    for side in SIDES:
+    for side, rounds in zip(SIDES, ROUNDS, strict=True):
         finer, other = (_small(v, side) for v in (a, b))
         matrix = matrix * (other.binning / theirs.binning) / (finer.binning / ours.binning)
         shift = shift * ours.binning / finer.binning
         ours, theirs = finer, other
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             matrix, shift, found, apart = _by_patches(ours.voxels, theirs.voxels, matrix, shift)
     apart = apart * ours.binning
     return Match(
@@ -153,7 +157,7 @@ def _by_patches(a: Volume, b: Volume, matrix: Array, shift: Array) -> tuple[Arra
 
 def _patches(a: Volume, b: Volume) -> Iterator[tuple[Array, Volume, Volume]]:
     """Half overlapping patches through all sections that both volumes fill, and their centres X, Y, Z."""
-    nz, ny, nx = a.shape
+    _, ny, nx = a.shape
     high, wide = min(PATCH, max(1, ny // 3)), min(PATCH, max(1, nx // 3))
     for y in np.linspace(0, ny - high, min(MOST_A_SIDE, 2 * (ny // high) - 1)).astype(int):
         for x in np.linspace(0, nx - wide, min(MOST_A_SIDE, 2 * (nx // wide) - 1)).astype(int):
@@ -185,13 +189,19 @@ def _correlation(a: Volume, b: Volume) -> Volume:
     for n in a.shape:
         edge = np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 0.5
         window = window[..., None] * edge.astype(np.float32)
-    shape = tuple(fft.next_fast_len(2 * n if n < PATCH else n + n // 2, real=True) for n in a.shape)
-    spectra = [fft.rfftn((v - v.mean()) * window[0], s=shape, workers=threads()) for v in (a, b)]
-    cross = spectra[0] * spectra[1].conj()
+    shape = tuple(fft.next_fast_len(int(PADDED * n) + 1, real=True) for n in a.shape)
+    cross, other = (fft.rfftn((v - v.mean()) * window[0], s=shape, workers=threads()) for v in (a, b))
+    cross *= other.conj()
+    cross *= _band(shape) / np.sqrt(np.abs(cross) + np.float32(1e-30))
+    return np.asarray(fft.irfftn(cross, s=shape, workers=threads(), overwrite_x=True), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _band(shape: tuple[int, ...]) -> Volume:
+    """The band-pass for spectra of arrays of a shape."""
     grid = np.meshgrid(*(fft.fftfreq(n) for n in shape[:-1]), fft.rfftfreq(shape[-1]), indexing="ij", sparse=True)
-    k2 = sum(k**2 for k in grid)
-    band = np.exp(-k2 / (2 * BAND[1] ** 2)) * (1 - np.exp(-k2 / (2 * BAND[0] ** 2)))
-    return np.asarray(fft.irfftn(cross * band / np.sqrt(np.abs(cross) + 1e-30), s=shape, workers=threads()), np.float32)
+    k2 = sum((k**2 for k in grid), start=np.zeros(1)).astype(np.float32)
+    return np.asarray(np.exp(-k2 / (2 * BAND[1] ** 2)) * (1 - np.exp(-k2 / (2 * BAND[0] ** 2))), np.float32)
 
 
 def _peak(correlation: Volume, reach: Array) -> tuple[Array, float]:

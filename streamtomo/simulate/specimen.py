@@ -111,7 +111,7 @@ def turned(specimen: Specimen, turn_deg: float, move_nm: tuple[float, float, flo
         return specimen
     turn = holder_turn(turn_deg)
 
-    def moved(points: Array) -> Array:
+    def moved(points: NDArray[np.floating]) -> Array:
         return np.asarray(points @ turn.T + move_nm)
 
     return replace(
