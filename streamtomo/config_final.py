@@ -12,7 +12,7 @@ PRESETS: dict[str, tuple[Any, Any, Any]] = {
     "final.longest_px": (750, 1500, 1500),
     "ctf.correct": ("off", "off", "flip"),
     "erase.gold": (False, False, True),
-    "denoise.iterations": (0, 0, 20),
+    "denoise.iterations": (0, 0, 12),
     "dual.combine": ("off", "off", "auto"),
 }
 """What the presets `quick`, `standard` and `full` say where nothing is set."""

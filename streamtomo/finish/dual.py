@@ -7,7 +7,6 @@ The outcome is `NAME_dual_rec.mrc` with its pictures; `NAME_dual.json` says how 
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 
@@ -46,6 +45,8 @@ STATED_REACH_DEG = 10.0
 """A turn that was stated is right to this."""
 AGREED = 0.143
 """Both volumes agree down to where their correlation falls below this."""
+HAND_BETTER = 3.0
+"""A residual so many times smaller with one volume inverted tells that its hand is wrong."""
 DOUBTFUL_PX = 3.0
 """A residual beyond this many voxels is warned of."""
 DOUBTFUL_SHELLS = 4
@@ -196,12 +197,10 @@ def find_match(a: Work, b: Work) -> tuple[str, Match]:
     turn, reach = (0.0, ALL_ROUND_DEG) if stated is None else (stated, STATED_REACH_DEG)
     voxel = voxel_ratio(a, b)
     beads = flat_points(a), flat_points(b) * voxel
-    try:
-        found = match_beads(*beads, turn_deg=turn, reach_deg=reach)
+    found, no_beads = _matched(beads, turn, reach)
+    _check_hand(a, b, found, _matched((beads[0], -beads[1]), turn, reach)[0])
+    if found is not None:
         return "beads", found._replace(matrix=found.matrix * voxel)
-    except ValueError as error:
-        no_beads = str(error)
-    _check_hand(a, b, beads, turn, reach)
     try:
         with mrc.mapped(a.path("_rec.mrc")) as ours, mrc.mapped(b.path("_rec.mrc")) as theirs:
             return "patches", match_patches(ours, theirs, turn, reach_deg=reach, b_voxel=voxel)
@@ -212,14 +211,28 @@ def find_match(a: Work, b: Work) -> tuple[str, Match]:
         ) from None
 
 
-def _check_hand(a: Work, b: Work, beads: tuple[Array, Array], turn: float, reach: float) -> None:
-    """Beads that agree only if one volume is inverted: one of the axes is 180 degrees off."""
-    with contextlib.suppress(ValueError):
-        match_beads(beads[0], -beads[1], turn, reach_deg=reach)
-        raise AlignmentError(
-            f"{a.name} and {b.name} match only with the hand of one of them changed: one of the tilt axes "
-            f"({a.job.axis_deg:g}° and {b.job.axis_deg:g}°) is 180° off; set acquisition.tilt_axis_deg for it"
-        )
+def _matched(beads: tuple[Array, Array], turn: float, reach: float) -> tuple[Match | None, str]:
+    """The match of beads, or why there is none."""
+    try:
+        return match_beads(*beads, turn_deg=turn, reach_deg=reach), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _check_hand(a: Work, b: Work, found: Match | None, inverted: Match | None) -> None:
+    """Raise AlignmentError where beads agree better with one volume inverted: one of the axes is 180 degrees off.
+
+    A thin specimen's beads agree either way, but not as well.
+    """
+    if inverted is None or (
+        found is not None
+        and (len(inverted.pairs) < len(found.pairs) or HAND_BETTER * inverted.residual_px > found.residual_px)
+    ):
+        return
+    raise AlignmentError(
+        f"{a.name} and {b.name} match only with the hand of one of them changed: one of the tilt axes "
+        f"({a.job.axis_deg:g}° and {b.job.axis_deg:g}°) is 180° off; set acquisition.tilt_axis_deg for it"
+    )
 
 
 def voxel_ratio(a: Work, b: Work) -> float:

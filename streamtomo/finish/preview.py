@@ -1,4 +1,4 @@
-"""What diffusion would make of a finished tomogram: one section by several K and numbers of iterations, side by side."""
+"""What diffusion would make of a finished tomogram: a section by several K and numbers of iterations, side by side."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def show(folder: Path, series: str, ks: Sequence[float], iterations: Sequence[in
         before = np.asarray(field[z], np.float32)
     rows = [[before, *(made[k, count] for count in iterations)] for k in ks]
     target = folder / f"{series}{SUFFIX}"
-    write_png(target, to_grey(_montage(rows)))
+    write_png(target, _montage([[to_grey(picture) for picture in row] for row in rows]))
     print(f"{target}: section {z}; the default K is {usual:.4g}")
     for number, k in enumerate(ks, start=1):
-        print(f"row {number} from above: K {k:g}; as it is, " + ", ".join(f"{count} iterations" for count in iterations))
+        print(
+            f"row {number} from above: K {k:g}; as it is, " + ", ".join(f"{count} iterations" for count in iterations)
+        )
     return 0
 
 
@@ -55,11 +57,12 @@ def _middle(n: int) -> slice:
     return slice((n - side) // 2, (n - side) // 2 + side)
 
 
-def _montage(rows: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[np.float32]:
-    """Pictures side by side, the first row above; pictures have y up."""
+def _montage(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Pictures side by side, each in its own contrast, the first row above; pictures have y up."""
     ny, nx = rows[0][0].shape
-    whole = np.full((len(rows) * (ny + GAP_PX), len(rows[0]) * (nx + GAP_PX)), np.nan, np.float32)
+    whole = np.zeros((len(rows) * (ny + GAP_PX), len(rows[0]) * (nx + GAP_PX)), np.uint8)
     for r, row in enumerate(reversed(rows)):
         for c, picture in enumerate(row):
-            whole[r * (ny + GAP_PX) : r * (ny + GAP_PX) + ny, c * (nx + GAP_PX) : c * (nx + GAP_PX) + nx] = picture
+            y, x = r * (ny + GAP_PX), c * (nx + GAP_PX)
+            whole[y : y + ny, x : x + nx] = picture
     return whole[:-GAP_PX, :-GAP_PX]

@@ -51,6 +51,10 @@ LEAST_FREE = 0.8
 """A ring of which other discs leave less gives no plane: its slope would be drawn out over the whole disc."""
 FAINT = 0.02
 """Where so little of a Gaussian is free the next wider one says as much."""
+SPARSE = 4
+"""Every so many pixels along both axes tell the level of a whole view."""
+NEAR = 2.5
+"""Standard deviations at which the Gaussians end that levels in a crowd are taken by."""
 
 
 class Erased(NamedTuple):
@@ -250,8 +254,8 @@ def _between(view: Image, gold: Mask, xy: Array, edge: float, ring: float) -> Ar
     free = (~_window(gold, xy, reach)[0]).astype(np.float64)
     level = np.full(patch.shape, _level(view, gold))
     for sigma in (2 * edge, edge, ring):
-        share = gaussian_filter(free, sigma, mode="nearest")
-        level = (gaussian_filter(free * patch, sigma, mode="nearest") + FAINT * level) / (share + FAINT)
+        share, seen = (gaussian_filter(part, sigma, mode="nearest", truncate=NEAR) for part in (free, free * patch))
+        level = (seen + FAINT * level) / (share + FAINT)
     inside = (np.abs(dy) <= edge) & (np.abs(dx) <= edge)
     rows, columns = inside.any(axis=1), inside.any(axis=0)
     return np.asarray(level[rows][:, columns])
@@ -262,7 +266,8 @@ def _at(plane: Array, dx: Array, dy: Array) -> Array:
 
 
 def _level(view: Image, gold: Mask) -> float:
-    """Of a view whose surroundings of a bead hold no free pixel."""
+    """Of a view whose surroundings of a bead hold no free pixel; some of its pixels tell it."""
+    view, gold = view[::SPARSE, ::SPARSE], gold[::SPARSE, ::SPARSE]
     return float(np.median(view[~gold])) if not gold.all() else float(np.median(view))
 
 
