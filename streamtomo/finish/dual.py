@@ -45,8 +45,8 @@ STATED_REACH_DEG = 10.0
 """A turn that was stated is right to this."""
 AGREED = 0.143
 """Both volumes agree down to where their correlation falls below this."""
-HAND_BETTER = 3.0
-"""A residual so many times smaller with one volume inverted tells that its hand is wrong."""
+HAND_MORE, HAND_BETTER = 1.5, 3.0
+"""So many times more pairs, or a residual so many times smaller, with one volume inverted: its hand is wrong."""
 DOUBTFUL_PX = 3.0
 """A residual beyond this many voxels is warned of."""
 DOUBTFUL_SHELLS = 4
@@ -222,13 +222,15 @@ def _matched(beads: tuple[Array, Array], turn: float, reach: float) -> tuple[Mat
 def _check_hand(a: Work, b: Work, found: Match | None, inverted: Match | None) -> None:
     """Raise AlignmentError where beads agree better with one volume inverted: one of the axes is 180 degrees off.
 
-    A thin specimen's beads agree either way, but not as well.
+    Beads of one surface alone agree either way, and those of a thin specimen nearly so.
     """
-    if inverted is None or (
-        found is not None
-        and (len(inverted.pairs) < len(found.pairs) or HAND_BETTER * inverted.residual_px > found.residual_px)
-    ):
+    if inverted is None:
         return
+    if found is not None:
+        more = len(inverted.pairs) >= HAND_MORE * len(found.pairs)
+        nearer = len(inverted.pairs) >= len(found.pairs) and HAND_BETTER * inverted.residual_px < found.residual_px
+        if not (more or nearer):
+            return
     raise AlignmentError(
         f"{a.name} and {b.name} match only with the hand of one of them changed: one of the tilt axes "
         f"({a.job.axis_deg:g}° and {b.job.axis_deg:g}°) is 180° off; set acquisition.tilt_axis_deg for it"
