@@ -45,7 +45,7 @@ STATED_REACH_DEG = 10.0
 """A turn that was stated is right to this."""
 AGREED = 0.143
 """Both volumes agree down to where their correlation falls below this."""
-HAND_MORE, HAND_BETTER = 1.5, 3.0
+HAND_MORE, HAND_BETTER = 1.2, 3.0
 """So many times more pairs, or a residual so many times smaller, with one volume inverted: its hand is wrong."""
 DOUBTFUL_PX = 3.0
 """A residual beyond this many voxels is warned of."""
