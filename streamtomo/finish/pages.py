@@ -14,6 +14,7 @@ from streamtomo.finish.dual_record import read_record, told_of
 from streamtomo.finish.position import Position
 from streamtomo.finish.state_file import read_state, state_path
 from streamtomo.finish.steps_align import Solved, transforms
+from streamtomo.finish.steps_restore import Denoised, Goldless, Lens
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.work import DUAL, Cleaned, Coarse, Work
 from streamtomo.model import Alignment
@@ -21,6 +22,7 @@ from streamtomo.publish import journal
 from streamtomo.publish.plots import Curve
 from streamtomo.publish.report import SMALL_PICTURE_PX, Line, Page, Picture, page, session_page, small
 from streamtomo.publish.state import SeriesRow, SessionState
+from streamtomo.restore.ctf import Focus
 
 TILT = "tilt angle, degrees"
 CAPTIONS = {
@@ -57,7 +59,7 @@ def _page(work: Work) -> Page:
         name=work.name,
         subtitle=f"finished by streamtomo {__version__}; all lengths in pixels are raw ones",
         warnings=[at.warning] if at.warning else [],
-        facts={**_facts(work), **(told_of(dual) if dual else {})},
+        facts={**_facts(work), **_restored(work), **(told_of(dual) if dual else {})},
         pictures=_pictures(work),
         plots=_plots(work, solved.alignment),
         tables={
@@ -66,6 +68,31 @@ def _page(work: Work) -> Page:
             "Steps": steps,
             "Files": [("file",), *((file,) for file in sorted(files))],
         },
+    )
+
+
+def _restored(work: Work) -> dict[str, str]:
+    """What was done about lens, gold and noise."""
+    facts = {}
+    if "ctf" in work.state:
+        lens = work.product("ctf", Lens)
+        facts["lens"] = lens.how if lens.focus is None else f"{lens.how}; {_focus_in_words(lens.focus)}"
+    if "erase" in work.state:
+        gone = work.product("erase", Goldless)
+        facts["gold"] = f"{gone.beads} beads erased, discs of {gone.radius_px:.1f} px"
+    if "denoise" in work.state:
+        by = work.product("denoise", Denoised)
+        facts["diffusion"] = f"K {by.k:.4g}, {by.iterations} iterations"
+    return facts
+
+
+def _focus_in_words(focus: Focus) -> str:
+    confidence = float(np.median([view.confidence for view in focus.views]))
+    seen = [view.resolution_A for view in focus.views if view.resolution_A is not None]
+    rings = f"rings seen to {np.median(seen):.1f} Å in {len(seen)} views" if seen else "no rings seen in single views"
+    return (
+        f"astigmatism {focus.astigmatism_um:.2f} µm at {focus.astigmatism_deg:.0f}°, hand {focus.hand} (odds "
+        f"e^{focus.hand_odds:.0f}), confidence {confidence:.2f} (median), {rings}"
     )
 
 
@@ -122,6 +149,11 @@ def _plots(work: Work, alignment: Alignment) -> list[tuple[str, str, str, list[C
         ("Where the specimen is", TILT, "raw pixels", drift),
         ("Final less live alignment", TILT, "raw pixels", change),
     ]
+    if "ctf" in work.state and (focus := work.product("ctf", Lens).focus) is not None:
+        found = Curve("underfocus", tilts, [view.defocus_um for view in focus.views])
+        plots.append(("Focus", TILT, "underfocus at the tilt axis, µm", [found]))
+        sure = Curve("confidence", tilts, [view.confidence for view in focus.views])
+        plots.append(("How sure the focus is", TILT, "probability of 2 % or 100 nm", [sure]))
     if max(map(abs, turned)) > 1e-3:
         plots.append(("Solved less nominal tilt", TILT, "degrees", [Curve("tilt", tilts, turned)]))
     return plots

@@ -1,6 +1,6 @@
 """The recipe: a complete series becomes files that a scientist opens. It knows the order of the steps.
 
-    collect -> clean -> coarse -> track -> solve -> position -> stack -> (ctf) -> (erase) -> reconstruct -> trim
+    collect -> clean -> coarse -> track -> solve -> position -> stack -> (erase) -> (ctf) -> reconstruct -> trim
     -> (denoise) -> export -> report
 
 Everything lands in the folder of the series; each file appears whole or not at all. What each step was done with and
@@ -110,18 +110,18 @@ STEPS = (
         0.15,
     ),
     Step(
-        "ctf",
-        Needs(("solve", "position", "stack"), (*LENS, *OPTICS), passing=True),
-        steps_restore.ctf,
-        0.1,
-        wanted=steps_restore.wants_ctf,
-    ),
-    Step(
         "erase",
-        Needs(("solve", "position", "stack", "ctf"), ("erase.gold", "erase.edge_nm", "specimen.bead_nm"), passing=True),
+        Needs(("solve", "position", "stack"), ("erase.gold", "erase.edge_nm", "specimen.bead_nm"), passing=True),
         steps_restore.erase,
         0.1,
         wanted=steps_restore.wants_erase,
+    ),
+    Step(
+        "ctf",
+        Needs(("solve", "position", "stack", "erase"), (*LENS, *OPTICS), passing=True),
+        steps_restore.ctf,
+        0.1,
+        wanted=steps_restore.wants_ctf,
     ),
     Step("reconstruct", Needs(("solve", "position", "stack", "ctf", "erase"), FILTERS), steps_volume.reconstruct, 0.3),
     Step("trim", Needs(("reconstruct",)), steps_volume.trim, 0.02),
@@ -140,7 +140,7 @@ STEPS = (
     ),
     Step(
         "report",
-        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export")),
+        Needs(("solve", "position", "stack", "ctf", "erase", "reconstruct", "trim", "denoise", "export")),
         steps_results.report,
         0.02,
     ),

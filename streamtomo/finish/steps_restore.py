@@ -1,6 +1,8 @@
 """The steps that make views and tomogram better, on request.
 
-(ctf) -> (erase) ... (denoise)
+(erase) -> (ctf) ... (denoise)
+
+Gold goes first: once phases are flipped its fringes reach twice as far, and more of the specimen would go with it.
 """
 
 from __future__ import annotations

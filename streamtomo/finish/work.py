@@ -190,7 +190,7 @@ class Work:
 
     def last_views(self, step: str = "reconstruct") -> str:
         """The last step before this one that makes aligned views."""
-        wanted = {"stack": True, "ctf": self.settings.ctf.correct != "off", "erase": self.settings.erase.gold}
+        wanted = {"stack": True, "erase": self.settings.erase.gold, "ctf": self.settings.ctf.correct != "off"}
         order = list(VIEWS)
         before = order[: order.index(step)] if step in VIEWS else order
         return [name for name in before if wanted[name]][-1]
@@ -202,7 +202,7 @@ class Work:
 
 DUAL = "_dual"
 """Names of what is made of a series and of a second one about another axis go on like this."""
-VIEWS = {"stack": "_ali.mrc", "ctf": "_ctf_ali.mrc", "erase": "_erase_ali.mrc"}
+VIEWS = {"stack": "_ali.mrc", "erase": "_erase_ali.mrc", "ctf": "_ctf_ali.mrc"}
 """Files of the aligned stack, by the steps that make them, in order."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
