@@ -81,7 +81,7 @@ def test_a_volume_with_itself_is_itself_and_blocks_leave_no_seams(monkeypatch):
     a, b, _, tilts = both()
     rounded = np.rint(a / a.std() * 1000).astype(np.int16)
     same = sampling(tilts, NZ)
-    assert joined(rounded, 3 * rounded - 5, same, same) == pytest.approx(rounded, abs=15)
+    assert np.abs(joined(rounded, 3 * rounded - 5, same, same) - rounded).max() < 15
     whole = joined(a, in_first(b), *seen(tilts))
     monkeypatch.setattr("streamtomo.restore.combine.BLOCK_VOXELS", 1e6)
     monkeypatch.setattr("streamtomo.restore.combine.BAND_ROWS", 70)
