@@ -6,12 +6,12 @@ import numpy as np
 from _bench_table import row, times_ms
 
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.combine import combined_slabs, sampling
+from streamtomo.restore.combine import combined_bands, sampling
 from streamtomo.restore.ctf import Focus, Microscope, ViewFocus
 from streamtomo.restore.denoise import Diffusion, diffuse, preview
 from streamtomo.restore.erase import erase_gold
 from streamtomo.restore.focus import Search, estimate_focus
-from streamtomo.restore.match import Match, turn_about_z
+from streamtomo.restore.match import turn_about_z
 from streamtomo.restore.transfer import corrected
 from streamtomo.restore.warmup import warmup
 
@@ -65,9 +65,5 @@ def _volumes(runs: int) -> None:
         "preview of 3 K and 3 iterations on one section of it",
         times_ms(lambda: preview(volume, (0.3, 0.5, 1), (9, 18, 30)), 1),
     )
-    match = Match(turn_about_z(89.0), np.zeros(3), np.zeros((0, 2), np.int64), 0.0, 0.0)
-    seen = sampling(TILTS, len(volume))
-    row(
-        "two axes combined, 512 x 512 x 96",
-        times_ms(lambda: list(combined_slabs(volume, volume, seen, seen, match)), runs),
-    )
+    seen = sampling(TILTS, len(volume)), sampling(TILTS, len(volume), turn_about_z(89.0))
+    row("two axes combined, 512 x 512 x 96", times_ms(lambda: list(combined_bands(volume, volume, *seen)), runs))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.spatial.transform import Rotation
 
 from streamtomo import geometry
 from streamtomo.correct.prepare import prepare
@@ -60,21 +59,6 @@ def square_specimen(plan: Plan) -> Specimen:
     """A specimen that reaches far enough for series about any axis."""
     of = _field(plan, Series(plan).views)
     return grow(plan.recipe, replace(of, reach_nm=(max(of.reach_nm),) * 2), plan.seed)
-
-
-def turned(specimen: Specimen, angle_deg: float, shift_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Specimen:
-    """The specimen turned about Z in the holder and moved."""
-    turn = Rotation.from_euler("z", angle_deg, degrees=True).as_matrix()
-
-    def moved(points: NDArray[np.floating]) -> NDArray[np.floating]:
-        return (points @ turn.T + shift_nm).astype(points.dtype)
-
-    return replace(
-        specimen,
-        beads_nm=moved(specimen.beads_nm),
-        vesicles_nm=moved(specimen.vesicles_nm),
-        points=tuple(replace(kind, positions=moved(kind.positions)) for kind in specimen.points),
-    )
 
 
 def density(specimen: Specimen, shape: tuple[int, int, int], pixel_nm: float) -> Image:

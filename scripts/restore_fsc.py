@@ -11,19 +11,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import _dual_fsc
 import numpy as np
-from _restoration_truth import Image, Truth, density, make, shells, square_specimen, turned, volume_of
+from _restoration_truth import Image, Truth, make, shells, volume_of
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from streamtomo.publish.pictures import to_grey, write_png
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.combine import combined_slabs, sampling
 from streamtomo.restore.ctf import Microscope
 from streamtomo.restore.denoise import Diffusion, default_k, diffuse, preview
 from streamtomo.restore.erase import erase_gold
 from streamtomo.restore.focus import Search, estimate_focus
-from streamtomo.restore.match import match_beads
 from streamtomo.restore.transfer import corrected
 from streamtomo.simulate.optics import Optics
 from streamtomo.simulate.series import Plan
@@ -125,34 +124,8 @@ def diffusion(folder: Path, volume: Image, whole: Image) -> None:
 
 
 def axes(folder: Path, size: int, step: float) -> None:
-    """A second series of the specimen, turned by 87 degrees and moved."""
-    nz, moved = 120, (9.0, -14.0, 6.0)
-    recipe = Recipe(thickness_nm=90.0, beads=16, vesicles_per_um2=0)
-    plan = Plan(tilts(step), (size, size), axis_deg=0, recipe=recipe, hot=0, xrays=0, seed=3)
-    specimen = square_specimen(plan)
-    series = [make(plan, one) for one in (specimen, turned(specimen, -87.0, tuple(1.08 * m for m in moved)))]
-    beads = [find_beads_3d(volume_of(one.stack, one.tilts_deg, nz), 4.63).xyz for one in series]
-    match = match_beads(*beads, turn_deg=90.0)
-    print(f"\ntwo axes: {len(match.pairs)} pairs of {len(beads[0])} and {len(beads[1])} beads, residual "
-          f"{match.residual_px:.2f} voxels, {match.largest_px:.2f} at most")  # fmt: skip
-    stacks = [erase_gold(one.stack, one.tilts_deg, found, 4.63).stack for one, found in zip(series, beads, strict=True)]
-    a, b = (volume_of(stack, one.tilts_deg, nz) for stack, one in zip(stacks, series, strict=True))
-    seen = sampling(series[0].tilts_deg, nz)
-    start = time.perf_counter()
-    both = np.concatenate([slab for _, slab in combined_slabs(a, b, seen, seen, match)], axis=1)
-    print(f"  combined in {time.perf_counter() - start:.1f} s")
-    turned_truth = density(turned(specimen, -87.0, tuple(1.08 * m for m in moved)), b.shape, 1.08)
-    whole = density(specimen, a.shape, 1.08)
-    table(10.8, {"first": shells(a, whole), "second": shells(b, turned_truth), "both": shells(both, whole)})
-    power = [np.log(_power(v)[: nz // 2 + 1]) for v in (a, both)]
-    picture(folder, "axes-power", [p[nz // 4] for p in power])
-    picture(folder, "axes-xz", [gaussian_filter(v, 1)[:, size // 2] for v in (a, both, whole)])
-
-
-def _power(volume: Image) -> Image:
-    """Smoothed, frequency 0 along y and x in the middle."""
-    power = np.abs(np.fft.fftn(volume - volume.mean())) ** 2
-    return np.asarray(gaussian_filter(np.fft.fftshift(power, axes=(1, 2)), 1), np.float32)
+    """Two tilt axes."""
+    _dual_fsc.axes(folder, size, step, table, picture)
 
 
 def main() -> None:

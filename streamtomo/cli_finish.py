@@ -1,4 +1,4 @@
-"""The verbs about finished series: `finish`, `report`, `check`."""
+"""The verbs about finished series: `finish`, `combine`, `preview`, `report`, `check`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamtomo.cli_options import add_device
+from streamtomo.cli_options import add_device, add_settings
 
 if TYPE_CHECKING:
     from streamtomo.cli_options import Verbs
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verbs to a command line."""
     _add_finish(verbs)
+    _add_combine(verbs)
+    _add_preview(verbs)
     _add_report(verbs)
     _add_check(verbs)
 
@@ -38,6 +40,41 @@ def _add_finish(verbs: Verbs) -> None:
     )
     add_device(parser)
     parser.set_defaults(verb=_finish)
+
+
+def _add_combine(verbs: Verbs) -> None:
+    parser = verbs.add_parser("combine", help="combine two finished series of one area about two tilt axes")
+    parser.add_argument(
+        "series",
+        nargs="*",
+        metavar="SERIES",
+        help="the two series, the first being the frame; one: its partner is found by name (TS_01a, TS_01b); none: "
+        "all such pairs",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.add_argument("--turn", type=float, metavar="DEG", help="dual.turn_deg: of the second into the first")
+    add_settings(parser)
+    parser.set_defaults(verb=_combine)
+
+
+def _add_preview(verbs: Verbs) -> None:
+    parser = verbs.add_parser("preview", help="one section of a tomogram, diffused by several K and iterations")
+    parser.add_argument("series", help="a finished series; NAME_nad_preview.png is written beside its tomogram")
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.add_argument("--k", type=_numbers, default=(), metavar="K,...", help="denoise.k (half to twice the default)")
+    parser.add_argument(
+        "--iterations", type=_counts, default=(9, 18, 36), metavar="N,...", help="denoise.iterations (9,18,36)"
+    )
+    parser.add_argument("--section", type=int, metavar="Z", help="counted from 0 (the middle one)")
+    parser.set_defaults(verb=_preview)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(one) for one in text.split(","))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(","))
 
 
 def _add_report(verbs: Verbs) -> None:
@@ -70,6 +107,22 @@ def _finish(args: argparse.Namespace) -> int:
     if args.fiducials:
         job = command.with_fiducials(job, args.fiducials, dry_run=args.dry_run)
     return command.finish(job, Order(args.first, args.last), dry_run=args.dry_run)
+
+
+def _combine(args: argparse.Namespace) -> int:
+    from streamtomo.errors import SettingsError
+    from streamtomo.finish import command
+
+    if len(args.series) > 2:
+        raise SettingsError("combine: give two series, one, or none")
+    turn = () if args.turn is None else (f"dual.turn_deg={args.turn}",)
+    return command.combine(args.out, args.series, (*args.set, *turn), args.config)
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from streamtomo.finish import preview
+
+    return preview.show(args.out / args.series, args.series, args.k, args.iterations, args.section)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from streamtomo.config_final import Cluster, Ctf, Denoise, Erase, Export, Final
+from streamtomo.config_final import Cluster, Ctf, Denoise, Dual, Erase, Export, Final
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
 from streamtomo.config_live import Align, Live
@@ -22,6 +22,7 @@ __all__ = [
     "Correct",
     "Ctf",
     "Denoise",
+    "Dual",
     "Erase",
     "Export",
     "Final",
@@ -51,6 +52,7 @@ class Settings(Table, frozen=True):
     ctf: Ctf = field(default_factory=Ctf)
     erase: Erase = field(default_factory=Erase)
     denoise: Denoise = field(default_factory=Denoise)
+    dual: Dual = field(default_factory=Dual)
     export: Export = field(default_factory=Export)
     cluster: Cluster = field(default_factory=Cluster)
     publish: Publish = field(default_factory=Publish)

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from streamtomo.setting import Table, facts
+
+PRESETS: dict[str, tuple[Any, Any, Any]] = {
+    "final.longest_px": (750, 1500, 1500),
+    "ctf.correct": ("off", "off", "flip"),
+    "erase.gold": (False, False, True),
+    "denoise.iterations": (0, 0, 12),
+    "dual.combine": ("off", "off", "auto"),
+}
+"""What the presets `quick`, `standard` and `full` say where nothing is set."""
+
+
+def _preset(path: str, unit: str = "", **bounds: Any) -> Meta:
+    quick, standard, full = (str(value).lower() for value in PRESETS[path])
+    other = f"; preset quick: {quick}" if quick != standard else ""
+    other += f"; preset full: {full}" if full != standard else ""
+    return facts(unit, absent=f"{standard}{other}", example=PRESETS[path][2], **bounds)
 
 
 class Final(Table, frozen=True):
     """Final alignment and tomogram."""
 
+    preset: Annotated[
+        Literal["quick", "standard", "full"],
+        "What settings here and below mean that are not set: quick has small tomograms; full corrects the lens, erases "
+        "gold, diffuses the tomogram and combines two axes.",
+    ] = "standard"
+    longest_px: (
+        Annotated[
+            int,
+            "The aligned stack and the tomogram are binned until their longer side has no more pixels than this ...",
+            _preset("final.longest_px", "pixels", ge=64, le=100000),
+        ]
+        | None
+    ) = None
     binning: (
         Annotated[
             int,
-            "Binning of the aligned stack and the tomogram.",
-            facts(
-                "raw pixels", ge=1, le=32, absent="the smallest that brings the longer side to 1500 pixels", example=4
-            ),
+            "... or by this.",
+            facts("raw pixels", ge=1, le=32, absent="the smallest that final.longest_px allows", example=4),
         ]
         | None
     ) = None
@@ -104,11 +133,15 @@ class Final(Table, frozen=True):
 class Ctf(Table, frozen=True):
     """The lens: what is known of it, what is sought, and what is done about it."""
 
-    correct: Annotated[
-        Literal["off", "flip", "wiener"],
-        "What is done about the lens in the aligned views: nothing, phases flipped, or amplitudes restored as far as "
-        "the noise allows; strip by strip, each at its own focus.",
-    ] = "off"
+    correct: (
+        Annotated[
+            Literal["off", "flip", "wiener"],
+            "What is done about the lens in the aligned views: nothing, phases flipped, or amplitudes restored as far "
+            "as the noise allows; strip by strip, each at its own focus.",
+            _preset("ctf.correct"),
+        ]
+        | None
+    ) = None
     lowest_um: Annotated[float, "Underfocus is sought from here ...", facts("µm", gt=0, le=50)] = 0.5
     highest_um: Annotated[float, "... to here.", facts("µm", gt=0, le=50)] = 10.0
     astigmatism: Annotated[bool, "Astigmatism, the same in all views, is sought, too."] = True
@@ -123,9 +156,14 @@ class Ctf(Table, frozen=True):
 class Erase(Table, frozen=True):
     """Gold in the aligned views."""
 
-    gold: Annotated[
-        bool, "Beads are replaced by texture of their surroundings, those that served no alignment as well."
-    ] = False
+    gold: (
+        Annotated[
+            bool,
+            "Beads are replaced by texture of their surroundings, those that served no alignment as well.",
+            _preset("erase.gold"),
+        ]
+        | None
+    ) = None
     edge_nm: (
         Annotated[
             float,
@@ -136,12 +174,42 @@ class Erase(Table, frozen=True):
     ) = None
 
 
+class Dual(Table, frozen=True):
+    """Two series of one area about two tilt axes."""
+
+    combine: (
+        Annotated[
+            Literal["off", "auto"],
+            "Whether two series whose names differ by the suffixes below are combined when both are finished; on "
+            "request by `streamtomo combine`.",
+            _preset("dual.combine"),
+        ]
+        | None
+    ) = None
+    suffixes: Annotated[str, "How the names of the first and of the second series end.", Meta(pattern=r"^\S+ \S+$")] = (
+        "a b"
+    )
+    turn_deg: (
+        Annotated[
+            float,
+            "Turn about the beam that brings the second series onto the first, counter-clockwise, right to 10°.",
+            facts("degrees", ge=-360, le=360, absent="it is found", example=90.0),
+        ]
+        | None
+    ) = None
+
+
 class Denoise(Table, frozen=True):
     """Edge-enhancing diffusion of the tomogram."""
 
-    iterations: Annotated[
-        int, "Iterations of 0.1 units of time; 0 for no diffusion, 20 are usual.", facts("iterations", ge=0, le=1000)
-    ] = 0
+    iterations: (
+        Annotated[
+            int,
+            "Iterations of 0.1 units of time; 0 for no diffusion, 20 are usual.",
+            _preset("denoise.iterations", "iterations", ge=0, le=1000),
+        ]
+        | None
+    ) = None
     k: (
         Annotated[
             float,

@@ -6,6 +6,7 @@ import pytest
 
 from streamtomo import config_file, schema
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.errors import SettingsError
 from streamtomo.plan import planned_angles
 
@@ -92,3 +93,20 @@ def test_every_setting_has_a_unit_and_a_description():
     for setting in config_file.fields():
         assert setting.description, setting.path
         assert isinstance(setting.unit, str), setting.path
+
+
+@pytest.mark.parametrize(
+    ("preset", "wanted"),
+    [
+        ("quick", (750, "off", False, 0, "off")),
+        ("standard", (1500, "off", False, 0, "off")),
+        ("full", (1500, "flip", True, 12, "auto")),
+    ],
+)
+def test_a_preset_says_what_is_not_set(preset, wanted):
+    meant = with_preset(config_file.load(None, [f"final.preset={preset}"]))
+    found = meant.final.longest_px, meant.ctf.correct, meant.erase.gold, meant.denoise.iterations, meant.dual.combine
+    assert found == wanted
+    assert with_preset(meant) == meant
+    kept = with_preset(config_file.load(None, [f"final.preset={preset}", "ctf.correct=wiener", "denoise.iterations=0"]))
+    assert (kept.ctf.correct, kept.denoise.iterations) == ("wiener", 0)

@@ -406,7 +406,7 @@ def test_lens_gold_and_noise_are_dealt_with_on_request_and_nothing_before_them_i
         job.settings, ctf=Ctf(correct="flip"), erase=Erase(gold=True), denoise=Denoise(iterations=2)
     )
     done, steps = run(msgspec.structs.replace(job, settings=settings))
-    assert steps == ["ctf", "erase", "reconstruct", "trim", "denoise", "export", "report"]
+    assert steps == ["erase", "ctf", "reconstruct", "trim", "denoise", "export", "report"]
     shapes = []
     for suffix in ("_ali", "_ctf_ali", "_erase_ali", "_rec", "_nad"):
         with mrcfile.open(out / f"TS{suffix}.mrc") as file:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from _restoration_truth import density, make, shells, square_specimen, turned, volume_of
+from _restoration_truth import density, make, shells, square_specimen, volume_of
 
-from streamtomo.restore.combine import combined_slabs, resample, sampled, sampling
-from streamtomo.restore.match import Match, match_beads, turn_about_z
+from streamtomo.restore.combine import Agreement, Field, combined_bands, sampled, sampling
+from streamtomo.restore.match import match_beads, turn_about_z
+from streamtomo.restore.patches3d import match_patches
+from streamtomo.restore.resample3d import resample
 from streamtomo.simulate.series import Plan
-from streamtomo.simulate.specimen import Recipe
+from streamtomo.simulate.specimen import Recipe, turned
 
 SIZE, NZ, PIXEL_NM = 160, 60, 1.08
 MOVED = (4.0, -6.0, 3.0)
@@ -22,7 +24,7 @@ TURN = 87.0
 
 @lru_cache
 def both():
-    """Volumes about two axes, and the density that they show."""
+    """Volumes about two axes, each as it lies, and the density that the first shows."""
     recipe = Recipe(thickness_nm=45.0, beads=0, vesicles_per_um2=0)
     plan = Plan(tuple(float(t) for t in range(-60, 61, 4)), (SIZE, SIZE), axis_deg=0, recipe=recipe, hot=0, xrays=0)
     specimen = square_specimen(plan)
@@ -31,40 +33,40 @@ def both():
     return *volumes, density(specimen, volumes[0].shape, PIXEL_NM), series[0].tilts_deg
 
 
-def true_match():
-    matrix = turn_about_z(TURN)
-    return Match(matrix, -matrix @ MOVED, np.zeros((0, 2), np.int64), 0.0, 0.0)
+def in_first(b):
+    """The second volume as the first lies."""
+    back = turn_about_z(-TURN)
+    centre = (np.array(b.shape[::-1]) - 1) / 2
+    out = np.empty_like(b)
+    resample(b, np.column_stack([back, centre - back @ centre + MOVED]), out, np.empty(b.shape, bool))
+    return out
+
+
+def seen(tilts):
+    return sampling(tilts, NZ), sampling(tilts, NZ, turn_about_z(-TURN))
 
 
 def joined(*args):
-    return np.concatenate([slab for _, slab in combined_slabs(*args)], axis=1)
+    return np.concatenate([band for _, band in combined_bands(*args)], axis=1)
 
 
 def test_both_together_are_nearer_to_the_truth_in_every_band(monkeypatch):
-    monkeypatch.setattr("streamtomo.restore.combine.BLOCK_VOXELS", 2e6)
+    monkeypatch.setattr("streamtomo.restore.combine.BLOCK_VOXELS", 1e6)
+    monkeypatch.setattr("streamtomo.restore.combine.BAND_ROWS", 70)
     a, b, truth, tilts = both()
-    seen = sampling(tilts, NZ)
-    together = joined(a, b, seen, seen, true_match())
+    agreement = Agreement()
+    together = joined(a, in_first(b), *seen(tilts), None, agreement)
     assert together.shape == a.shape
-    own, combined = shells(a, truth)[:8], shells(together, truth)[:8]
-    turned_b = np.empty_like(a)
-    resample(b, to_b(a.shape), turned_b, np.empty(a.shape, bool))
-    other = shells(turned_b, truth)[:8]
+    own, other, combined = (shells(v, truth)[:8] for v in (a, in_first(b), together))
     assert (combined[1:] > np.maximum(own, other)[1:]).all()
     assert (combined - np.maximum(own, other)).mean() > 0.04
-
-
-def to_b(shape):
-    from streamtomo.restore.combine import MARGIN, _to_indices
-
-    table = _to_indices(true_match(), shape, shape, 0)
-    table[:, 3] += table[:, :3].sum(axis=1) * MARGIN
-    return table
+    assert min(agreement.shells[1:4]) > 0.5
+    assert max(np.abs(agreement.shells[14:])) < 0.1
 
 
 def test_the_wedge_becomes_a_pyramid():
     a, b, _, tilts = both()
-    together = joined(a, b, sampling(tilts, NZ), sampling(tilts, NZ), true_match())
+    together = joined(a, in_first(b), *seen(tilts))
     power = {name: np.abs(np.fft.rfftn(v)) ** 2 for name, v in (("a", a), ("both", together))}
     # Steep and along x: missing in the first alone. Steep and along y: in the second alone, which is turned.
     kz, ky, kx = np.meshgrid(np.fft.fftfreq(NZ), np.fft.fftfreq(SIZE), np.fft.rfftfreq(SIZE), indexing="ij")
@@ -75,20 +77,44 @@ def test_the_wedge_becomes_a_pyramid():
     assert power["both"][pyramid].mean() < 0.2 * power["both"][wedge].mean()
 
 
-def test_a_volume_with_itself_is_itself(monkeypatch):
-    monkeypatch.setattr("streamtomo.restore.combine.BLOCK_VOXELS", 1e6)
-    a, _, _, tilts = both()
-    same = Match(np.eye(3), np.zeros(3), np.zeros((0, 2), np.int64), 0.0, 0.0)
+def test_a_volume_with_itself_is_itself_and_blocks_leave_no_seams(monkeypatch):
+    a, b, _, tilts = both()
     rounded = np.rint(a / a.std() * 1000).astype(np.int16)
-    together = joined(
-        rounded,
-        3 * rounded[:, 20:-20, 10:] - 5,
-        sampling(tilts, NZ),
-        sampling(tilts, NZ),
-        same._replace(shift=np.array([5.0, 0, 0])),
-    )
-    assert np.corrcoef(together.ravel(), rounded.ravel())[0, 1] > 0.999
-    assert together.std() == pytest.approx(rounded.std(), rel=0.02)
+    same = sampling(tilts, NZ)
+    assert np.abs(joined(rounded, 3 * rounded - 5, same, same) - rounded).max() < 15
+    whole = joined(a, in_first(b), *seen(tilts))
+    monkeypatch.setattr("streamtomo.restore.combine.BLOCK_VOXELS", 1e6)
+    monkeypatch.setattr("streamtomo.restore.combine.BAND_ROWS", 70)
+    parts = joined(a, in_first(b), *seen(tilts))
+    assert np.abs(parts - whole)[:, 60:80].std() < 0.1 * whole.std()
+
+
+def test_beyond_the_second_field_the_first_stays_as_it_is():
+    a, b, _, tilts = both()
+    field = Field(np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]), (30.0, SIZE))
+    together = joined(a, in_first(b), *seen(tilts), field)
+    assert np.array_equal(together[:, :, :50], a[:, :, :50])
+    assert not np.allclose(together[:, :, 60:100], a[:, :, 60:100])
+    with pytest.raises(ValueError, match="the same"):
+        joined(a, b[1:], *seen(tilts))
+
+
+@pytest.mark.parametrize(("turn", "reach"), [(0.0, 180.0), (90.0, 10.0)])
+def test_without_gold_patches_tell_how_one_lies_in_the_other(turn, reach):
+    a, b, _, _ = both()
+    found = match_patches(a, b, turn, reach_deg=reach)
+    probe = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 3)) * (SIZE, SIZE, NZ)
+    true = (probe - MOVED) @ turn_about_z(TURN).T
+    assert np.abs(probe @ found.matrix.T + found.shift - true).max() < 0.6
+    assert found.residual_px < 0.5
+    assert len(found.pairs) >= 8
+
+
+def test_other_areas_do_not_match():
+    a = both()[0]
+    other = np.random.default_rng(0).normal(0, a.std(), a.shape).astype(np.float32)
+    with pytest.raises(ValueError, match="agree"):
+        match_patches(a, other)
 
 
 def test_what_a_range_of_tilts_samples():
@@ -133,6 +159,16 @@ def test_beads_of_other_areas_are_no_match():
         match_beads(beads(12, 1), beads(12, 2), 90.0, tolerance_px=3.0)
     with pytest.raises(ValueError, match="too few"):
         match_beads(beads(2), beads(12), 90.0)
+    with pytest.raises(ValueError, match="agree"):
+        match_beads(beads(40, 1), beads(40, 2), 0.0, reach_deg=180.0)
+
+
+def test_a_turn_that_nobody_knows_is_found():
+    b = beads()
+    a = b[3:] @ turn_about_z(-91.0).T + (30.0, -12.0, 4.0)
+    found = match_beads(a, b[:-2], 0.0, reach_deg=180.0)
+    assert len(found.pairs) == 20
+    assert np.abs(found.matrix - turn_about_z(-91.0)).max() < 0.001
 
 
 def test_resampling_by_whole_voxels_is_exact():

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from scipy.spatial.transform import Rotation
 
 from streamtomo import geometry
 from streamtomo.correct import defects, gain
@@ -241,6 +242,19 @@ def test_series_count_on_and_share_the_camera(tmp_path):
     assert len({one.camera_seed for one in plans.values()}) == 1
     assert command.order(["a", "b"], 2, interleaved=True) == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert command.order(["a", "b"], 2, interleaved=False) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+
+
+def test_two_axes_see_one_specimen_turned_in_its_holder(tmp_path):
+    planned = command.plans(parsed(tmp_path, "--dual", 88, "--size", 64, "--tilts", 5, "--pitch", 4, "--beads", 1))
+    assert list(planned) == ["TS_01a", "TS_01b"]
+    a, b = (Series(plan) for plan in planned.values())
+    turn = Rotation.from_euler("z", 88, degrees=True).as_matrix()
+    assert b.specimen.beads_nm == pytest.approx(a.specimen.beads_nm @ turn.T + b.plan.move_nm, abs=1e-6)
+    assert [view.shift_xy for view in a.views] != [view.shift_xy for view in b.views]
+    assert b.truth()["turn_deg"] == 88.0
+    # What is a pitch about the first axis is a pre-tilt about the second.
+    assert slope(0, 4, 0, 90) == pytest.approx(slope(0, 0, 4)[::1], abs=1e-9)
+    assert path_factor(30, 4, 0, 90) == pytest.approx(path_factor(30, 0, 4), abs=1e-9)
 
 
 def test_it_writes_in_pace_with_the_truth_beside(tmp_path):

@@ -14,6 +14,8 @@ from streamtomo.geometry import Array
 
 AGREE_PX = 0.1
 """Points reprojected through two formats must not be further apart."""
+TOMOGRAMS = ("_rec.mrc", "_even_rec.mrc", "_odd_rec.mrc", "_nad.mrc", "_dual_rec.mrc", "_dual_nad.mrc")
+"""Volumes of a series, all of one size."""
 Project = Callable[[int, Array], Array]
 """Where points `(n, 3)` of the specimen are seen in a view, `(n, 2)`."""
 
@@ -35,11 +37,11 @@ def _faults(folder: Path, name: str) -> Iterator[str]:
         path = folder / f"{name}{suffix}"
         if path.exists():
             yield from mrc.check_mrc(path, (views, *mrc.shape_of(path)[1:]))
-    rec = mrc.shape_of(folder / f"{name}_rec.mrc")
-    for suffix in ("_rec.mrc", "_even_rec.mrc", "_odd_rec.mrc", "_nad.mrc"):
+    shape = mrc.shape_of(folder / f"{name}_rec.mrc")
+    for suffix in TOMOGRAMS:
         path = folder / f"{name}{suffix}"
         if path.exists() or suffix == "_rec.mrc":
-            yield from mrc.check_mrc(path, rec)
+            yield from mrc.check_mrc(path, shape)
     pyramid = folder / f"{name}_rec{omezarr.SUFFIX}"
     if pyramid.exists():
         yield from omezarr.check(pyramid, folder / f"{name}_rec.mrc")

@@ -230,9 +230,22 @@ def sections(path: Path) -> Iterator[NDArray[Any]]:
 
 
 def rows(path: Path, y0: int, count: int) -> NDArray[Any]:
-    """Rows `y0` and on of all sections of a file, `(nz, count, nx)`, in memory."""
-    with mrcfile.mmap(path, mode="r") as mrc:
-        return np.array(mrc.data[:, y0 : y0 + count])
+    """Rows `y0` and on of all sections of a file, `(nz, count, nx)`, in memory. Raises OutputError."""
+    with mapped(path) as voxels:
+        return np.array(voxels[:, y0 : y0 + count])
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[NDArray[Any]]:
+    """The voxels `(nz, ny, nx)` of a file of ours as a memory map, only to be read. Raises OutputError."""
+    try:
+        mrc = mrcfile.mmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{path}: cannot be read again ({error}); finish the series from the step that makes it"
+        ) from None
+    with mrc:
+        yield mrc.data
 
 
 def section(path: Path, z: int) -> NDArray[Any]:

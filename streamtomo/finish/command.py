@@ -15,7 +15,8 @@ from streamtomo.export import directives
 from streamtomo.export.check import check_series
 from streamtomo.export.fiducials import read_model
 from streamtomo.export.imod import write_bytes, write_text
-from streamtomo.finish import recipe
+from streamtomo.finish import dual, recipe
+from streamtomo.finish.dual_record import told_of
 from streamtomo.finish.recipe import FinishJob, JobTilt, Order
 from streamtomo.finish.state_file import state_path
 from streamtomo.finish.worker import be_alone
@@ -40,6 +41,8 @@ def finish(job: FinishJob, order: Order, *, dry_run: bool) -> int:
     jit.use_threads(job.settings.run.threads)
     device.use(job.settings.run.device)
     done = recipe.run(job, _say, order)
+    if done is not None:
+        dual.combine_when_paired(job, _say)
     print(words(done) if done else f"{job.series}  ends after {order.last}, as asked for")
     return 0
 
@@ -88,6 +91,26 @@ def job_of_stack(
         tilts=tuple(JobTilt(tilt=Tilt(index=index, image=image)) for index, image in enumerate(images)),
         placed=False,
     )
+
+
+def combine(out: Path, names: Sequence[str], overrides: Sequence[str], config: Path | None = None) -> int:
+    """Combine two finished series; one: with its partner by name; none: all pairs. Returns the exit status.
+
+    Raises InputError where there are none, and what `dual.combine` raises.
+    """
+    suffixes = config_file.load(config, overrides).dual.suffixes
+    pair = dual.partners(names[0], suffixes) if len(names) == 1 else None
+    if len(names) == 1 and pair is None:
+        raise InputError(f"{names[0]}: its name ends in neither of the suffixes {suffixes!r}; name both series")
+    pairs = [(names[0], names[1])] if len(names) == 2 else [pair] if pair else dual.pairs_in(out, suffixes)
+    if not pairs:
+        raise InputError(f"{out}: holds no two finished series whose names end in {suffixes!r}; name both series")
+    for first, second in pairs:
+        ours, theirs = job_of_run(out, first, overrides, config), dual.read_job(out, second)
+        jit.use_threads(ours.settings.run.threads)
+        made = dual.combine(ours, theirs, _say)
+        print("\n".join([f"{first}  {key}: {told}" for key, told in told_of(made).items()]))
+    return 0
 
 
 def check(folder: Path) -> int:

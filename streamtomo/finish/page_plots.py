@@ -12,6 +12,7 @@ from streamtomo import geometry
 from streamtomo.export import fiducials
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved, transforms
+from streamtomo.finish.steps_restore import Lens
 from streamtomo.finish.work import Cleaned, Coarse, Work
 from streamtomo.model import Alignment, RawImage
 from streamtomo.publish.plots import Curve, arrows, curves
@@ -25,7 +26,7 @@ LEAST_TURN_DEG, LEAST_GROWTH = 1e-3, 1e-5
 
 def plots(work: Work) -> list[Picture]:
     """All that there is something to draw for."""
-    found = [*_fit(work), *_solved(work), *_motion(work), *_light(work)]
+    found = [*_fit(work), *_solved(work), *_motion(work), *_light(work), *_lens(work)]
     return [Picture(caption, png) for caption, png in found if png is not None]
 
 
@@ -128,3 +129,17 @@ def _light(work: Work) -> Found:
         taken = np.argsort([one.tilt.index for one in work.rows])
         order = [work.rows[row].tilt.index for row in taken]
         yield "Dose before each view", curves([Curve("dose", order, [doses[row] for row in taken])], ORDER, "e/Å²")
+
+
+# -- the lens --------------------------------------------------------------------------------------------------------
+
+
+def _lens(work: Work) -> Found:
+    focus = work.product("ctf", Lens).focus if "ctf" in work.state else None
+    if focus is None:
+        return
+    tilts, views = _tilts(work), focus.views
+    found = Curve("underfocus", tilts, [view.defocus_um for view in views])
+    yield "Focus of the views", curves([found], TILT, "underfocus at the tilt axis, µm")
+    sure = Curve("confidence", tilts, [view.confidence for view in views])
+    yield "How sure the focus is", curves([sure], TILT, "probability of 2 % or 100 nm")

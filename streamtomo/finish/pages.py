@@ -5,19 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from streamtomo import __version__, config_file
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
+from streamtomo.finish.dual_record import read_record, told_of
 from streamtomo.finish.page_plots import plots
 from streamtomo.finish.position import Position
 from streamtomo.finish.state_file import read_state, state_path
 from streamtomo.finish.steps_align import Solved
+from streamtomo.finish.steps_restore import Denoised, Goldless, Lens
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
-from streamtomo.finish.work import Work
+from streamtomo.finish.work import DUAL, Work
 from streamtomo.publish import journal
 from streamtomo.publish.report import SMALL_PICTURE_PX, Line, Page, Picture, page, session_page, small
 from streamtomo.publish.state import SeriesRow, SessionState
+from streamtomo.restore.ctf import Focus
 
 CAPTIONS = {
     "xy": "tomogram, middle section from above",
@@ -45,24 +49,48 @@ def write_page(work: Work) -> str:
 
 def _page(work: Work) -> Page:
     solved, at = work.product("solve", Solved), work.product("position", Position)
+    dual = read_record(work.folder, work.name)
+    files = {file for done in work.state.values() for file in done.files} | set(dual.files if dual else ())
     steps = [("step", "seconds"), *((name, f"{done.seconds:.2f}") for name, done in work.state.items())]
     left_out = [(str(one.index), one.reason) for one in solved.alignment.left_out]
     return Page(
         name=work.name,
         subtitle=f"finished by streamtomo {__version__}; all lengths in pixels are raw ones",
         warnings=[at.warning] if at.warning else [],
-        facts=_facts(work),
+        facts={**_facts(work), **_restored(work), **(told_of(dual) if dual else {})},
         pictures=_pictures(work),
         plots=plots(work),
         tables={
             "Views left out": [("tilt", "why"), *left_out],
             "Settings that are not the default": [("setting", "value"), *_other_settings(work)],
             "Steps": steps,
-            "Files": [
-                ("file",),
-                *((file,) for file in sorted({f for done in work.state.values() for f in done.files})),
-            ],
+            "Files": [("file",), *((file,) for file in sorted(files))],
         },
+    )
+
+
+def _restored(work: Work) -> dict[str, str]:
+    """What was done about lens, gold and noise."""
+    facts = {}
+    if "ctf" in work.state:
+        lens = work.product("ctf", Lens)
+        facts["lens"] = lens.how if lens.focus is None else f"{lens.how}; {_focus_in_words(lens.focus)}"
+    if "erase" in work.state:
+        gone = work.product("erase", Goldless)
+        facts["gold"] = f"{gone.beads} beads erased, discs of {gone.radius_px:.1f} px"
+    if "denoise" in work.state:
+        by = work.product("denoise", Denoised)
+        facts["diffusion"] = f"K {by.k:.4g}, {by.iterations} iterations"
+    return facts
+
+
+def _focus_in_words(focus: Focus) -> str:
+    confidence = float(np.median([view.confidence for view in focus.views]))
+    seen = [view.resolution_A for view in focus.views if view.resolution_A is not None]
+    rings = f"rings seen to {np.median(seen):.1f} Å in {len(seen)} views" if seen else "no rings seen in single views"
+    return (
+        f"astigmatism {focus.astigmatism_um:.2f} µm at {focus.astigmatism_deg:.0f}°, hand {focus.hand} (odds "
+        f"e^{focus.hand_odds:.0f}), confidence {confidence:.2f} (median), {rings}"
     )
 
 
@@ -96,6 +124,9 @@ def _nm(pixels: float | None, pixel_size_A: float | None) -> str:
 
 def _pictures(work: Work) -> list[Picture]:
     files = {caption: work.path(f"_rec_{plane}.png") for plane, caption in CAPTIONS.items()}
+    if read_record(work.folder, work.name):
+        combined = {f"two axes combined: {caption}": f"{DUAL}_rec_{plane}.png" for plane, caption in CAPTIONS.items()}
+        files |= {caption: work.path(suffix) for caption, suffix in combined.items()}
     files["view in the middle of the series, aligned"] = work.path("_ali_mid.png")
     found = ((caption, small(path)) for caption, path in files.items())
     return [Picture(caption, png) for caption, png in found if png is not None]
@@ -105,7 +136,7 @@ def _other_settings(work: Work) -> list[tuple[str, str]]:
     return [
         (field.path, str(value))
         for field in config_file.fields()
-        if (value := getattr(getattr(work.settings, field.table), field.name)) != field.default
+        if (value := getattr(getattr(work.job.settings, field.table), field.name)) != field.default
     ]
 
 

@@ -1,6 +1,6 @@
 """The recipe: a complete series becomes files that a scientist opens. It knows the order of the steps.
 
-    collect -> clean -> coarse -> track -> solve -> position -> stack -> (ctf) -> (erase) -> reconstruct -> trim
+    collect -> clean -> coarse -> track -> solve -> position -> stack -> (erase) -> (ctf) -> reconstruct -> trim
     -> (denoise) -> export -> report
 
 Everything lands in the folder of the series; each file appears whole or not at all. What each step was done with and
@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.errors import OutputError
 from streamtomo.finish import plan as planning
 from streamtomo.finish import steps_align, steps_restore, steps_results, steps_views, steps_volume
@@ -63,6 +64,7 @@ FILTERS = (
     "final.sirt_mask", "final.sirt_like", "final.radial_cutoff",
     "final.radial_falloff", "final.roll_off", "final.even_coverage", "final.halves", "final.volume_type",
 )  # fmt: skip
+STACK = ("final.binning", "final.longest_px", "final.dose_weighting", "acquisition.voltage_kV")
 LENS = (
     "ctf.correct", "ctf.lowest_um", "ctf.highest_um", "ctf.astigmatism", "ctf.phase_plate", "ctf.hand",
 )  # fmt: skip
@@ -104,23 +106,23 @@ STEPS = (
     ),
     Step(
         "stack",
-        Needs(("clean", "solve"), ("final.binning", "final.dose_weighting", "acquisition.voltage_kV"), passing=True),
+        Needs(("clean", "solve"), STACK, passing=True),
         steps_volume.stack,
         0.15,
     ),
     Step(
-        "ctf",
-        Needs(("solve", "position", "stack"), (*LENS, *OPTICS), passing=True),
-        steps_restore.ctf,
-        0.1,
-        wanted=steps_restore.wants_ctf,
-    ),
-    Step(
         "erase",
-        Needs(("solve", "position", "stack", "ctf"), ("erase.gold", "erase.edge_nm", "specimen.bead_nm"), passing=True),
+        Needs(("solve", "position", "stack"), ("erase.gold", "erase.edge_nm", "specimen.bead_nm"), passing=True),
         steps_restore.erase,
         0.1,
         wanted=steps_restore.wants_erase,
+    ),
+    Step(
+        "ctf",
+        Needs(("solve", "position", "stack", "erase"), (*LENS, *OPTICS), passing=True),
+        steps_restore.ctf,
+        0.1,
+        wanted=steps_restore.wants_ctf,
     ),
     Step(
         "reconstruct",
@@ -148,7 +150,11 @@ STEPS = (
     ),
     Step(
         "report",
-        Needs(("solve", "position", "stack", "reconstruct", "trim", "denoise", "export"), ("export.movie",), version=2),
+        Needs(
+            ("solve", "position", "stack", "ctf", "erase", "reconstruct", "trim", "denoise", "export"),
+            ("export.movie",),
+            version=2,
+        ),
         steps_results.report,
         0.02,
     ),
@@ -169,6 +175,7 @@ ALL = Order()
 
 def planned(job: FinishJob, order: Order = ALL) -> list[Planned]:
     """The steps of a job, with the reason why each is to be done. Raises SettingsError for an unknown step."""
+    job = _with_preset(job)
     return _planned(job, read_state(Path(job.folder), job.series), order)
 
 
@@ -179,6 +186,7 @@ def run(job: FinishJob, say: Say, order: Order = ALL) -> FinishDone | None:
     """
     start = time.monotonic()
     work = Work(job, say)
+    job = _with_preset(job)
     _make_folder(work.folder)
     work.state = read_state(work.folder, work.name)
     steps = _steps(job.settings)
@@ -204,6 +212,10 @@ def run(job: FinishJob, say: Say, order: Order = ALL) -> FinishDone | None:
     if "report" not in work.state or (order.last and order.last != "report"):
         return None
     return _done(work, round(time.monotonic() - start, 2))
+
+
+def _with_preset(job: FinishJob) -> FinishJob:
+    return msgspec.structs.replace(job, settings=with_preset(job.settings))
 
 
 def _steps(settings: Settings) -> dict[str, Step]:

@@ -1,6 +1,8 @@
 """The steps that make views and tomogram better, on request.
 
-(ctf) -> (erase) ... (denoise)
+(erase) -> (ctf) ... (denoise)
+
+Gold goes first: once phases are flipped its fringes reach twice as far, and more of the specimen would go with it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from streamtomo import __version__
 from streamtomo.align.beads import find_shape
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.export import mrc
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved
@@ -54,17 +57,17 @@ class Denoised(Struct, frozen=True, kw_only=True):
 
 def wants_ctf(settings: Settings) -> bool:
     """Whether the lens is to be corrected."""
-    return settings.ctf.correct != "off"
+    return with_preset(settings).ctf.correct != "off"
 
 
 def wants_erase(settings: Settings) -> bool:
     """Whether gold is to be erased."""
-    return settings.erase.gold
+    return bool(with_preset(settings).erase.gold)
 
 
 def wants_denoise(settings: Settings) -> bool:
     """Whether the tomogram is to be diffused."""
-    return settings.denoise.iterations > 0
+    return bool(with_preset(settings).denoise.iterations)
 
 
 # -- ctf -------------------------------------------------------------------------------------------------------------
@@ -139,18 +142,23 @@ def _quick_volume(work: Work, stack: Image, tilts: list[float]) -> NDArray[np.ge
 
 def denoise(work: Work) -> tuple[Denoised, tuple[str, ...]]:
     """The tomogram after edge-enhancing diffusion, `NAME_nad.mrc`, in the values of the tomogram."""
-    made, stacked = work.product("reconstruct", Reconstructed), work.product("stack", Stacked)
-    volume = np.stack(list(mrc.sections(work.path("_rec.mrc"))))
-    how, slabs = diffusion_step(volume, work.settings.denoise)
-    kind = work.settings.final.volume_type
-    label = f"streamtomo {__version__}: {made.how}, diffused: K {how.k:.4g}, {how.iterations} iterations"
+    how = work.product("reconstruct", Reconstructed).how
+    return write_diffused(work, "_rec.mrc", DENOISED_SUFFIX, how), (f"{work.name}{DENOISED_SUFFIX}",)
+
+
+def write_diffused(work: Work, suffix: str, to_suffix: str, how: str) -> Denoised:
+    """A tomogram of the series, made as `how` says, after diffusion in another file. Raises OutputError."""
+    volume = np.stack(list(mrc.sections(work.path(suffix))))
+    by, slabs = diffusion_step(volume, work.settings.denoise)
+    kind, voxel = str(volume.dtype), work.product("stack", Stacked).voxel_A
+    label = f"streamtomo {__version__}: {how}, diffused: K {by.k:.4g}, {by.iterations} iterations"
     with mrc.new_blocks(
-        work.path(DENOISED_SUFFIX), volume.shape, kind, pixel_size_A=stacked.voxel_A, kind="volume", label=label
+        work.path(to_suffix), volume.shape, kind, pixel_size_A=voxel, kind="volume", label=label
     ) as file:
         for y0, block in slabs:
             file.write(y0, np.rint(block).astype(np.int16) if kind == "int16" else block)
             work.progress((y0 + block.shape[1]) / volume.shape[1])
-    return Denoised(k=how.k, iterations=how.iterations), (f"{work.name}{DENOISED_SUFFIX}",)
+    return Denoised(k=by.k, iterations=by.iterations)
 
 
 # -- both ------------------------------------------------------------------------------------------------------------

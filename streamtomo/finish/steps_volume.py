@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
 from streamtomo.cluster import ClusterError, connect, each
+from streamtomo.config import Final
 from streamtomo.export import mrc
 from streamtomo.finish.position import Position, find_position
 from streamtomo.finish.spread import described, make_block
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.tomogram import Piece, Source, Spread, logarithm, write_tomogram
-from streamtomo.finish.work import Cleaned, Image, Work
+from streamtomo.finish.work import DUAL, VIEWS, Cleaned, Image, Work
 from streamtomo.model import Tomogram
 from streamtomo.publish.pictures import to_grey, write_png
 from streamtomo.reconstruct.backproject import Scaled
@@ -28,8 +29,6 @@ from streamtomo.reconstruct.wbp import level
 from streamtomo.restore import dose
 from streamtomo.shrink import shrink
 
-LONGEST_SIDE_PX = 1500
-"""The final binning is the smallest that brings the longer side of the image to this."""
 LEAST_VIEWS = 4
 """Fewer views are not parted into halves."""
 HALVES = ("_even_rec.mrc", "_odd_rec.mrc")
@@ -73,9 +72,20 @@ class Trimmed(Struct, frozen=True, kw_only=True):
     """The contrast that shows the middle of the specimen well."""
 
 
-def final_binning(nx: int, ny: int, wanted: int | None) -> int:
-    """The binning asked for, or the smallest that brings the longer side to LONGEST_SIDE_PX."""
-    return wanted or -(-max(nx, ny) // LONGEST_SIDE_PX)
+class Lie(NamedTuple):
+    """How a tomogram lies in the aligned views: a voxel at `q` from its middle is the specimen's `q + (0, 0, height)`,
+    seen at these tilts after a turn by `pitch_deg` about X."""
+
+    tilts_deg: list[float]
+    nz: int
+    pitch_deg: float
+    height: float
+
+
+def final_binning(nx: int, ny: int, final: Final) -> int:
+    """The binning asked for, or the smallest that brings the longer side to what is allowed."""
+    assert final.longest_px is not None, "the preset says it"
+    return final.binning or -(-max(nx, ny) // final.longest_px)
 
 
 # -- position --------------------------------------------------------------------------------------------------------
@@ -109,7 +119,7 @@ def position(work: Work) -> tuple[Position, tuple[str, ...]]:
 def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
     """The aligned stack `NAME_ali.mrc`: from the full-size views in one interpolation, then weighted by dose."""
     alignment, cleaned = work.product("solve", Solved).alignment, work.product("clean", Cleaned)
-    binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final.binning)
+    binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final)
     shape = geometry.aligned_shape((cleaned.ny, cleaned.nx), alignment.axis_deg, binning)
     aligned = np.empty((len(alignment.views), *shape), np.float32)
     for row, (view, transform) in enumerate(zip(work.full_views(), transforms(alignment), strict=True)):
@@ -136,8 +146,7 @@ def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
         doses_e_A2=tuple(doses) if doses else None,
         note=note,
     )
-    picture = _picture(work, "_ali_mid.png", aligned[len(aligned) // 2])
-    return made, (f"{work.name}_ali.mrc", picture)
+    return made, (f"{work.name}_ali.mrc", picture(work, "_ali_mid.png", aligned[len(aligned) // 2]))
 
 
 def _doses(work: Work) -> tuple[list[float] | None, str]:
@@ -153,7 +162,8 @@ def _doses(work: Work) -> tuple[list[float] | None, str]:
     return doses, f"weighted by dose, up to {max(doses):.0f} e/Å²"
 
 
-def _picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
+def picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
+    """Write a picture of the series; its name."""
     write_png(work.path(suffix), to_grey(image))
     return f"{work.name}{suffix}"
 
@@ -164,7 +174,9 @@ def _picture(work: Work, suffix: str, image: NDArray[np.float32]) -> str:
 def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
     """`NAME_rec.mrc`, where asked for those of even and odd views, too; pictures of the first."""
     final = work.settings.final
-    source = _source(work)
+    for stale in work.folder.glob(f"{work.name}{DUAL}*"):
+        stale.unlink()
+    source = source_of(work)
     halves = HALVES if final.halves and len(source.stack) >= LEAST_VIEWS else ()
     share = 1 / (1 + len(halves) / 2)
     spread = _Spreading(work, source)
@@ -177,7 +189,7 @@ def reconstruct(work: Work) -> tuple[Reconstructed, tuple[str, ...]]:
             work.progress(share * (1 + (first + 1) / 2))
         else:
             work.path(suffix).unlink(missing_ok=True)
-    pictures = {plane: _picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
+    pictures = {plane: picture(work, f"_rec_{plane}.png", section) for plane, section in made.sections.items()}
     files = (f"{work.name}_rec.mrc", *(f"{work.name}{suffix}" for suffix in halves), *pictures.values())
     work.keep_aligned("reconstruct", None)
     product = Reconstructed(
@@ -202,7 +214,7 @@ class _Spreading:
         cluster, run = self._work.settings.cluster, self._work.settings.run
         if cluster.scheduler is None or cluster.takes != "blocks":
             return None
-        address, stack = cluster.scheduler, self._work.aligned_path()
+        address, stack = cluster.scheduler, self._work.path(VIEWS[self._work.last_views()])
         try:
             connect(address).close()
         except ClusterError as error:
@@ -217,20 +229,27 @@ class _Spreading:
         return spread
 
 
-def _source(work: Work) -> Source:
+def lie_of(work: Work) -> Lie:
+    """How the tomogram of a series lies."""
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
-    at, aligned = work.product("position", Position), work.aligned_stack("reconstruct")
-    binning, side = stacked.binning, max(stacked.ny, stacked.nx)
-    depth = at.depth_px / binning
+    at, binning = work.product("position", Position), stacked.binning
+    nz = int(min(max(stacked.ny, stacked.nx), max(2, round(at.depth_px / binning / 2) * 2)))
+    return Lie([view.tilt_deg + at.offset_deg for view in alignment.views], nz, at.pitch_deg, at.height_px / binning)
+
+
+def source_of(work: Work) -> Source:
+    """What the tomogram of a series is made of."""
+    stacked, lie = work.product("stack", Stacked), lie_of(work)
+    aligned, log = work.aligned_stack("reconstruct"), work.settings.final.log
     return Source(
-        stack=logarithm(aligned) if work.settings.final.log else aligned,
-        tilts_deg=[view.tilt_deg + at.offset_deg for view in alignment.views],
-        nz=int(min(side, max(2, round(depth / 2) * 2))),
-        binning=binning,
+        stack=logarithm(aligned) if log else aligned,
+        tilts_deg=lie.tilts_deg,
+        nz=lie.nz,
+        binning=stacked.binning,
         voxel_A=stacked.voxel_A,
-        pitch_deg=at.pitch_deg,
-        height=at.height_px / binning,
-        sds=None if work.settings.final.log else stacked.sds,
+        pitch_deg=lie.pitch_deg,
+        height=lie.height,
+        sds=None if log else stacked.sds,
     )
 
 

@@ -107,7 +107,7 @@ def write_tomogram(
     rows = min(rows, max(LEAST_ROWS, int(SLAB_BYTES / (4 * source.nz * nx)) // LEAST_ROWS * LEAST_ROWS))
     scaled = _scaling(slabs, source, final.volume_type)
     label = f"streamtomo {__version__}: {how}, value = density * {scaled.scale:.6g} + {scaled.offset:.6g}"
-    sections = _Sections(source.nz, ny, nx)
+    sections = Sections(source.nz, ny, nx)
     key = unfinished.key_of(source.stack, source[1:], final, rows, scaled.scale) if final.method == "sirt" else ""
     done = unfinished.rows_done(path, key)
     pieces = [(y0, min(rows, ny - y0)) for y0 in range(0, ny, rows)]
@@ -234,12 +234,13 @@ def _sirt_slabs(source: Source, final: Final) -> tuple[Slabs, int]:
     iterations = sirt.until_plateau(of_rows(*_middle_rows(ny), final.sirt_iterations)[1])
 
     def make(y0: int, out: NDArray[Any], scaled: Scaled) -> None:
-        _store(of_rows(y0, len(out), iterations)[0] * sign, scaled, out)
+        store(of_rows(y0, len(out), iterations)[0] * sign, scaled, out)
 
     return make, iterations
 
 
-def _store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
+def store(voxels: Image, scaled: Scaled, out: NDArray[Any]) -> None:
+    """Voxels scaled into an array of the same shape; int16 is clipped."""
     values = voxels * np.float32(scaled.scale) + np.float32(scaled.offset)
     out[:] = np.clip(np.rint(values), -32768, 32767) if out.dtype == np.int16 else values
 
@@ -262,10 +263,11 @@ def _scaling(slabs: Slabs, source: Source, volume_type: str) -> Scaled:
     return Scaled(scale, -float(sample.mean(dtype=np.float64)) * scale)
 
 
-class _Sections:
+class Sections:
     """Means of thin slabs through the middle along x, y and z, gathered while blocks are made."""
 
     def __init__(self, nz: int, ny: int, nx: int) -> None:
+        """Of a volume of this size."""
         self._x, self._y, self._z = (_middle(n, ny) for n in (nx, ny, nz))
         self.pictures = {
             "xy": np.empty((ny, nx), np.float32),

@@ -16,6 +16,7 @@ from streamtomo import jit
 from streamtomo.align.bundle import Solution
 from streamtomo.camera import map_on_disk, set_up
 from streamtomo.config import Settings
+from streamtomo.config_preset import with_preset
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.camera_map import CameraMap
 from streamtomo.correct.prepare import repair
@@ -104,7 +105,7 @@ class Work:
 
     def __init__(self, job: FinishJob, say: Say) -> None:
         self.job, self.say = job, say
-        self.settings = job.settings
+        self.settings = with_preset(job.settings)
         self.folder, self.name = Path(job.folder), job.series
         self.state: State = {}
         self._cameras: dict[str, CameraMap | None] = {}
@@ -184,28 +185,27 @@ class Work:
 
     def aligned_stack(self, step: str) -> Image:
         """The aligned stack `(n, ny, nx)` that a step is to use: as the last one before it left it."""
-        order = list(VIEWS)
-        last = self._last_of(order[: order.index(step)] if step in VIEWS else order)
+        last = self.last_views(step)
         if self._aligned is None or self._aligned[0] != last:
             views = [section.astype(np.float32) for section in mrc.sections(self.path(VIEWS[last]))]
             self._aligned = last, np.stack(views)
         return self._aligned[1]
 
-    def aligned_path(self) -> Path:
-        """The file of the aligned stack that the tomogram is made of."""
-        return self.path(VIEWS[self._last_of(list(VIEWS))])
-
-    def _last_of(self, steps: list[str]) -> str:
-        """The last of these steps that leaves an aligned stack."""
-        wanted = {"stack": True, "ctf": self.settings.ctf.correct != "off", "erase": self.settings.erase.gold}
-        return [name for name in steps if wanted[name]][-1]
+    def last_views(self, step: str = "reconstruct") -> str:
+        """The last step before this one that makes aligned views."""
+        wanted = {"stack": True, "erase": self.settings.erase.gold, "ctf": self.settings.ctf.correct != "off"}
+        order = list(VIEWS)
+        before = order[: order.index(step)] if step in VIEWS else order
+        return [name for name in before if wanted[name]][-1]
 
     def keep_aligned(self, step: str, stack: Image | None) -> None:
         """Keep the stack that a step made, for the one that follows; None: no longer."""
         self._aligned = None if stack is None else (step, stack)
 
 
-VIEWS = {"stack": "_ali.mrc", "ctf": "_ctf_ali.mrc", "erase": "_erase_ali.mrc"}
+DUAL = "_dual"
+"""Names of what is made of a series and of a second one about another axis go on like this."""
+VIEWS = {"stack": "_ali.mrc", "erase": "_erase_ali.mrc", "ctf": "_ctf_ali.mrc"}
 """Files of the aligned stack, by the steps that make them, in order."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")

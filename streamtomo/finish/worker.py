@@ -24,7 +24,7 @@ def main(job_file: str) -> int:
     """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     from streamtomo import jit
-    from streamtomo.finish import recipe
+    from streamtomo.finish import dual, recipe
     from streamtomo.reconstruct import device
 
     job = msgspec.json.decode(Path(job_file).read_bytes(), type=recipe.FinishJob)
@@ -34,6 +34,7 @@ def main(job_file: str) -> int:
         device.use(job.settings.run.device)
         done = recipe.run(job, _tell)
         assert done is not None
+        dual.combine_when_paired(job, _tell)
         _tell(done)
     except StreamtomoError as error:
         blocked = isinstance(error, OutputError)
@@ -42,11 +43,19 @@ def main(job_file: str) -> int:
     return 0
 
 
+_locked: set[Path] = set()
+"""Folders whose lock this process holds."""
+
+
 def be_alone(folder: Path, series: str) -> None:
     """Wait for the orphan of a run that was killed, if it still works in the folder, and remove what it left.
 
-    The lock ends with this process. Where the file system has no locks, only the removal is done.
+    The lock ends with this process, which may ask for it again. Where the file system has no locks, only the removal
+    is done.
     """
+    if folder.resolve() in _locked:
+        return
+    _locked.add(folder.resolve())
     with contextlib.suppress(OSError):
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):

@@ -51,6 +51,12 @@ LEAST_FREE = 0.8
 """A ring of which other discs leave less gives no plane: its slope would be drawn out over the whole disc."""
 FAINT = 0.02
 """Where so little of a Gaussian is free the next wider one says as much."""
+HALO = 4.0
+"""Standard deviations of a slope outwards from which it is believed."""
+SPARSE = 4
+"""Every so many pixels along both axes tell the level of a whole view."""
+NEAR = 2.5
+"""Standard deviations at which the Gaussians end that levels in a crowd are taken by."""
 
 
 class Erased(NamedTuple):
@@ -153,15 +159,16 @@ def _window(image: NDArray[Any], xy: Array, reach: float) -> tuple[NDArray[Any],
 
 def found_edge(stack: Image, seen: Sequence[Array], radius_px: float) -> float:
     """Radius in pixels beyond which the mean profile of all beads in all views is lost in a volume's noise."""
-    bins = int(WIDEST * radius_px * BINS_PER_PX) + 1
+    reach = WIDEST * radius_px + 2 * _ring_px(radius_px)
+    bins = int(reach * BINS_PER_PX) + 1
     sums, counts, noise = np.zeros(bins), np.zeros(bins), []
     for view, places in zip(stack, seen, strict=True):
         places = places[~np.isnan(places[:, 0])]
         for i, xy in enumerate(places):
-            patch, dx, dy = _window(view, xy, WIDEST * radius_px)
+            patch, dx, dy = _window(view, xy, reach)
             others = np.delete(places, i, axis=0)
             patch, distance = _alone(patch, dx, dy, others - xy, OTHERS * radius_px)
-            around = patch[distance > (WIDEST - 1) * radius_px]
+            around = patch[(distance > (WIDEST - 1) * radius_px) & (distance < WIDEST * radius_px)]
             if around.size < LEAST_FOR_PLANE or _spread(around) == 0:
                 continue
             noise.append(_spread(around))
@@ -171,18 +178,26 @@ def found_edge(stack: Image, seen: Sequence[Array], radius_px: float) -> float:
     step = np.abs(_steps(sums, counts, round(BINS_PER_PX * _ring_px(radius_px))))
     limit = np.maximum(SHARE_OF_NOISE / np.sqrt(len(stack)), SIGNIFICANT / np.sqrt(np.maximum(counts, 1)))
     above = np.flatnonzero((step > limit)[:-1])
+    above = above[above < WIDEST * radius_px * BINS_PER_PX]
     outermost = (above[-1] + 1) / BINS_PER_PX if len(above) else 0.0
     return float(np.clip(outermost + 0.5, radius_px + 1, WIDEST * radius_px))
 
 
 def _steps(sums: Array, counts: Array, ring: int) -> Array:
-    """Means of bins less those of the ring of bins that follows: a wide halo, which a ring takes up, is no edge."""
+    """Means of bins less those of the ring of bins that follows, or less what this and the next ring lead to.
+
+    A wide halo, which a ring or its slope takes up, is no edge.
+    """
     total, number = (np.concatenate([[0.0], np.cumsum(part)]) for part in (sums, counts))
     first = np.minimum(np.arange(len(sums)) + 1, len(sums) - 1)
     last = np.minimum(first + ring, len(sums))
-    return np.asarray(
-        sums / np.maximum(counts, 1) - (total[last] - total[first]) / np.maximum(number[last] - number[first], 1)
-    )
+    end = np.minimum(last + ring, len(sums))
+    here = sums / np.maximum(counts, 1)
+    near = (total[last] - total[first]) / np.maximum(number[last] - number[first], 1)
+    far = (total[end] - total[last]) / np.maximum(number[end] - number[last], 1)
+    step, sloped = here - near, here - near - np.where(number[end] > number[last], near - far, 0) / 2
+    # The smaller of both: what goes on down beyond the ring as it did before is the slope of a halo.
+    return np.where(step * sloped > 0, np.sign(step) * np.minimum(np.abs(step), np.abs(sloped)), 0)
 
 
 def _ring_px(radius_px: float) -> float:
@@ -230,8 +245,9 @@ def _fill_disc(
     free = beyond & ~_window(gold, xy, edge + ring)[0]
     spread = _spread(around[free]) if free.sum() >= LEAST_FOR_PLANE else 0.0
     if free.sum() >= max(LEAST_FOR_PLANE, LEAST_FREE * beyond.sum()):
-        plane = _plane(around, ax, ay, free)
-        spread, level = _spread((around - _at(plane, ax, ay))[free]), _at(plane, dx, dy)
+        plane, halo = _plane(around, ax, ay, free, edge)
+        spread = _spread((around - _at(plane, ax, ay) - halo * (np.hypot(ax, ay) - edge))[free])
+        level = _at(plane, dx, dy)
     else:
         level = _between(before, gold, xy, edge, ring)
     grain = _grain(before, gold, target.shape, xy, edge, LEAST_GRAIN * spread, rng)
@@ -250,8 +266,8 @@ def _between(view: Image, gold: Mask, xy: Array, edge: float, ring: float) -> Ar
     free = (~_window(gold, xy, reach)[0]).astype(np.float64)
     level = np.full(patch.shape, _level(view, gold))
     for sigma in (2 * edge, edge, ring):
-        share = gaussian_filter(free, sigma, mode="nearest")
-        level = (gaussian_filter(free * patch, sigma, mode="nearest") + FAINT * level) / (share + FAINT)
+        share, seen = (gaussian_filter(part, sigma, mode="nearest", truncate=NEAR) for part in (free, free * patch))
+        level = (seen + FAINT * level) / (share + FAINT)
     inside = (np.abs(dy) <= edge) & (np.abs(dx) <= edge)
     rows, columns = inside.any(axis=1), inside.any(axis=0)
     return np.asarray(level[rows][:, columns])
@@ -262,18 +278,29 @@ def _at(plane: Array, dx: Array, dy: Array) -> Array:
 
 
 def _level(view: Image, gold: Mask) -> float:
-    """Of a view whose surroundings of a bead hold no free pixel."""
+    """Of a view whose surroundings of a bead hold no free pixel; some of its pixels tell it."""
+    view, gold = view[::SPARSE, ::SPARSE], gold[::SPARSE, ::SPARSE]
     return float(np.median(view[~gold])) if not gold.all() else float(np.median(view))
 
 
-def _plane(patch: NDArray[Any], dx: Array, dy: Array, free: Mask) -> Array:
-    """Mean and slopes `(3,)` of the free pixels, those that stand out by 3 standard deviations left out."""
+def _plane(patch: NDArray[Any], dx: Array, dy: Array, free: Mask, edge: float) -> tuple[Array, float]:
+    """Mean and slopes `(3,)` of the free pixels, those that stand out by 3 standard deviations left out.
+
+    Where they rise or fall outwards all round, as in a halo, the mean is the one at the edge; that slope is told, too.
+    """
     x, y = (np.broadcast_to(d, patch.shape)[free] for d in (dx, dy))
     values, design = patch[free].astype(np.float64), np.column_stack([np.ones(len(x)), x, y])
     keep = np.abs(values - np.median(values)) <= 3 * max(_spread(values), 1e-12)
     if keep.sum() < LEAST_FOR_PLANE:
-        return np.array([np.median(values), 0.0, 0.0])
-    return np.asarray(np.linalg.lstsq(design[keep], values[keep], rcond=None)[0], np.float64)
+        return np.array([np.median(values), 0.0, 0.0]), 0.0
+    design, values, outwards = design[keep], values[keep], np.hypot(x, y)[keep] - edge
+    plain = np.linalg.lstsq(design, values, rcond=None)[0]
+    rest, alone = values - design @ plain, outwards - design @ np.linalg.lstsq(design, outwards, rcond=None)[0]
+    halo = float(rest @ alone / max(alone @ alone, 1e-12))
+    error = float(np.std(rest) / np.sqrt(max(alone @ alone, 1e-12)))
+    if abs(halo) < HALO * error:
+        return np.asarray(plain, np.float64), 0.0
+    return np.asarray(np.linalg.lstsq(design, values - halo * outwards, rcond=None)[0], np.float64), halo
 
 
 def _grain(

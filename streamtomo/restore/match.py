@@ -1,8 +1,9 @@
 """Two tilt series of one area, turned against each other: which bead is which, and how one volume lies in the other.
 
-The turn in the plane is known to some degrees. For each turn within them all differences between beads of both volumes
-are looked at: true pairs share theirs. From the most crowded difference on, pairs and transform are refined in turn.
-The transform is a similarity (Umeyama 1991, IEEE PAMI 13, 376), which many and well spread beads may stretch and shear.
+The turn in the plane is known to some degrees, or not at all. For each turn that may be all differences between beads
+of both volumes are looked at: true pairs share theirs. From the most crowded difference on, pairs and transform are
+refined in turn. The transform is a similarity (Umeyama 1991, IEEE PAMI 13, 376), which many and well spread beads may
+stretch and shear.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ STIFFNESS_PX2 = (0.5 / 0.01) ** 2
 """Beads are placed to half a pixel, stretch and shear are within a per cent: the ridge of their regression."""
 OUTLIER = 3.0
 """Pairs farther apart than this many times the median are left out."""
+LEAST_SHARE = 0.3
+"""Of the beads that either volume has where both are: with fewer pairs chance may have made them."""
+ALL_ROUND_DEG = 180.0
+"""A turn that may be off by so much is not known."""
 
 
 class Match(NamedTuple):
@@ -34,7 +39,7 @@ class Match(NamedTuple):
     shift: Array
     """`(3,)`"""
     pairs: NDArray[np.int64]
-    """`(n, 2)` indices of beads of the first and the second volume."""
+    """`(n, 2)` indices of beads, or of patches, of the first and the second volume."""
     residual_px: float
     """Root of the mean squared distance of the pairs."""
     largest_px: float
@@ -60,7 +65,17 @@ def match_beads(
         found = Match(matrix, shift, pairs, float(np.sqrt((apart**2).mean())), float(apart.max()))
         radius = min(tolerance_px, max(1.0, OUTLIER * float(np.median(apart))))
         pairs = _pairs(a_xyz, b_xyz @ matrix.T + shift, radius)
+    shared = _shared(a_xyz, b_xyz @ found.matrix.T + found.shift)
+    if len(found.pairs) < LEAST_SHARE * shared:
+        raise ValueError(f"only {len(found.pairs)} of some {shared} beads of the area that both axes saw agree")
     return found
+
+
+def _shared(a: Array, b: Array) -> int:
+    """How many beads the poorer of two volumes has where the other has some, too."""
+    low, high = (np.max([a.min(0), b.min(0)], 0), np.min([a.max(0), b.max(0)], 0))
+    within = [int((((xyz >= low - 1) & (xyz <= high + 1))[:, :2]).all(axis=1).sum()) for xyz in (a, b)]
+    return min(within)
 
 
 def _coarse(a: Array, b: Array, turn_deg: float, reach_deg: float, tolerance: float) -> tuple[Array, Array]:
@@ -69,7 +84,8 @@ def _coarse(a: Array, b: Array, turn_deg: float, reach_deg: float, tolerance: fl
         raise ValueError(f"{len(a)} and {len(b)} beads are too few to match two axes")
     blur = float(np.abs(b - b.mean(axis=0)).max() * np.radians(STEP_DEG / 2))
     best, found = 0, (np.eye(3), np.zeros(3))
-    for turn in turn_deg + np.arange(-reach_deg, reach_deg + STEP_DEG / 2, STEP_DEG):
+    steps = np.arange(-reach_deg, min(reach_deg + STEP_DEG / 2, ALL_ROUND_DEG), STEP_DEG)
+    for turn in turn_deg + steps:
         matrix = turn_about_z(float(turn))
         differences = (a[:, None] - b @ matrix.T).reshape(-1, 3)
         crowd = cKDTree(differences).query_ball_point(differences, tolerance + blur, return_length=True)

@@ -65,7 +65,7 @@ def lens_step(
     if sure < LEAST_CONFIDENCE:
         told = f"the lens is not corrected: the views show no rings that tell their focus (confidence {sure:.2f})"
         return LensResult(stack, focus, (told,))
-    if settings.correct != "off":
+    if settings.correct == "flip" or settings.correct == "wiener":
         stack = corrected(stack, tilts_deg, pixel_A, focus, microscope, settings.correct, progress)
     return LensResult(stack, focus, warnings)
 
@@ -119,5 +119,5 @@ def all_beads(volume: NDArray[Any], radius_px: float, solved_xyz: Array, sign: f
 
 def diffusion_step(volume: NDArray[Any], settings: Denoise) -> tuple[Diffusion, Iterator[tuple[int, Image]]]:
     """How a volume `(nz, ny, nx)`, also a memory-mapped file, is diffused; its slabs `(nz, rows, nx)` from y = 0 on."""
-    how = Diffusion(settings.k or default_k(volume, settings.sigma), settings.iterations, settings.sigma)
+    how = Diffusion(settings.k or default_k(volume, settings.sigma), settings.iterations or 0, settings.sigma)
     return how, diffused_slabs(volume, how)

@@ -16,7 +16,7 @@ from streamtomo.simulate.mdoc_text import Shot
 from streamtomo.simulate.optics import Optics
 from streamtomo.simulate.references import GAIN_FILES, write_references
 from streamtomo.simulate.schemes import SCHEMES, tilt_angles
-from streamtomo.simulate.series import Motion, Plan, Series
+from streamtomo.simulate.series import Motion, Plan, Series, second_axis
 from streamtomo.simulate.specimen import Recipe
 from streamtomo.simulate.stack_writer import Written
 from streamtomo.simulate.writers import COMPRESSIONS, CONTAINERS, ENDINGS, PATTERNS, open_writer
@@ -73,6 +73,14 @@ def _add_scheme(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--step", type=float, default=3.0, metavar="DEG", help="(3)")
     group.add_argument("--start", type=float, default=0.0, metavar="DEG", help="where the scheme begins (0)")
     group.add_argument("--max-tilt", type=float, metavar="DEG", help="all tilts within this, instead of --tilts")
+    group.add_argument(
+        "--dual",
+        type=float,
+        nargs="?",
+        const=90.0,
+        metavar="DEG",
+        help="a second series of each specimen, turned in the holder (90): NAMEa and NAMEb",
+    )
     group.add_argument("--group", type=_count, default=1, help="tilts on one side before the other (1)")
 
 
@@ -159,7 +167,11 @@ def plans(args: argparse.Namespace) -> dict[str, Plan]:
     """A plan for each series, by name; all share the camera. Raises ValueError for what cannot be."""
     base = _plan(args)
     names = list(_names(args.name, args.series))
-    return {name: replace(base, seed=args.seed + n, camera_seed=args.seed) for n, name in enumerate(names)}
+    planned = {name: replace(base, seed=args.seed + n, camera_seed=args.seed) for n, name in enumerate(names)}
+    if args.dual is None:
+        return planned
+    pairs = {name: second_axis(plan, args.dual) for name, plan in planned.items()}
+    return {f"{name}{letter}": plan for name, both in pairs.items() for letter, plan in zip("ab", both, strict=True)}
 
 
 def _plan(args: argparse.Namespace) -> Plan:

@@ -51,17 +51,30 @@ def slab_turn(pitch_deg: float, pretilt_deg: float) -> Array:
     return turn
 
 
-def slope(tilt_deg: float, pitch_deg: float, pretilt_deg: float) -> tuple[float, float]:
-    """Rise of a slab's middle plane towards z, per length across the tilt axis and along it, in the tilted view."""
+def holder_turn(turn_deg: float) -> Array:
+    """`(3, 3)`: the holder with all that is in it turned about Z, counter-clockwise from X to Y."""
+    a = radians(turn_deg)
+    turn: Array = np.array([[cos(a), -sin(a), 0.0], [sin(a), cos(a), 0.0], [0.0, 0.0, 1.0]])
+    return turn
+
+
+def _normal(tilt_deg: float, pitch_deg: float, pretilt_deg: float, turn_deg: float) -> Array:
+    """Of a slab's middle plane, in the tilted view: across the tilt axis, along it, along the beam."""
     t = radians(tilt_deg)
     to_beam = np.array([[cos(t), 0.0, sin(t)], [0.0, 1.0, 0.0], [-sin(t), 0.0, cos(t)]])
-    x, y, z = (to_beam @ slab_turn(pitch_deg, pretilt_deg))[:, 2]
+    normal: Array = (to_beam @ holder_turn(turn_deg) @ slab_turn(pitch_deg, pretilt_deg))[:, 2]
+    return normal
+
+
+def slope(tilt_deg: float, pitch_deg: float, pretilt_deg: float, turn_deg: float = 0.0) -> tuple[float, float]:
+    """Rise of a slab's middle plane towards z, per length across the tilt axis and along it, in the tilted view."""
+    x, y, z = _normal(tilt_deg, pitch_deg, pretilt_deg, turn_deg)
     return float(-x / z), float(-y / z)
 
 
-def path_factor(tilt_deg: float, pitch_deg: float, pretilt_deg: float) -> float:
+def path_factor(tilt_deg: float, pitch_deg: float, pretilt_deg: float, turn_deg: float = 0.0) -> float:
     """Path of the beam through the slab relative to its thickness."""
-    return 1.0 / abs(cos(radians(tilt_deg + pretilt_deg)) * cos(radians(pitch_deg)))
+    return 1.0 / abs(float(_normal(tilt_deg, pitch_deg, pretilt_deg, turn_deg)[2]))
 
 
 def centred_grid(shape_yx: tuple[int, int]) -> tuple[float, float]:

@@ -22,6 +22,8 @@ STEEPEST_DEG = 75.0
 """Matter reaches as far as an image tilted so can see."""
 GRID_BAR_TRANSMISSION = 0.02
 STAGE_NOISE_DEG = 0.005
+SECOND = 10_000
+"""Seeds of second series are so much higher than those of the first."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,14 @@ class Plan:
     seed: int = 1
     camera_seed: int | None = None
     """Seed of the camera's defects; None: the series' own."""
+    specimen_seed: int | None = None
+    """Likewise of the specimen."""
+    turn_deg: float = 0.0
+    """How far the holder was turned about Z since the specimen was grown: a second tilt axis."""
+    move_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """... and then moved."""
+    reach_nm: float | None = None
+    """Half the extent of the matter on all sides; None: as far as this series can see."""
 
     @property
     def electrons_per_pixel(self) -> float:
@@ -89,12 +99,9 @@ class Series:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        stage, defects = np.random.SeedSequence(plan.seed).spawn(2)
-        rng = np.random.default_rng(stage)
-        nominal = np.asarray(plan.angles_deg)
-        self.read_deg = nominal + rng.normal(0, STAGE_NOISE_DEG, len(nominal))
-        """What the stage says."""
-        self.views = _views(plan, self.read_deg, rng)
+        defects = np.random.SeedSequence(plan.seed).spawn(2)[1]
+        self.read_deg, self.views = _stage(plan)
+        """What the stage says, and where it is."""
         self.camera: Camera = cameras.make_camera(
             plan.shape_yx,
             plan.dtype,
@@ -108,7 +115,11 @@ class Series:
             dead_rows=plan.dead_rows,
             gain_spread=plan.gain_spread if plan.frames else 0.0,
         )
-        self.specimen: Specimen = specimens.grow(plan.recipe, _field(plan, self.views), plan.seed)
+        field = _field(plan, self.views)
+        if plan.reach_nm is not None:
+            field = replace(field, reach_nm=(plan.reach_nm, plan.reach_nm))
+        grown = specimens.grow(plan.recipe, field, plan.seed if plan.specimen_seed is None else plan.specimen_seed)
+        self.specimen: Specimen = specimens.turned(grown, plan.turn_deg, plan.move_nm)
         self._transfer: tuple[Optics, NDArray[np.complex64]] | None = None
 
     def electrons(self, index: int) -> Map:
@@ -176,7 +187,7 @@ class Series:
     def _heights_um(self, index: int, shape_yx: tuple[int, int]) -> Map:
         """Height of the slab's middle above the tilt axis, `(ny, nx)`, the field in the middle."""
         view, recipe, pixel_um = self.views[index], self.plan.recipe, self.plan.pixel_size_A / 1e4
-        across, up = slope(view.tilt_deg, recipe.pitch_deg, recipe.pretilt_deg)
+        across, up = slope(view.tilt_deg, recipe.pitch_deg, recipe.pretilt_deg, self.plan.turn_deg)
         a = radians(view.axis_deg)
         on_x, on_y = cos(a) * across - sin(a) * up, sin(a) * across + cos(a) * up
         x = np.arange(shape_yx[1]) - (shape_yx[1] - 1) / 2 - view.shift_xy[0]
@@ -193,7 +204,7 @@ class Series:
     def transmission(self, index: int) -> float:
         """Share of the beam behind the bare ice of one tilt."""
         recipe = self.plan.recipe
-        factor = path_factor(self.views[index].tilt_deg, recipe.pitch_deg, recipe.pretilt_deg)
+        factor = path_factor(self.views[index].tilt_deg, recipe.pitch_deg, recipe.pretilt_deg, self.plan.turn_deg)
         return self.plan.optics.ice_transmission(recipe.thickness_nm * factor)
 
     def _past_grid_bar(self, view: View, shape_yx: tuple[int, int]) -> Map:
@@ -222,6 +233,8 @@ class Series:
             "electrons_per_pixel": plan.electrons_per_pixel,
             "counts_per_electron": self.camera.gain,
             "specimen": asdict(plan.recipe),
+            "turn_deg": plan.turn_deg,
+            "move_nm": plan.move_nm,
             "optics": asdict(plan.optics),
             "motion": asdict(plan.motion),
             "grid_bar_nm": plan.grid_bar_nm,
@@ -249,6 +262,24 @@ class Series:
             "dark": index in self.plan.dark,
             **({"frame_shifts_xy": self.frame_shifts(index).round(4).tolist()} if self.plan.frames else {}),
         }
+
+
+def second_axis(plan: Plan, turn_deg: float) -> tuple[Plan, Plan]:
+    """Plans of two series of one specimen, the holder being turned about Z in between and put back nearly in place."""
+    rng = np.random.default_rng((plan.seed, 2**23))
+    field_nm = min(plan.shape_yx) * plan.pixel_size_A / 10
+    x, y, z = (round(float(v), 3) for v in rng.normal(0, (0.02 * field_nm, 0.02 * field_nm, 10.0)))
+    second = replace(plan, seed=plan.seed + SECOND, specimen_seed=plan.seed, turn_deg=turn_deg, move_nm=(x, y, z))
+    reach = max(max(_field(one, _stage(one)[1]).reach_nm) for one in (plan, second)) + hypot(x, y)
+    return replace(plan, reach_nm=reach), replace(second, reach_nm=reach)
+
+
+def _stage(plan: Plan) -> tuple[NDArray[np.float64], list[View]]:
+    """Angles as they are read, and all views."""
+    rng = np.random.default_rng(np.random.SeedSequence(plan.seed).spawn(2)[0])
+    nominal = np.asarray(plan.angles_deg)
+    read_deg = nominal + rng.normal(0, STAGE_NOISE_DEG, len(nominal))
+    return read_deg, _views(plan, read_deg, rng)
 
 
 def _views(plan: Plan, read_deg: NDArray[np.float64], rng: np.random.Generator) -> list[View]:

@@ -7,7 +7,7 @@ Lengths are in nm from the specimen's centre; phases are in radians at 300 kV.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -15,7 +15,7 @@ import scipy.fft as fft
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from streamtomo.simulate.pose import Array, View, centred_grid, slab_turn
+from streamtomo.simulate.pose import Array, View, centred_grid, holder_turn, slab_turn
 
 Map = NDArray[np.float32]
 
@@ -102,6 +102,23 @@ def grow(recipe: Recipe, field: Field, seed: int) -> Specimen:
         vesicles_nm=centres @ turn.T,
         vesicle_radii_nm=radii,
         points=tuple(Points((p.positions @ turn.T).astype(np.float32), p.masses, p.sigma_nm) for p in matter),
+    )
+
+
+def turned(specimen: Specimen, turn_deg: float, move_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Specimen:
+    """The same matter after the holder was turned about Z and moved, as for a second tilt axis."""
+    if not turn_deg and not any(move_nm):
+        return specimen
+    turn = holder_turn(turn_deg)
+
+    def moved(points: NDArray[np.floating]) -> Array:
+        return np.asarray(points @ turn.T + move_nm)
+
+    return replace(
+        specimen,
+        beads_nm=moved(specimen.beads_nm),
+        vesicles_nm=moved(specimen.vesicles_nm),
+        points=tuple(replace(kind, positions=moved(kind.positions).astype(np.float32)) for kind in specimen.points),
     )
 
 
