@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import field
 
+from streamtomo.config_average import Average
 from streamtomo.config_final import Ctf, Denoise, Erase, Final
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
@@ -18,6 +19,7 @@ __all__ = [
     "Acquisition",
     "Alarms",
     "Align",
+    "Average",
     "Correct",
     "Ctf",
     "Denoise",
@@ -49,6 +51,7 @@ class Settings(Table, frozen=True):
     ctf: Ctf = field(default_factory=Ctf)
     erase: Erase = field(default_factory=Erase)
     denoise: Denoise = field(default_factory=Denoise)
+    average: Average = field(default_factory=Average)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)
     run: Run = field(default_factory=Run)

@@ -58,7 +58,7 @@ def _differences(
     mean = whole.total / np.maximum(whole.weight, 1e-3 * max(float(whole.weight.max()), 1e-30))
     rows = np.empty((len(poses.owner), int(inside.sum())), np.float32)
     for number in range(len(rows)):
-        single = add_up(pile, of, Poses(*(part[number : number + 1] for part in poses)), one)
+        single = add_up(pile, of, poses.at(slice(number, number + 1)), one)
         values = (single.total - single.weight * mean).astype(np.complex64)
         box = fft.fftshift(fft.irfftn(spread(values, of), (of.n,) * 3))
         rows[number] = (np.asarray(box, np.float32) * mask)[inside]

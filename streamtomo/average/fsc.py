@@ -52,7 +52,7 @@ def shell_correlation(a: Volume, b: Volume) -> Array:
 
 def _correlated(a: NDArray[np.complex64], b: NDArray[np.complex64], of: Components) -> Array:
     def summed(values: NDArray[np.floating]) -> Array:
-        return np.bincount(of.shell, values.astype(np.float64), minlength=of.n // 2)
+        return np.asarray(np.bincount(of.shell, values.astype(np.float64), minlength=of.n // 2), np.float64)
 
     norm = np.sqrt(summed(np.abs(a) ** 2) * summed(np.abs(b) ** 2))
     curve = summed((a * b.conj()).real) / np.maximum(norm, 1e-30)

@@ -7,6 +7,7 @@ and the template lacks what the tomogram's views did not sample.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def match(
         last = min(y0 + rows, ny)
         first, end = max(y0 - n // 2, 0), min(last + n // 2, ny)
         block = (np.asarray(tomogram[:, first:end], np.float32) - level) / max(sd, 1e-30)
-        best, at, spread_of = _scored(block, boxes, mask, lambda part, y0=y0: progress((y0 + part * rows) / ny))
+        best, at, spread_of = _scored(block, boxes, mask, partial(_tell, progress, y0 / ny, rows / ny))
         inner = slice(y0 - first, last - first)
         scores[:, y0:last], which[:, y0:last] = best[:, inner], at[:, inner]
         noise.append(spread_of)
@@ -81,6 +82,10 @@ def match(
     nearest = np.rint(xyz).astype(int)
     turns = template.turns[which[nearest[:, 2], nearest[:, 1], nearest[:, 0]]]
     return Found(xyz, turns, found, threshold)
+
+
+def _tell(progress: Callable[[float], None], done: float, share: float, part: float) -> None:
+    progress(min(done + share * part, 1.0))
 
 
 class _Boxes:

@@ -50,6 +50,10 @@ class Poses(NamedTuple):
         order = order[np.arange(len(order)) - first < keep]
         return Poses(self.owner[order], self.turns[order], self.shifts[order], self.scores[order])
 
+    def at(self, which: slice | NDArray[np.bool_]) -> Poses:
+        """Some of the poses; particles keep their numbers."""
+        return Poses(self.owner[which], self.turns[which], self.shifts[which], self.scores[which])
+
     def of(self, rows: NDArray[np.int64]) -> Poses:
         """Those of some particles, whose numbers become 0, 1, ... in the order given."""
         number = np.full(int(max(self.owner.max(), rows.max())) + 1, -1, np.int64)

@@ -50,14 +50,14 @@ def symmetry(name: str) -> Array:
 def distinct(turns: Array, group: Array) -> Array:
     """Those of rotations `(n, 3, 3)` that differ: of each set that a symmetric object cannot tell, the smallest."""
     traces = np.einsum("nij,gji->ng", turns, group)
-    return turns[traces[:, 0] >= traces.max(axis=1) - 1e-9]
+    return np.asarray(turns[traces[:, 0] >= traces.max(axis=1) - 1e-9])
 
 
 def angles_between_deg(a: Array, b: Array, group: Array | None = None) -> Array:
     """Angle of the rotation from each of `a` to its partner of `b`, `(n,)`; the smallest that a symmetry allows."""
     group = np.eye(3)[None] if group is None else group
     traces = np.einsum("nji,njk,gki->ng", a, b, group).max(axis=1)
-    return np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
+    return np.asarray(np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1))))
 
 
 def nearby(turns: Array, step_deg: float, rng: np.random.Generator) -> Array:

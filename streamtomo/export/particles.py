@@ -194,7 +194,7 @@ def model_bytes(xyz: Array, volume: Volume, radius_px: float) -> bytes:
     one = b"OBJT" + b"particles".ljust(64, b"\0") + bytes(64)
     one += struct.pack(">iIii3fi", 1, SCATTERED, 0, 1, 0.0, 1.0, 0.0, max(1, round(radius_px)))
     one += struct.pack("8B", 0, 3, 1, 1, 0, 0, 0, 0) + struct.pack(">2i", 0, 0)
-    points = (np.asarray(xyz) + [0.5, 0.5, 0.0]).astype(">f4")
+    points = (np.asarray(xyz) + np.array([0.5, 0.5, 0.0])).astype(">f4")
     contour = b"CONT" + struct.pack(">iIii", len(points), 0, 0, 0) + points.tobytes()
     transform = [1.0] * 3 + [0.0] * 6 + [volume.voxel_A] * 3 + [0.0] * 6
     return head + one + contour + b"MINX" + struct.pack(">i18f", 72, *transform) + b"IEOF"
