@@ -122,7 +122,8 @@ def _plan(wanted: Average, diameter_px: float) -> tuple[Plan, int]:
     n = max(16, 2 * round(n / 2))
     if diameter_px > 0.95 * n:
         raise SettingsError(
-            f"average.box_px = {n} is too small for particles of {diameter_px:.0f} voxels; take {int(BOX * diameter_px)}"
+            f"average.box_px = {n} is too small for particles of {diameter_px:.0f} voxels; "
+            f"take {int(BOX * diameter_px)}"
         )
     if diameter_px < 5:
         raise SettingsError(
@@ -199,8 +200,8 @@ def _all(picked: Mapping[str, Picked], series: Sequence[Series], n: int) -> Part
     count = sum(len(part) for part in places)
     if count < LEAST_PARTICLES:
         raise InputError(
-            f"{count} particles, and {left_out} too near to the faces of their tomograms: at least {LEAST_PARTICLES} are "
-            "needed for an average"
+            f"{count} particles, and {left_out} too near to the faces of their tomograms: at least "
+            f"{LEAST_PARTICLES} are needed for an average"
         )
     known = [part for part in turns if part is not None]
     whole = np.concatenate(known) if len(known) == len(turns) else None

@@ -54,7 +54,7 @@ class Result(NamedTuple):
     @property
     def box_A(self) -> float:
         """Side of the boxes."""
-        return self.averaged.both.shape[0] * self.voxel_A
+        return float(self.averaged.both.shape[0] * self.voxel_A)
 
     @property
     def resolution_A(self) -> float:
@@ -67,8 +67,8 @@ class Result(NamedTuple):
         if not self.limited:
             return []
         return [
-            "the halves agree on no more than the first reference held, and that may be noise turned onto itself: look at "
-            "the average; give more particles, a --reference, or another diameter"
+            "the halves agree on no more than the first reference held, and that may be noise turned onto itself: look "
+            "at the average; give more particles, a --reference, or another diameter"
         ]
 
 
@@ -122,7 +122,7 @@ def _aligned(result: Result) -> dict[str, particles.Aligned]:
 
 
 def _write_particles(out: Path, result: Result) -> None:
-    """`NAME.mod` and `NAME_MOTL.csv` for PEET; `particles.star`, `tomograms.star`, `optimisation_set.star` for RELION."""
+    """`NAME.mod` and `NAME_MOTL.csv` for PEET, `particles.star` and what belongs to it for RELION-5."""
     found, volumes = _aligned(result), {one.name: one.volume for one in result.series}
     for name, one in found.items():
         write_bytes(out / f"{name}.mod", particles.model_bytes(one.xyz, volumes[name], result.plan.diameter / 2))

@@ -72,7 +72,7 @@ def _normal_equations(
     data: Any, weight: Any, inverse_noise: Any, k: Any, count: Any, n: Any, spectrum: Any, t: Any, s: Any, scale: Any,
     a: Any, b: Any,
 ) -> Any:  # fmt: skip
-    """Fill `a` (6, 6) and `b` (6,) for turn and shift at a pose; returns <data, model>, <model, model>, <data, data>."""
+    """Fill `a` (6, 6), `b` (6,) for turn and shift at a pose; returns <data, model>, <model, model>, <data, data>."""
     a[:] = 0.0
     b[:] = 0.0
     dm, mm, dd = 0.0, 0.0, 0.0
@@ -179,8 +179,8 @@ def refine_poses(
     Poses: `turns` float64 `(p, 3, 3)`, `shifts` float64 `(p, 3)` pixels of a box of `n`, `owner` int64 `(p,)` the
     particle of each. `data` complex64 `(particles, m)`; `weights` float32 `(kinds, m)`, what a particle of a `kind`
     `(particles,)` has of its structure; `inverse_noise` float32 `(m,)`; `k` float32 `(m, 3)`; only the first `count` of
-    them are looked at. Shifts do not go further than `reach` from where they start. `scores` `(p,)` get the correlation,
-    -1 to 1.
+    them are looked at. Shifts do not go further than `reach` from where they start. `scores` `(p,)` get the
+    correlation, -1 to 1.
     """
     for p in prange(turns.shape[0]):
         f, w = data[owner[p]], weights[kind[owner[p]]]

@@ -196,8 +196,8 @@ def model_bytes(xyz: Array, volume: Volume, radius_px: float) -> bytes:
     one += struct.pack("8B", 0, 3, 1, 1, 0, 0, 0, 0) + struct.pack(">2i", 0, 0)
     points = (np.asarray(xyz) + np.array([0.5, 0.5, 0.0])).astype(">f4")
     contour = b"CONT" + struct.pack(">iIii", len(points), 0, 0, 0) + points.tobytes()
-    transform = [1.0] * 3 + [0.0] * 6 + [volume.voxel_A] * 3 + [0.0] * 6
-    return head + one + contour + b"MINX" + struct.pack(">i18f", 72, *transform) + b"IEOF"
+    transform: list[float] = [1.0] * 3 + [0.0] * 6 + [volume.voxel_A] * 3 + [0.0] * 6
+    return bytes(head + one + contour) + b"MINX" + struct.pack(">i18f", 72, *transform) + b"IEOF"
 
 
 def motive_list(found: Aligned) -> str:
