@@ -38,7 +38,7 @@ LEAST_PARTICLES = 8
 """Fewer have no two halves worth the name."""
 MATCH_DIAMETER_PX = 8
 """Particles are looked for in a tomogram binned until they are hardly larger than this."""
-MATCH_STEP_DEG = 24.0
+MATCH_STEP_DEG = 30.0
 
 Say = Callable[[str], None]
 

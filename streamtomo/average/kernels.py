@@ -274,3 +274,19 @@ def add_particle(
             value = look(spectrum, x, y, z, slope) * np.complex64(complex(np.cos(at), np.sin(at)))
             total[m] += np.float32(scale * share) * value
             weight[m] += np.float32(scale * share * factor)
+
+
+@parallel_kernel
+def keep_best(found: Any, local: Any, number: Any, best: Any, worst: Any, at: Any) -> None:
+    """Take `found / local` into the best scores, of its negative into `worst`, `number` into `at` where it is best.
+
+    All `(nz, ny, nx)`, float32 but `at`, int32.
+    """
+    for z in prange(found.shape[0]):
+        for y in range(found.shape[1]):
+            for x in range(found.shape[2]):
+                score = found[z, y, x] / local[z, y, x]
+                if score > best[z, y, x]:
+                    best[z, y, x] = score
+                    at[z, y, x] = number
+                worst[z, y, x] = max(worst[z, y, x], -score)

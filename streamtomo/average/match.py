@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, stats
+from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
-from streamtomo.average.kernels import seen_from
+from streamtomo.average.kernels import keep_best, seen_from
 from streamtomo.average.spectra import Array, Volume, Wedge, ball, components, levelled, padded, spread
 from streamtomo.jit import threads
 
@@ -23,8 +23,14 @@ BLOCK_VOXELS = 16e6
 """Of a block that is transformed at once."""
 LEAST_SPREAD = 0.05
 """Places whose spread is less than this part of the tomogram's hold nothing."""
-NOISE_TURNS = 4
-"""Rotations from whose correlations the noise is told."""
+STRONGEST = 10.0
+"""Voxels further from the mean, in standard deviations, are taken as this far: gold would outshine all particles."""
+GOLD = 20.0
+"""Voxels further than this are gold; nothing is looked for where a ball holds any."""
+LOWEST = 0.05
+"""Correlations below this are looked at no further."""
+FALSE = 0.05
+"""Part of the places found that may be noise."""
 APART = 0.7
 """Particles are this part of their diameter apart at least."""
 
@@ -48,7 +54,7 @@ class Found(NamedTuple):
     turns: Array
     scores: Array
     threshold: float
-    """Below this noise alone is expected to score once in the whole tomogram."""
+    """Lower scores may be noise."""
 
 
 def sphere(n: int, radius: float, turns: Array) -> Template:
@@ -65,23 +71,40 @@ def match(
     boxes = _Boxes(template, wedge, mask)
     nz, ny, nx = tomogram.shape
     rows = int(np.clip(BLOCK_VOXELS / ((nz + n) * (nx + n)) - n, n, ny))
-    scores, which = np.empty(tomogram.shape, np.float32), np.empty(tomogram.shape, np.int32)
-    level, sd = float(np.mean(tomogram)), float(np.std(tomogram))
-    noise = []
+    scores, against = (np.empty(tomogram.shape, np.float32) for _ in range(2))
+    which = np.empty(tomogram.shape, np.int32)
+    level, sd = _level(tomogram)
     for y0 in range(0, ny, rows):
         last = min(y0 + rows, ny)
         first, end = max(y0 - n // 2, 0), min(last + n // 2, ny)
-        block = (np.asarray(tomogram[:, first:end], np.float32) - level) / max(sd, 1e-30)
-        best, at, spread_of = _scored(block, boxes, mask, partial(_tell, progress, y0 / ny, rows / ny))
+        block = (np.asarray(tomogram[:, first:end], np.float32) - np.float32(level)) / np.float32(sd)
+        best, worst, at = _scored(block, boxes, mask, partial(_tell, progress, y0 / ny, rows / ny))
         inner = slice(y0 - first, last - first)
-        scores[:, y0:last], which[:, y0:last] = best[:, inner], at[:, inner]
-        noise.append(spread_of)
-    independent = tomogram.size / max(template.radius**3, 1.0) * len(template.turns)
-    threshold = float(np.median(noise) * stats.norm.isf(1 / independent))
-    xyz, found = peaks(scores, threshold, 2 * APART * template.radius, count)
+        scores[:, y0:last], against[:, y0:last], which[:, y0:last] = best[:, inner], worst[:, inner], at[:, inner]
+    apart = 2 * APART * template.radius
+    threshold = _threshold(*(peaks(one, LOWEST, apart, None)[1] for one in (scores, against)))
+    xyz, found = peaks(scores, threshold, apart, count)
     nearest = np.rint(xyz).astype(int)
     turns = template.turns[which[nearest[:, 2], nearest[:, 1], nearest[:, 0]]]
     return Found(xyz, turns, found, threshold)
+
+
+def _level(tomogram: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of most voxels: gold counts little."""
+    some = np.asarray(tomogram[:: max(1, tomogram.shape[0] // 16)], np.float32)
+    low, middle, high = np.percentile(some, (15.87, 50, 84.13))
+    return float(middle), max(float(high - low) / 2, 1e-30)
+
+
+def _threshold(scores: Array, against: Array) -> float:
+    """The lowest score above which no more than a part FALSE of the places is expected to be noise.
+
+    Noise knows no sign: places that look like the template's negative are as many, and as good.
+    """
+    for number in range(len(scores), 0, -1):  # scores fall
+        if np.count_nonzero(against >= scores[number - 1]) <= FALSE * number:
+            return float(scores[number - 1])
+    return float("inf")
 
 
 def _tell(progress: Callable[[float], None], done: float, share: float, part: float) -> None:
@@ -114,8 +137,8 @@ class _Boxes:
 
 def _scored(
     block: Volume, boxes: _Boxes, mask: Volume, progress: Callable[[float], None]
-) -> tuple[Volume, NDArray[np.int32], float]:
-    """The best correlation at each place of a block, in which rotation, and the spread of single rotations'."""
+) -> tuple[Volume, Volume, NDArray[np.int32]]:
+    """The best correlation at each place of a block, the best of the negative, and in which rotation the first is."""
     n = mask.shape[0]
     shape = tuple(fft.next_fast_len(size + n, real=True) for size in block.shape)
     inside = tuple(slice(0, size) for size in block.shape)
@@ -125,22 +148,23 @@ def _scored(
         wide[:n, :n, :n] = kernel
         product = spectrum * np.conj(fft.rfftn(wide, workers=threads()))
         found = fft.irfftn(product, shape, workers=threads(), overwrite_x=True)
-        return np.asarray(np.roll(found, n // 2, axis=(0, 1, 2))[inside], np.float32)
+        return np.ascontiguousarray(np.roll(found, n // 2, axis=(0, 1, 2))[inside], np.float32)
 
+    gold = (np.abs(block) > GOLD).astype(np.float32)
+    near_gold = correlated(fft.rfftn(gold, shape, workers=threads()), mask) > 0.5 if gold.any() else gold > 0
+    block = np.clip(block, -STRONGEST, STRONGEST)
     transformed = fft.rfftn(block, shape, workers=threads())
     weight = float(mask.sum())
     mean = correlated(transformed, mask) / weight
     square = correlated(fft.rfftn(block**2, shape, workers=threads()), mask) / weight
-    local = np.sqrt(np.maximum(square - mean**2, LEAST_SPREAD**2) * weight)
-    best, at, noise = np.full(block.shape, -1, np.float32), np.zeros(block.shape, np.int32), []
+    local = np.sqrt(np.maximum(square - mean**2, LEAST_SPREAD**2) * weight).astype(np.float32)
+    best, worst = (np.full(block.shape, -1, np.float32) for _ in range(2))
+    at = np.zeros(block.shape, np.int32)
     for number in range(len(boxes)):
-        score = correlated(transformed, boxes[number]) / local
-        if number < NOISE_TURNS:
-            noise.append(1.4826 * float(np.median(np.abs(score))))
-        better = score > best
-        best[better], at[better] = score[better], number
+        keep_best(correlated(transformed, boxes[number]), local, number, best, worst, at)
         progress((number + 1) / len(boxes))
-    return best, at, float(np.median(noise))
+    best[near_gold], worst[near_gold] = -1, -1
+    return best, worst, at
 
 
 def peaks(scores: Volume, threshold: float, apart: float, count: int | None) -> tuple[Array, Array]:

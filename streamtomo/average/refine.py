@@ -43,6 +43,8 @@ LOOKS = 2
 """Further starts near the present pose in later rounds."""
 RECENTRED_PX = 1.5
 """Particles further off than this are cut out again."""
+TOGETHER_PX = 0.1
+"""Halves that lie less apart than this are left as they are."""
 GAIN = 1.01
 """The rounds end when the resolution has not become better by this factor twice."""
 
@@ -213,6 +215,8 @@ def _as_first(pile: Pile, plan: Plan, of: Components, sums: list[Sum], poses: Po
     whole = Poses(kind, np.eye(3)[None], np.zeros((1, 3)), np.zeros(1))
     found = climb(data, of.upto(plan.radius(pile.n)), first, whole, pile.n / 8, steps=20)
     turn, shift = found.turns[0], found.shifts[0]
+    if np.linalg.norm(turn - np.eye(3)) * plan.diameter / 2 + np.linalg.norm(shift) < TOGETHER_PX:
+        return poses, sums[1]
     shifts = poses.shifts + np.einsum("pij,j->pi", poses.turns, shift)
     turned = poses._replace(turns=poses.turns @ turn, shifts=shifts)
     return turned, add_up(pile, of, turned, plan.group)
