@@ -30,7 +30,7 @@ class Truth(NamedTuple):
 def written(
     path: Path, particle: Cloud, *, count: int, size: int, pixel_A: float, dose: float, contrast: float, seed: int
 ) -> Truth:
-    """Write `path` (int16, a 41-view series) and its `.rawtlt`; `contrast` is the particle's absorption of electrons."""
+    """Write `path` (int16, 41 views) and its `.rawtlt`; `contrast` is the particle's absorption of electrons."""
     rng = np.random.default_rng(seed)
     xyz = _placed(rng, count, size)
     turns = random_turns(rng, count)

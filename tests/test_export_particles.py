@@ -23,6 +23,7 @@ from streamtomo.export.particles import (
 
 VOLUME = Volume((200, 100, 60), 10.0, 2.0)
 XYZ = np.array([(12.25, 30.0, 7.5), (150.0, 80.5, 40.0)])
+CORNER = np.array([0.5, 0.5, 0.0])
 ANGLES = np.array([(30.0, 20.0, 60.0), (-100.0, 15.0, 90.0)])
 OPTICS = {"rlnVoltage": 300.0, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.07}
 
@@ -51,7 +52,7 @@ def test_peet_turns_the_reference_by_phi_then_theta_then_psi():
 
 
 def test_relion_sees_the_reference_along_rot_and_tilt():
-    """The third row of RELION's matrix: the beam is `(sin tilt cos rot, sin tilt sin rot, cos tilt)` in the reference."""
+    """Third row of RELION's matrix: the beam is `(sin tilt cos rot, sin tilt sin rot, cos tilt)` in the reference."""
     rot, tilt, psi = 30.0, 60.0, 45.0
     (turn,) = from_relion_angles(np.array([(rot, tilt, psi)]))
     assert turn[2] == pytest.approx([0.75, 0.4330127, 0.5])
@@ -64,7 +65,7 @@ def test_relion_sees_the_reference_along_rot_and_tilt():
 def test_a_model_counts_from_the_corner_and_comes_back(tmp_path, aligned):
     path = tmp_path / "a.mod"
     path.write_bytes(model_bytes(XYZ, VOLUME, 12.0))
-    assert read_model(path).xyz == pytest.approx(XYZ + [0.5, 0.5, 0.0])
+    assert read_model(path).xyz == pytest.approx(XYZ + CORNER)
     (tmp_path / "a_MOTL.csv").write_text(motive_list(aligned))
     picked = read_picks(path, {"TS_1": VOLUME}, only="TS_1")["TS_1"]
     assert picked.xyz == pytest.approx(XYZ)
@@ -75,7 +76,7 @@ def test_imodmodel_reads_the_model(tmp_path):
     imodmodel = pytest.importorskip("imodmodel")
     path = tmp_path / "a.mod"
     path.write_bytes(model_bytes(XYZ, VOLUME, 12.0))
-    assert imodmodel.read(path)[["x", "y", "z"]].to_numpy() == pytest.approx(XYZ + [0.5, 0.5, 0.0])
+    assert imodmodel.read(path)[["x", "y", "z"]].to_numpy() == pytest.approx(XYZ + CORNER)
     assert imodmodel.ImodModel.from_file(path).minx.cscale == pytest.approx((10, 10, 10))
 
 

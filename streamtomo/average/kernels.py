@@ -218,13 +218,13 @@ def refine_poses(
 def sampled_at(gap: Any, nearest: Any, left: Any, x: Any, y: Any, z: Any) -> Any:
     """How far views sampled a component of a tomogram, 0 to 1, and what its signal is multiplied by there.
 
-    `gap` float32 `(ANGLES,)`: sine of the angle from each direction of the x-z plane to the nearest view's;
-    `nearest` int64 `(ANGLES,)`: that view; `left` float32 `(views, shells)`: the factor by shell.
+    `gap` float32 `(ANGLES,)`: sine of the angle from each direction of the x-z plane to what was sampled;
+    `nearest` int64 `(ANGLES,)`: the nearest view; `left` float32 `(views, shells)`: the factor by shell.
     """
     across = np.sqrt(x * x + z * z)
     along = np.arctan2(z, x) / np.pi
     at = int(np.floor((along + 1.0) * ANGLES + 0.5)) % ANGLES
-    share = min(max(1.5 - across * gap[at], 0.0), 1.0)
+    share = max(1.0 - across * gap[at], 0.0)
     shell = min(int(np.sqrt(across * across + y * y) + 0.5), left.shape[1] - 1)
     return np.float32(share), left[nearest[at], shell]
 

@@ -151,7 +151,7 @@ def _scored(
         return np.ascontiguousarray(np.roll(found, n // 2, axis=(0, 1, 2))[inside], np.float32)
 
     gold = (np.abs(block) > GOLD).astype(np.float32)
-    near_gold = correlated(fft.rfftn(gold, shape, workers=threads()), mask) > 0.5 if gold.any() else gold > 0
+    near_gold = correlated(fft.rfftn(gold, shape, workers=threads()), mask) > 0.02 if gold.any() else gold > 0
     block = np.clip(block, -STRONGEST, STRONGEST)
     transformed = fft.rfftn(block, shape, workers=threads())
     weight = float(mask.sum())

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 Volume = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
+REGULAR = 1.5
+"""Steps between views up to this part of the usual one leave no gap."""
 SOFT_PX = 3.0
 """Width of a mask's edge."""
 
@@ -129,13 +131,18 @@ class Wedge(NamedTuple):
 def wedge(tilts_deg: Array, pitch_deg: float = 0.0, left: NDArray[np.float32] | None = None) -> Wedge:
     """Of a tomogram from views at these tilts that was turned flat by `pitch_deg` about x.
 
-    A view at tilt t samples the plane of direction `(cos t, 0, sin t)` and the y axis, about a component thick.
+    A view at tilt t samples the plane of direction `(cos t, 0, sin t)` and the y axis, and next to it what lies nearer
+    than a component, the less the further. Between views that follow each other as most do nothing is missing.
     """
-    tilts = np.asarray(tilts_deg, np.float64)
+    tilts = np.sort(np.asarray(tilts_deg, np.float64))
     directions = np.arange(ANGLES) * 180.0 / ANGLES
     apart = np.abs((directions[:, None] - tilts + 90) % 180 - 90)
     nearest = np.argmin(apart, axis=1)
     gap = geometry.tilt_terms(apart[np.arange(ANGLES), nearest]).sin
+    steps = np.diff(tilts)
+    for first, step in zip(tilts, steps, strict=False):
+        if step <= REGULAR * np.median(steps):
+            gap[(directions - first) % 180 <= step] = 0.0
     if left is None:
         left = np.ones((len(tilts), 1), np.float32)
     return Wedge(geometry.rotation_x(pitch_deg), gap.astype(np.float32), nearest.astype(np.int64), left)
