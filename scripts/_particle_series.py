@@ -28,13 +28,25 @@ class Truth(NamedTuple):
 
 
 def written(
-    path: Path, particle: Cloud, *, count: int, size: int, pixel_A: float, dose: float, contrast: float, seed: int
+    path: Path,
+    particle: Cloud,
+    *,
+    count: int,
+    size: int,
+    pixel_A: float,
+    dose: float,
+    contrast: float,
+    seed: int,
+    apart_A: float = 340.0,
+    beads_A: float = 280.0,
 ) -> Truth:
     """Write `path` (int16, 41 views) and its `.rawtlt`; `contrast` is the particle's absorption of electrons."""
     rng = np.random.default_rng(seed)
-    xyz = _placed(rng, count, size)
+    xyz = _placed(rng, count, size, apart_A / pixel_A)
     turns = random_turns(rng, count)
-    beads = np.column_stack([rng.uniform(-0.45, 0.45, (BEADS, 2)) * size, rng.choice([-28.0, 28.0], BEADS)])
+    beads = np.column_stack(
+        [rng.uniform(-0.45, 0.45, (BEADS, 2)) * size, rng.choice([-1.0, 1.0], BEADS) * beads_A / pixel_A]
+    )
     points = (np.einsum("pij,nj->pni", turns, particle.xyz_A / pixel_A) + xyz[:, None]).reshape(-1, 3)
     masses = np.tile(particle.masses, count)
     tilts = np.arange(-60, 61, 3.0)
@@ -53,11 +65,11 @@ def written(
     return Truth(xyz, turns)
 
 
-def _placed(rng: np.random.Generator, count: int, size: int, apart: float = 34.0) -> Array:
+def _placed(rng: np.random.Generator, count: int, size: int, apart: float) -> Array:
     """Places in a slab that do not overlap and stay clear of its edge."""
     places: list[Array] = []
     while len(places) < count:
-        one = np.append(rng.uniform(-0.42, 0.42, 2) * size, rng.uniform(-12, 12))
+        one = np.append(rng.uniform(-0.42, 0.42, 2) * size, rng.uniform(-0.35, 0.35) * apart)
         if all(np.linalg.norm(one - other) > apart for other in places):
             places.append(one)
     return np.array(places)

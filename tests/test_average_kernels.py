@@ -124,7 +124,7 @@ def test_matching_finds_particles_and_their_turns_and_no_gold():
         x, y, z = 18 + 36 * (number % 2), 18 + 36 * (number // 2), 18
         places.append((x, y, z))
         tomogram[z - 16 : z + 16, y - 16 : y + 16, x - 16 : x + 16] -= drawn(PARTICLE, N, 20.0, turn, np.zeros(3))
-    tomogram += RNG.normal(0, 2 * tomogram.std(), tomogram.shape)
+    tomogram += RNG.normal(0, 4 * tomogram.std(), tomogram.shape)
     tomogram = within_tilts(tomogram, 60.0)
     tomogram[17:20, 34:37, 34:37] -= 100 * tomogram.std()
     box = -drawn(PARTICLE, 16, 20.0, np.eye(3), np.zeros(3))

@@ -170,7 +170,7 @@ def _scored(
 def peaks(scores: Volume, threshold: float, apart: float, count: int | None) -> tuple[Array, Array]:
     """Places x, y, z `(p, 3)` of the highest scores, so far apart from each other, between voxels; and the scores."""
     top = scores == ndimage.maximum_filter(scores, 3, mode="nearest")
-    places = np.argwhere(top & (scores > threshold))
+    places = np.argwhere(top & (scores >= threshold))
     values = scores[tuple(places.T)]
     order = np.argsort(-values, kind="stable")
     places, values = places[order], values[order]
