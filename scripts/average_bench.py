@@ -22,7 +22,7 @@ from _particles import Array, Cloud, Simulated, cloud, drawn, simulated
 from streamtomo import jit
 from streamtomo.average.combine import add_up
 from streamtomo.average.extract import Pile, box_masks, normalised
-from streamtomo.average.fsc import Curve, agreement, crossing, shell_correlation
+from streamtomo.average.fsc import Curve, agreement, shell_correlation
 from streamtomo.average.refine import Averaged, Plan, halves_of, refine
 from streamtomo.average.search import Poses
 from streamtomo.average.spectra import components, levelled, resampled, wedge
