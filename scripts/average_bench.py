@@ -67,9 +67,10 @@ def _boxes(seed: int, snr: float, count: int, rounds: int) -> None:
     print(
         f"\nparticle {seed}, {count} of them, variance of signal over noise {snr:g}: Å at which halves agree by 0.143"
     )
-    rows = [("known poses", _resolution(known), "", "", "", "")]
+    _row("started with", "resolution", "turn, °", "shift, voxels", "truth / mirror", "s")
+    _row("known poses", _resolution(known))
     coarse = resampled(-drawn(particle, 16, VOXEL_A * BOX / 16, np.eye(3), np.zeros(3)), BOX)
-    for name in ("no reference", "a coarse reference"):
+    for name in ("a coarse reference", "no reference"):
         begun = time.perf_counter()
         reference = coarse if name != "no reference" else first_reference(pile, plan, lambda text: None)
         found = refine(pile, plan, reference, half, lambda text: None)
@@ -77,8 +78,10 @@ def _boxes(seed: int, snr: float, count: int, rounds: int) -> None:
         rows.append(
             (name, _resolution(found.curve), *_errors(sim, found), _hand(particle, sim, found), f"{seconds:.0f}")
         )
-    for row in [("started with", "resolution", "turn, °", "shift, voxels", "truth / mirror", "s"), *rows]:
-        print("  " + "  ".join(f"{cell:20s}" for cell in row).rstrip(), flush=True)
+
+
+def _row(*cells: str) -> None:
+    print("  " + "  ".join(f"{cell:20s}" for cell in cells).rstrip(), flush=True)
 
 
 def _known(pile: Pile, plan: Plan, sim: Simulated, half: Array) -> Curve:

@@ -58,7 +58,7 @@ def averaged(finished):
 def test_halves_agree_and_files_tell(averaged):
     folder, _, _ = averaged
     summary = json.loads((folder / "average.json").read_text())
-    assert summary["resolution_A"] < 55
+    assert summary["resolution_A"] < 65
     assert summary["warnings"] == []
     with mrcfile.open(folder / "average.mrc") as file:
         assert file.voxel_size.x == pytest.approx(PIXEL_A)
@@ -76,7 +76,7 @@ def test_relion_is_told_the_true_poses(averaged):
     turns = from_relion_angles(np.stack([star.numbers(table[f"rlnAngle{a}"]) for a in ("Rot", "Tilt", "Psi")], axis=1))
     offset = np.median(xyz - truth.xyz_px[cKDTree(truth.xyz_px).query(xyz)[1]], axis=0)  # where the series lies
     distance, which = cKDTree(truth.xyz_px + offset).query(xyz)
-    assert np.median(distance) < 0.5
+    assert np.median(distance) < 2
     assert np.median(angles_between_deg(turns, truth.turns[which])) < 6  # handed, and in the reference's own frame
     assert star.read(folder / "tomograms.star")["global"]["rlnTomoName"] == ["TS_1"]
     assert star.read(folder / "optimisation_set.star")[""]["rlnTomoParticlesFile"] == [str(folder / "particles.star")]
