@@ -39,6 +39,7 @@ def written(
     seed: int,
     apart_A: float = 340.0,
     beads_A: float = 280.0,
+    drift_px: float = 3.0,
 ) -> Truth:
     """Write `path` (int16, 41 views) and its `.rawtlt`; `contrast` is the particle's absorption of electrons."""
     rng = np.random.default_rng(seed)
@@ -52,7 +53,7 @@ def written(
     tilts = np.arange(-60, 61, 3.0)
     images = np.empty((len(tilts), size, size), np.int16)
     for number, tilt in enumerate(np.radians(tilts)):
-        drift = rng.normal(0, 3, 2)
+        drift = rng.normal(0, drift_px, 2)
         phase = _seen(points, masses, tilt, size, particle.sigma_A / pixel_A, drift)
         gold = _seen(beads, np.full(BEADS, 1.0), tilt, size, BEAD_A / pixel_A / 2.5, drift)
         light = dose * pixel_A**2 * np.exp(-contrast * phase - 3.0 * gold) * np.exp(-0.3 / np.cos(tilt))

@@ -75,9 +75,7 @@ def _boxes(seed: int, snr: float, count: int, rounds: int) -> None:
         reference = coarse if name != "no reference" else first_reference(pile, plan, lambda text: None)
         found = refine(pile, plan, reference, half, lambda text: None)
         seconds = time.perf_counter() - begun
-        rows.append(
-            (name, _resolution(found.curve), *_errors(sim, found), _hand(particle, sim, found), f"{seconds:.0f}")
-        )
+        _row(name, _resolution(found.curve), *_errors(sim, found), _hand(particle, sim, found), f"{seconds:.0f}")
 
 
 def _row(*cells: str) -> None:

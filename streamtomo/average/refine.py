@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamtomo.average.combine import Sum, add_up
 from streamtomo.average.extract import Data, Pile, Recut, components_of
 from streamtomo.average.fsc import Curve, agreement, crossing, trust, trust_of_both
-from streamtomo.average.search import Grid, Poses, climb, shift_grid, try_all
+from streamtomo.average.search import Grid, Poses, climb, joined, shift_grid, try_all
 from streamtomo.average.spectra import (
     SOFT_PX,
     Array,
@@ -45,6 +45,8 @@ RECENTRED_PX = 1.5
 """Particles further off than this are cut out again."""
 TOGETHER_PX = 0.1
 """Halves that lie less apart than this are left as they are."""
+ALMOST = 0.97
+"""The second half stays as it is where it fits the first so well, in parts of its best fit in any turn."""
 GAIN = 1.01
 """The rounds end when the resolution has not become better by this factor twice."""
 
@@ -152,8 +154,8 @@ def refine(
                 best = _about(part, plan, references[number], count, poses.of(rows), rng)
             found.append(best._replace(owner=rows[best.owner]))
         sums = [add_up(pile, of, poses, plan.group) for poses in found]
-        found[1], sums[1] = _as_first(pile, plan, of, sums, found[1])
-        poses = Poses(*(np.concatenate(parts) for parts in zip(*found, strict=True))).best()
+        found[1], sums[1] = _as_first(pile, plan, of, sums, found[1], everywhere=everywhere)
+        poses = joined(found).best()
         volumes = [one.volume() for one in sums]
         curve = agreement(volumes[0], volumes[1], mask, plan.seed)
         history.append(Round(crossing(curve.corrected), float(poses.scores.mean()), everywhere))
@@ -197,11 +199,12 @@ def _about(data: Data, plan: Plan, reference: Volume, count: int, poses: Poses, 
     starts = [poses]
     for _ in range(LOOKS):
         starts.append(poses._replace(turns=nearby(poses.turns, plan.step_deg() / 2, rng)))
-    every = Poses(*(np.concatenate(parts) for parts in zip(*starts, strict=True)))
-    return climb(data, count, reference, every, plan.reach / 2).best()
+    return climb(data, count, reference, joined(starts), plan.reach / 2).best()
 
 
-def _as_first(pile: Pile, plan: Plan, of: Components, sums: list[Sum], poses: Poses) -> tuple[Poses, Sum]:
+def _as_first(
+    pile: Pile, plan: Plan, of: Components, sums: list[Sum], poses: Poses, *, everywhere: bool
+) -> tuple[Poses, Sum]:
     """The second half turned onto the first, by coarse components: they may have drifted apart as a whole.
 
     A frame for all particles at once can add nothing to what the halves agree on beyond it.
@@ -212,8 +215,12 @@ def _as_first(pile: Pile, plan: Plan, of: Components, sums: list[Sum], poses: Po
     flat = np.ones((1, len(of.k)), np.float32)
     kind = np.zeros(1, np.int64)
     data = Data(of, values, kind, flat, flat[0])
-    whole = Poses(kind, np.eye(3)[None], np.zeros((1, 3)), np.zeros(1))
-    found = climb(data, of.upto(plan.radius(pile.n)), first, whole, pile.n / 8, steps=20)
+    count = of.upto(plan.radius(pile.n))
+    starts = [Poses(kind, np.eye(3)[None], np.zeros((1, 3)), np.zeros(1))]
+    if everywhere:  # a half may have gone another way altogether
+        starts.append(try_all(data, count, first, plan.grid(pile.n), 3))
+    found = climb(data, count, first, joined(starts), pile.n / 8, steps=20)
+    found = found.at(slice(0, 1)) if found.scores[0] > ALMOST * found.scores.max() else found.best()
     turn, shift = found.turns[0], found.shifts[0]
     if np.linalg.norm(turn - np.eye(3)) * plan.diameter / 2 + np.linalg.norm(shift) < TOGETHER_PX:
         return poses, sums[1]

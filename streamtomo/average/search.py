@@ -7,6 +7,7 @@ constrained correlation of Foerster et al. 2005 (PNAS 102, 4729), with each comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -62,6 +63,16 @@ class Poses(NamedTuple):
         return Poses(number[self.owner[kept]], self.turns[kept], self.shifts[kept], self.scores[kept])
 
 
+def joined(parts: Sequence[Poses]) -> Poses:
+    """All of several."""
+    return Poses(
+        np.concatenate([one.owner for one in parts]),
+        np.concatenate([one.turns for one in parts]),
+        np.concatenate([one.shifts for one in parts]),
+        np.concatenate([one.scores for one in parts]),
+    )
+
+
 def shift_grid(reach_px: float, step_px: float) -> Array:
     """Shifts `(s, 3)` on a cubic grid within a ball."""
     count = int(reach_px / step_px)
@@ -88,7 +99,7 @@ def try_all(data: Data, count: int, reference: Volume, grid: Grid, keep: int) ->
         with ThreadPoolExecutor(threads()) as pool:
             found += list(pool.map(one, rows))
     found.sort(key=lambda poses: int(poses.owner[0]))
-    return Poses(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return joined(found)
 
 
 def _models(seen: Complex, weight: NDArray[np.float32]) -> NDArray[np.float32]:
