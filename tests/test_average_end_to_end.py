@@ -58,7 +58,7 @@ def averaged(finished):
     (folder / "picks.csv").write_text("x,y,z\n" + "".join(",".join(map(str, row)) + "\n" for row in picks))
     command = ["average", str(folder / "out/TS_1"), "--out", str(folder / "sta"), "--diameter-nm", "26"]
     begin = ["--particles", str(folder / "picks.csv"), "--reference", str(folder / "reference.mrc")]
-    options = ["--set", "average.bright_reference=true", "--set", "average.rounds=3", "--set", "average.reach_nm=6"]
+    options = ["--set", "average.bright_reference=true", "--set", "average.rounds=2", "--set", "average.reach_nm=6"]
     assert main([*command, *begin, *options]) == 0
     return folder / "sta", truth, middle
 
