@@ -14,9 +14,10 @@ from _particles import cloud, drawn, random_turns, simulated, within_tilts
 from streamtomo.average.classify import classify
 from streamtomo.average.combine import add_up
 from streamtomo.average.extract import Pile, box_masks, components_of, cut, inside, normalised
-from streamtomo.average.fsc import crossing, shell_correlation
+from streamtomo.average.fsc import agreement, crossing, shell_correlation
 from streamtomo.average.kernels import seen_from
 from streamtomo.average.match import Template, match, peaks
+from streamtomo.average.refine import Plan, halves_of, refine
 from streamtomo.average.search import Poses, climb
 from streamtomo.average.spectra import ball, components, levelled, padded, resampled, transform, wedge
 from streamtomo.average.turns import angles_between_deg, distinct, even_turns, symmetry
@@ -165,3 +166,21 @@ def test_a_padded_spectrum_is_the_boxes_between_its_components():
     turned = drawn(PARTICLE, N, VOXEL_A, turn[0], turn[0] @ np.array([0.3, -0.2, 0.1]))
     truth = transform(turned).ravel()[of.at]
     assert np.abs(seen[0] - truth).max() < 0.02 * np.abs(truth).max()
+
+
+def test_turns_found_reach_the_resolution_of_known_ones():
+    n, voxel = 22, 20.0
+    particle = cloud(np.random.default_rng(5), 260.0, sigma_A=14.0)
+    sim = simulated(particle, 16, n, voxel, snr=0.5, seed=1, off_px=1.0)
+    whole, background = box_masks(n, 6.5)
+    pile = pile_of(np.stack([normalised(box, whole, background) for box in sim.boxes]))
+    plan, half = Plan(13.0, symmetry("C1"), 2, 2.0), halves_of(16, 0)
+    truth = Poses(np.arange(16), sim.turns, sim.shifts, np.ones(16))
+    of = components(n, n / 2 - 1)
+    halves = [add_up(pile, of, truth.at(half == number), plan.group).volume() for number in (0, 1)]
+    known = agreement(halves[0], halves[1], plan.mask(n))
+    reference = -drawn(particle, n, voxel, np.eye(3), np.zeros(3))
+    found = refine(pile, plan, reference, half, lambda text: None)
+    assert found.curve.resolution(n * voxel) < 1.2 * known.resolution(n * voxel)
+    assert np.median(angles_between_deg(found.poses.turns, sim.turns)) < 12
+    assert np.abs(found.both).max() > 0
