@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamtomo import __version__, cli_finish, cli_orders
+from streamtomo import __version__, cli_average, cli_finish, cli_orders
 from streamtomo.cli_options import add_device, add_keys_option, add_settings, count, positive
 from streamtomo.errors import StreamtomoError
 
@@ -41,7 +41,7 @@ def _parser(arguments: Sequence[str] | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for add in (_add_demo, _add_run, _add_replay, _add_status, _add_dashboard, cli_orders.add, _add_init):
         add(verbs)
-    for add in (_add_names, _add_selftest, _add_clean, cli_orders.add_keys, cli_finish.add):
+    for add in (_add_names, _add_selftest, _add_clean, cli_orders.add_keys, cli_finish.add, cli_average.add):
         add(verbs)
     words = sys.argv[1:] if arguments is None else arguments
     _add_simulate(verbs, complete="simulate" in words)

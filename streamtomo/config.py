@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import field
 
+from streamtomo.config_average import Average
 from streamtomo.config_final import Cluster, Ctf, Denoise, Dual, Erase, Export, Final
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
@@ -18,6 +19,7 @@ __all__ = [
     "Acquisition",
     "Alarms",
     "Align",
+    "Average",
     "Cluster",
     "Correct",
     "Ctf",
@@ -54,6 +56,7 @@ class Settings(Table, frozen=True):
     denoise: Denoise = field(default_factory=Denoise)
     dual: Dual = field(default_factory=Dual)
     export: Export = field(default_factory=Export)
+    average: Average = field(default_factory=Average)
     cluster: Cluster = field(default_factory=Cluster)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)

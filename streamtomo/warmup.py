@@ -24,6 +24,7 @@ def warm_live(settings: Settings) -> None:
 def warm_all(say: Callable[[str], None]) -> None:
     """Compile all kernels and keep them on disk (`streamtomo warmup`)."""
     from streamtomo.align import warmup_final
+    from streamtomo.average import warmup as average
     from streamtomo.finish import warmup as finish
     from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
     from streamtomo.restore import warmup as restore
@@ -34,4 +35,5 @@ def warm_all(say: Callable[[str], None]) -> None:
     reconstruct_final()
     finish.warmup()
     restore.warmup()
+    average.warmup()
     say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")

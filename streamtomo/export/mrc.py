@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.durable import sync_folder
-from streamtomo.errors import OutputError
+from streamtomo.errors import InputError, OutputError
 from streamtomo.jit import parallel_kernel, prange
 
 Kind = Literal["stack", "volume"]
@@ -252,6 +252,16 @@ def section(path: Path, z: int) -> NDArray[Any]:
     """One section `(ny, nx)` of a file of ours, in memory."""
     with mrcfile.mmap(path, mode="r") as mrc:
         return np.array(mrc.data[z])
+
+
+def volume_of(path: Path) -> tuple[NDArray[Any], float | None]:
+    """A file's values, memory-mapped, and its voxel size in Å, where it tells one. Raises InputError."""
+    try:
+        with mrcfile.mmap(path, mode="r") as mrc:
+            voxel = float(mrc.voxel_size.x)
+            return mrc.data, voxel if voxel > 0 else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no MRC file that can be read ({error})") from None
 
 
 def shape_of(path: Path) -> tuple[int, int, int]:

@@ -1,0 +1,157 @@
+"""How well particles are averaged: simulated ones of known pose, and whole simulated tilt series.
+
+Boxes: lopsided particles at 10 Å a voxel, turned at random, with white noise and what views beyond +-60 degrees would
+show missing. Their average is compared with that of the known poses. Series (`--series`): particles and gold in a slab,
+as tilt series with electrons counted, are finished, their particles found or taken from where they are, and averaged.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import _particle_series
+from _particles import Array, Cloud, Simulated, cloud, drawn, simulated
+
+from streamtomo import jit
+from streamtomo.average.combine import add_up
+from streamtomo.average.extract import Pile, box_masks, normalised
+from streamtomo.average.fsc import Curve, agreement, shell_correlation
+from streamtomo.average.refine import Averaged, Plan, halves_of, refine
+from streamtomo.average.search import Poses
+from streamtomo.average.spectra import components, levelled, resampled, wedge
+from streamtomo.average.start import first_reference
+from streamtomo.average.turns import angles_between_deg, symmetry
+
+VOXEL_A = 10.0
+BOX = 48
+DIAMETER_A = 270.0
+TILTS = np.arange(-60.0, 61.0, 3.0)
+
+
+def main() -> None:
+    """Print tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--particles", type=int, default=300, help="(300)")
+    parser.add_argument("--snr", type=float, nargs="+", default=[0.05], help="variance of signal over noise (0.05)")
+    parser.add_argument("--seeds", type=int, default=1, help="so many particles of other shape (1)")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--series", type=int, default=0, help="whole tilt series besides, of 60 particles each (0)")
+    args = parser.parse_args()
+    jit.use_threads(None)
+    for seed in range(1, args.seeds + 1):
+        for snr in args.snr:
+            _boxes(seed, snr, args.particles, args.rounds)
+    if args.series:
+        with tempfile.TemporaryDirectory() as folder:
+            _series(Path(folder), args.series)
+
+
+# -- boxes -----------------------------------------------------------------------------------------------------------
+
+
+def _boxes(seed: int, snr: float, count: int, rounds: int) -> None:
+    particle = cloud(np.random.default_rng(seed), sigma_A=8.0)
+    sim = simulated(particle, count, BOX, VOXEL_A, snr, seed + 100)
+    whole, background = box_masks(BOX, DIAMETER_A / VOXEL_A / 2)
+    boxes = np.stack([normalised(box, whole, background) for box in sim.boxes])
+    pile = Pile(boxes, np.zeros(count, np.int64), [wedge(TILTS)])
+    plan, half = Plan(DIAMETER_A / VOXEL_A, symmetry("C1"), rounds, 4.0), halves_of(count, 0)
+    known = _known(pile, plan, sim, half)
+    print(
+        f"\nparticle {seed}, {count} of them, variance of signal over noise {snr:g}: Å at which halves agree by 0.143"
+    )
+    _row("started with", "resolution", "turn, °", "shift, voxels", "truth / mirror", "s")
+    _row("known poses", _resolution(known))
+    coarse = resampled(-drawn(particle, 16, VOXEL_A * BOX / 16, np.eye(3), np.zeros(3)), BOX)
+    for name in ("a coarse reference", "no reference"):
+        begun = time.perf_counter()
+        reference = coarse if name != "no reference" else first_reference(pile, plan, lambda text: None)
+        found = refine(pile, plan, reference, half, lambda text: None)
+        seconds = time.perf_counter() - begun
+        _row(name, _resolution(found.curve), *_errors(sim, found), _hand(particle, sim, found), f"{seconds:.0f}")
+
+
+def _row(*cells: str) -> None:
+    print("  " + "  ".join(f"{cell:20s}" for cell in cells).rstrip(), flush=True)
+
+
+def _known(pile: Pile, plan: Plan, sim: Simulated, half: Array) -> Curve:
+    of = components(BOX, BOX / 2 - 1)
+    truth = Poses(np.arange(len(half)), sim.turns, sim.shifts, np.ones(len(half)))
+    halves = [add_up(pile, of, truth.at(half == number), plan.group).volume() for number in (0, 1)]
+    return agreement(halves[0], halves[1], plan.mask(BOX))
+
+
+def _resolution(curve: Curve) -> str:
+    return f"{curve.resolution(BOX * VOXEL_A):.1f}"
+
+
+def _frame(truth: Array, found: Array) -> Array:
+    """The turn of the average as a whole: the one that most particles agree on."""
+    each = np.einsum("pij,pik->pjk", truth, found)
+    errors = [np.median(angles_between_deg(each, np.broadcast_to(one, each.shape))) for one in each]
+    best = each[int(np.argmin(errors))]
+    near = each[angles_between_deg(each, np.broadcast_to(best, each.shape)) < 20]
+    u, _, v = np.linalg.svd(near.mean(axis=0))
+    return np.asarray(u @ v)
+
+
+def _errors(sim: Simulated, found: Averaged) -> tuple[str, str]:
+    """Medians of the errors, the average's own turn and place taken off; how many are far off."""
+    frame = _frame(sim.turns, found.poses.turns)
+    turn = angles_between_deg(sim.turns @ frame, found.poses.turns)
+    off = np.einsum("pji,pj->pi", found.poses.turns, found.poses.shifts - sim.shifts)
+    shift = np.linalg.norm(off - np.median(off, axis=0), axis=1)
+    return f"{np.median(turn):.1f} ({100 * (turn > 20).mean():.0f} % over 20)", f"{np.median(shift):.2f}"
+
+
+def _hand(particle: Cloud, sim: Simulated, found: Averaged) -> str:
+    """Correlation of the average with the particle, and with its mirror image, at the best turn, 50 to 30 Å."""
+    frame = _frame(sim.turns, found.poses.turns)
+    off = np.einsum("pji,pj->pi", found.poses.turns, found.poses.shifts - sim.shifts)
+    mask = Plan(DIAMETER_A / VOXEL_A, symmetry("C1"), 1, 1.0).mask(BOX)
+    box = levelled(found.both, mask)
+    told = []
+    for mirror in (np.eye(3), np.diag([1.0, 1.0, -1.0])):
+        one = particle._replace(xyz_A=particle.xyz_A @ mirror)
+        truth = -drawn(one, BOX, VOXEL_A, frame.T, -np.median(off, axis=0))
+        told.append(shell_correlation(box, levelled(truth, mask))[10:16].mean())
+    return f"{told[0]:.2f} / {told[1]:.2f}"
+
+
+# -- series ----------------------------------------------------------------------------------------------------------
+
+
+def _series(folder: Path, count: int) -> None:
+    particle = cloud(np.random.default_rng(5), sigma_A=8.0)
+    names = [f"TS_{number}" for number in range(1, count + 1)]
+    for number, name in enumerate(names):
+        _particle_series.written(
+            folder / f"{name}.mrc", particle, count=60, size=768, pixel_A=VOXEL_A, dose=3.0, contrast=0.015, seed=number
+        )
+        own = ["--set", "acquisition.tilt_axis_deg=0", "--set", f"acquisition.pixel_size_A={VOXEL_A:g}"]
+        _program("finish", "--stack", str(folder / f"{name}.mrc"), "--out", str(folder / "out"), *own)
+    series = [str(folder / "out" / name) for name in names]
+    common = ["average", *series, "--diameter-nm", "25"]
+    print(_program(*common, "--match", "sphere", "--most", "60", "--out", str(folder / "first")))
+    template = str(folder / "first" / "average.mrc")
+    print(_program(*common, "--match", template, "--out", str(folder / "second"), "--set", "average.source=views"))
+
+
+def _program(*words: str) -> str:
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "streamtomo", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"streamtomo {' '.join(words)}:\n{done.stdout}{done.stderr}")
+    return f"\nstreamtomo {words[0]}, {time.perf_counter() - begun:.0f} s\n{done.stdout}"
+
+
+if __name__ == "__main__":
+    main()
