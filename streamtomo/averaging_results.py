@@ -20,7 +20,7 @@ from streamtomo.export import mrc, particles, star
 from streamtomo.export.imod import json_text, write_bytes, write_text
 from streamtomo.export.relion import FOLDER
 from streamtomo.publish.pictures import to_grey, write_png
-from streamtomo.publish.plots import Curve
+from streamtomo.publish.plots import Curve, curves
 from streamtomo.publish.report import Page, Picture, page
 
 PICTURE_SIDE_PX = 240
@@ -188,14 +188,18 @@ def _summary(result: Result) -> dict[str, Any]:
 def _page(out: Path, result: Result) -> Page:
     found, curve = result.averaged, result.averaged.curve
     k = [shell / result.box_A for shell in range(1, len(curve.corrected))]
-    curves = [
+    agreement = [
         Curve("corrected", k, curve.corrected[1:].tolist()),
         Curve("masked", k, curve.masked[1:].tolist()),
         Curve("whole boxes", k, curve.plain[1:].tolist()),
-        Curve("0.143", [k[0], k[-1]], [0.143, 0.143]),
+        Curve("0.143", [k[0], k[-1]], [0.143, 0.143], line=True),
     ]
     rounds = [float(number) for number in range(1, len(found.history) + 1)]
     resolutions = [result.box_A / one.resolution for one in found.history]
+    drawn = {
+        "Agreement of the halves": curves(agreement, FREQUENCY, "correlation"),
+        "Round by round": curves([Curve("resolution", rounds, resolutions)], "round", "resolution, Å"),
+    }
     summary = _summary(result)
     return Page(
         name=out.absolute().name,
@@ -212,10 +216,7 @@ def _page(out: Path, result: Result) -> Page:
         pictures=[
             Picture("middle sections: xy, xz, yz; all particles, then classes", (out / "average.png").read_bytes())
         ],
-        plots=[
-            ("Agreement of the halves", FREQUENCY, "correlation", curves),
-            ("Round by round", "round", "resolution, Å", [Curve("resolution", rounds, resolutions)]),
-        ],
+        plots=[Picture(caption, png) for caption, png in drawn.items() if png is not None],
         tables={
             "Particles": [
                 ("series", "particles"),
