@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from streamtomo import jit
 from streamtomo.config import Settings
+
+PROCESSES = 4
+PARTS = ("live", "restore", "average", "final")
 
 
 def warm_live(settings: Settings) -> None:
@@ -22,18 +28,34 @@ def warm_live(settings: Settings) -> None:
 
 
 def warm_all(say: Callable[[str], None]) -> None:
-    """Compile all kernels and keep them on disk (`streamtomo warmup`)."""
-    from streamtomo.align import warmup_final
+    """Compile all kernels and keep them on disk (`streamtomo warmup`), the parts side by side.
+
+    Two that compile the same kernel at once may lose one of the two on disk: the last pass makes up for that.
+    """
+    start = time.perf_counter()
+    with ProcessPoolExecutor(min(PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
+        list(pool.map(_warm, PARTS))
+    for part in PARTS:
+        _warm(part)
+    say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")
+
+
+def _warm(part: str) -> None:
+    from streamtomo.align import warmup_final as align
     from streamtomo.average import warmup as average
     from streamtomo.finish import warmup as finish
-    from streamtomo.reconstruct.warmup import warmup_final as reconstruct_final
+    from streamtomo.reconstruct.warmup import warmup_final as reconstruct
     from streamtomo.restore import warmup as restore
 
-    start = time.perf_counter()
-    warm_live(Settings())
-    warmup_final.warmup()
-    reconstruct_final()
-    finish.warmup()
-    restore.warmup()
-    average.warmup()
-    say(f"kernels are compiled ({time.perf_counter() - start:.0f} s, threads: {jit.threading_layer()})")
+    jit.use_threads(Settings().run.threads)
+    match part:
+        case "live":
+            warm_live(Settings())
+        case "restore":
+            restore.warmup()
+        case "average":
+            average.warmup()
+        case _:
+            align.warmup()
+            reconstruct()
+            finish.warmup()

@@ -52,8 +52,11 @@ class Reading:
 
 
 def save_idle(lane):
-    for _ in range(4):
+    for _ in range(50):
+        if not lane._dirty and not any(live.unsaved for live in lane._series.values()):
+            return
         lane.refine_when_idle(lambda: False)
+    raise AssertionError("idle work has no end")
 
 
 def begun(out, tilts, settings=None):
