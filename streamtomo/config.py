@@ -12,6 +12,7 @@ from streamtomo.config_final import Cluster, Ctf, Denoise, Dual, Erase, Export, 
 from streamtomo.config_intake import Acquisition, Correct, Movies, Specimen, Watch
 from streamtomo.config_judge import Judge
 from streamtomo.config_live import Align, Live
+from streamtomo.config_notify import Notify
 from streamtomo.config_run import Alarms, Publish, Run
 from streamtomo.setting import Table
 
@@ -31,6 +32,7 @@ __all__ = [
     "Judge",
     "Live",
     "Movies",
+    "Notify",
     "Publish",
     "Run",
     "Settings",
@@ -60,4 +62,5 @@ class Settings(Table, frozen=True):
     cluster: Cluster = field(default_factory=Cluster)
     publish: Publish = field(default_factory=Publish)
     alarms: Alarms = field(default_factory=Alarms)
+    notify: Notify = field(default_factory=Notify)
     run: Run = field(default_factory=Run)

@@ -6,6 +6,7 @@ import getpass
 import os
 import queue
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from streamtomo.messages import Envelope, FinishDone
 from streamtomo.publish.dashboard import Known
 from streamtomo.publish.lines import plain_line, printable, verbose_line
 from streamtomo.publish.metrics import served
+from streamtomo.publish.notify import notified
 from streamtomo.publish.state import SessionState
 from streamtomo.publish.terminal import Window
 from streamtomo.reconstruct import device
@@ -78,7 +80,12 @@ def run_here(
     engine.listeners.append(Log(out / "streamtomo.log", echo=not show, verbose=verbose, most_bytes=most_bytes))
     on_engine(engine)
     _stop_on_signals(engine)
-    with served(settings.publish.metrics_port, engine.state):
+    with (
+        served(settings.publish.metrics_port, engine.state),
+        notified(settings.notify, f"{socket.gethostname()} {out.name}", engine.warn) as hear,
+    ):
+        if hear is not None:
+            engine.listeners.append(hear)
         if not show:
             return _farewell(engine, engine.run())
         with Window(_Seen(engine).look, lambda _name, order: engine.ask(order, getpass.getuser())):

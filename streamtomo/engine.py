@@ -111,6 +111,10 @@ class Engine:
 
     # -- the run -------------------------------------------------------------------------------------------------
 
+    def warn(self, warning: Warned) -> None:
+        """Tell of a trouble beside the run, from any thread."""
+        self._inbox.put(Idle([warning]))
+
     def run(self) -> str:
         """Work until stopped or idle; returns the reason why it ended.
 
