@@ -11,7 +11,7 @@ from streamtomo.config import Align
 
 AXIS, SIZE, VIEWS = 20.0, 448, 31
 MIDDLE_FIRST = sorted(range(VIEWS), key=lambda i: (abs(i - VIEWS // 2), i))
-ORDERS = {"from the middle": MIDDLE_FIRST, "one way": list(range(VIEWS)), "back": list(range(VIEWS))[::-1]}
+ORDERS = {"from the middle": MIDDLE_FIRST, "one way": list(range(VIEWS))}
 
 
 def series():
