@@ -15,8 +15,7 @@ class Notify(Table, frozen=True):
     webhook: (
         Annotated[
             str,
-            'Where the address is kept that notes are posted to, as JSON {"text": ...}, which Slack, Mattermost and '
-            "Teams understand: env:VARIABLE or file:PATH.",
+            'Where the address is kept that notes are posted to, as JSON {"text": ...}: env:VARIABLE or file:PATH.',
             facts(pattern=SECRET, absent="no webhook", example="env:STREAMTOMO_WEBHOOK"),
         ]
         | None
