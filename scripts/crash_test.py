@@ -37,7 +37,8 @@ class Plan:
     size: int = 512
     tilts: int = 21
     series: int = 3
-    interval_s: float = 0.5
+    interval_s: float = 1.2
+    """Of several series it has to be over a second: that is how exactly an mdoc tells which tilt was first."""
     seed: int = 1
     pattern: str = "serialem-stack"
     align: str = "auto"
@@ -97,8 +98,6 @@ def start(scope: Path, out: Path, plan: Plan, *options: str, stderr: int = subpr
         "acquisition.planned_tilts": plan.tilts,
         "final.align": plan.align,
         "watch.settle_s": 0.2,
-        # It learns in the order in which tilts come: of several series, that is another one after a pause.
-        "correct.camera_map": str(plan.series == 1).lower(),
         "publish.port": 6200,
     }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

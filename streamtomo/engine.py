@@ -261,7 +261,8 @@ class Engine:
                 case Say():
                     self._say(command.event)
                 case Process():
-                    self._live.add(command.series, command.index, live=self._folders.listed)
+                    tilt = self.series.of(command.series).tilts[command.index].tilt
+                    self._live.add(tilt, live=self._folders.listed)
                 case Finish():
                     self._finishing.add(command.series)
 

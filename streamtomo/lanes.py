@@ -17,16 +17,21 @@ from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
 from streamtomo.lane import Job, Lane, Over
 from streamtomo.messages import Event
+from streamtomo.model import Tilt
 from streamtomo.series import Series
 
 LOOK_S = 0.05
 """How long the live lane waits for a tilt before it does something useful."""
+EVEN = 4
+"""A series with so many more tilts waiting than another one is behind: the other one's are at the microscope now."""
 
 
 class _Waiting(Struct, frozen=True):
     """A tilt that waits for the live lane."""
 
     index: int
+    exposed_s: float
+    """When it was exposed, as far as that is known: else when its file was written."""
     settled_s: float
     live: bool
     """Whether it came while the run watched."""
@@ -56,16 +61,24 @@ class LiveQueue:
         """Tilts that wait and came while the run watched."""
         return sum(tilt.live for tilts in self._pending.values() for tilt in tilts)
 
-    def add(self, series: str, index: int, *, live: bool) -> None:
+    def add(self, tilt: Tilt, *, live: bool) -> None:
         """A tilt is to be processed."""
-        self._pending.setdefault(series, deque()).append(_Waiting(index, time.time(), live))
+        image = tilt.image
+        exposed_s = image.acquired_s or image.written_s or 0.0
+        self._pending.setdefault(image.series, deque()).append(_Waiting(tilt.index, exposed_s, time.time(), live))
 
     def feed(self, series_of: Mapping[str, Series]) -> Series | None:
-        """Give the lane the oldest waiting tilt of the series with the least work waiting; that series."""
+        """Give the lane the tilt that was exposed first, but of a series that is far behind; its series.
+
+        So series that are collected in turn are processed in turn after any pause, too: what is learned of the camera
+        from one tilt counts for the next, in the same order.
+        """
         waiting = {name: tilts for name, tilts in self._pending.items() if tilts}
         if self.at_work or not waiting:
             return None
-        name = min(waiting, key=lambda one: len(waiting[one]))
+        least = min(map(len, waiting.values()))
+        near = [name for name, tilts in waiting.items() if len(tilts) < least + EVEN]
+        name = min(near, key=lambda one: (waiting[one][0].exposed_s, one))
         self.at_work = True
         self._jobs.put(_live_job(series_of[name], waiting[name].popleft(), self._out))
         return series_of[name]
@@ -111,7 +124,7 @@ class LiveQueue:
 
 def placed_job(series: Series, index: int, out: Path) -> Job | None:
     """A tilt that went through the live lane as it did then; None where it counts no more."""
-    job = _live_job(series, _Waiting(index, 0.0, live=False), out)
+    job = _live_job(series, _Waiting(index, 0.0, 0.0, live=False), out)
     own = tuple((tilt, placed) for tilt, placed in series.placed() if tilt.index == index)
     return replace(job, placed=own) if own else None
 
