@@ -71,15 +71,15 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
     row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
     lane = Lane(Settings())
-    row("whole chain: settled file to shown volume", chain_ms(lane, paths, nx, ny, runs))
+    bench_chain(lane, paths, nx, ny, runs)
     row("idle work: longest time that a new tilt waits for it", idle_ms(lane))
     _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 
-def chain_ms(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> tuple[float, float]:
+def bench_chain(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> None:
     """`Lane.process`, the engine's own call, for the second and later tilts of a series."""
     placed: list[tuple[Tilt, TiltPlaced]] = []
-    totals = []
+    totals, learned = [], []
     for n in range(runs + 2):
         image = RawImage(series="bench", path=str(paths[n % 2]), nx=nx, ny=ny, angle_deg=3.0 * n)
         tilt = Tilt(index=n, image=image)
@@ -89,7 +89,11 @@ def chain_ms(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> tupl
         event = next(e for e in lane.process(job) if isinstance(e, TiltPlaced))
         placed.append((tilt, event))
         totals.append(event.stage_ms["total"])
-    return min(totals[2:]), statistics.median(totals[2:])
+        start = time.perf_counter()
+        lane.learn()
+        learned.append(1000 * (time.perf_counter() - start))
+    row("whole chain: settled file to shown volume", (min(totals[2:]), statistics.median(totals[2:])))
+    row("learn what is the camera's, once it is shown", (min(learned[2:]), statistics.median(learned[2:])))
 
 
 def idle_ms(lane: Lane) -> tuple[float, float]:

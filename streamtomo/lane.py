@@ -74,6 +74,16 @@ class Over(Struct, frozen=True):
     series: str
 
 
+class _Unlearned(Struct, frozen=True):
+    """A tilt that was shown, and that the camera's map has not learned from yet."""
+
+    live: LiveSeries
+    tilt: Tilt
+    at: Placement | None
+    raw: NDArray[np.generic]
+    repaired: Repaired
+
+
 class StageClock:
     """Milliseconds per stage of one tilt."""
 
@@ -106,16 +116,28 @@ class Lane:
         self._cache = LiveCache(out) if out else None
         self._reader = LiveReader()
         self._cameras = Cameras(out)
+        self._unlearned: _Unlearned | None = None
 
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
         try:
-            return self._process(job)
+            return [*self.learn(), *self._process(job)]
         except StreamtomoError as error:
             return [self._failed(job, str(error))]
         except Exception as error:  # a fault of ours must not stop the lane, nor stay in what is kept
             self.forget(job.tilt.image.series)
             return [self._failed(job, f"internal error: {type(error).__name__}: {error}")]
+
+    def learn(self) -> list[Event]:
+        """Let the camera's map learn from the last tilt, once it is shown; the camera's news."""
+        last, self._unlearned = self._unlearned, None
+        if last is None:
+            return []
+        try:
+            return self._learn(last.live, last.tilt, last.at, last.raw, last.repaired)
+        except Exception as error:  # as in `process`; the tilt itself is safe
+            text = f"{last.tilt.image.path}: the camera map learned nothing from it ({type(error).__name__}: {error})"
+            return [Warned(code="camera.failed", text=text, series=last.tilt.image.series)]
 
     def refine_when_idle(self, interrupted: Callable[[], bool]) -> list[Event]:
         """Make the series better that changed last, unless `interrupted`; what came of it. Else write to disk.
@@ -202,10 +224,9 @@ class Lane:
                 self._dirty.add(tilt.image.series)
                 if live.unsaved >= SAVED_EVERY:
                     self._save(tilt.image.series, with_volume=False)
-        with clock("learn"):
-            camera = self._learn(live, tilt, placement if accepted else None, raw, repaired)
         with clock("show"):
             shown = pictures(tilt.image.series, live) if accepted else []
+        self._unlearned = _Unlearned(live, tilt, placement if accepted else None, raw, repaired)
         placed = TiltPlaced(
             series=tilt.image.series,
             index=tilt.index,
@@ -217,7 +238,7 @@ class Lane:
             look=look,
             stage_ms=clock.total(),
         )
-        news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, tilt, placed), *camera)
+        news = (*warnings, *self._axis_news(live, placed), *self._judge_series(live, tilt, placed))
         return [placed, *news, *shown]
 
     def _axis_news(self, live: LiveSeries, placed: TiltPlaced) -> Sequence[Event]:

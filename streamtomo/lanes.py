@@ -116,6 +116,8 @@ class LiveQueue:
         match job:
             case Job():
                 self._done(lane.process(job))
+                if news := lane.learn():
+                    self._idle(news)
             case Over():
                 lane.finished(job.series)
             case None:

@@ -69,6 +69,27 @@ def results(events):
     return [(event.index, event.placement, event.verdict.state) for event in events if isinstance(event, TiltPlaced)]
 
 
+def test_the_camera_is_learned_from_a_tilt_once_it_is_shown_and_before_the_next(tilts, tmp_path):
+    lane = Lane(Settings(), tmp_path)
+    camera = lane._cameras.of(tilts[0].image, 10.8, Settings().correct)
+    news = process(lane, tilts[:1])
+    assert camera.lacks("A", tilts[0].index)
+    assert lane.learn() == []
+    assert not camera.lacks("A", tilts[0].index)
+    process(lane, tilts[1:3], [(tilts[0], news[0])])
+    assert not camera.lacks("A", tilts[1].index)
+    assert camera.lacks("A", tilts[2].index)
+
+
+def test_a_map_that_cannot_be_learned_is_a_warning(tilts, monkeypatch):
+    lane = Lane(Settings())
+    process(lane, tilts[:1])
+    monkeypatch.setattr(lane, "_learn", lambda *_: 1 / 0)
+    (warning,) = lane.learn()
+    assert (warning.code, warning.series) == ("camera.failed", "A")
+    assert lane.learn() == []
+
+
 def named(tilt, **changes):
     return msgspec.structs.replace(tilt, image=msgspec.structs.replace(tilt.image, **changes))
 

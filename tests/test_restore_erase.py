@@ -177,3 +177,9 @@ def test_no_stray_beads_in_noise():
     assert stray_beads(view, np.append(spots[:2], [[70.0, 70]], axis=0), 4.0, -1.0) == pytest.approx(
         np.array([[160, 60]]), abs=2
     )
+
+
+def test_where_known_beads_are_lost_in_the_noise_noise_is_no_gold():
+    view = np.random.default_rng(0).normal(100, 10, (400, 400)).astype(np.float32)
+    known = np.array([[40.0, 40], [100, 150], [160, 60], [300, 200]])
+    assert len(stray_beads(view, known, 4.0, -1.0)) == 0

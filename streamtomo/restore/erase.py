@@ -40,6 +40,8 @@ MOST_MOVE = 0.6
 """A bead is sought again no farther from where the model puts it, radii."""
 STRAY = 0.6
 """Gold that nobody knew of stands out by this share of what the known beads do."""
+SURE = 5.0
+"""... and by so many standard deviations of the view at the beads' size: noise, however faint the beads, is no gold."""
 LEAST_KNOWN = 3
 """Fewer known beads do not tell how much that is."""
 TRIES = 40
@@ -115,7 +117,8 @@ def stray_beads(view: Image, known: Array, radius_px: float, sign: float) -> Arr
     response = sign * (gaussian_filter(blocks, sigma) - gaussian_filter(blocks, 1.6 * sigma))
     highest = maximum_filter(response, 3)
     x, y = np.clip(np.rint((known + 0.5) / side - 0.5).astype(int), 0, (nx - 1, ny - 1)).T
-    found = np.argwhere((response == highest) & (response > STRAY * np.median(highest[y, x])))[:, ::-1]
+    limit = max(STRAY * np.median(highest[y, x]), SURE * _spread(response))
+    found = np.argwhere((response == highest) & (response > limit))[:, ::-1]
     spots = (found + 0.5) * side - 0.5
     return np.asarray(spots[cKDTree(known).query(spots)[0] > 2 * radius_px] if len(spots) else spots, np.float64)
 
