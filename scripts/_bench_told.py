@@ -310,7 +310,10 @@ def on_terminal(endpoint: str, size: tuple[int, int]) -> Iterator[Callable[[Call
 
 
 def bench_readers(folder: Path, row: Row, pairs: int) -> None:
-    """CPU time of a run of 41 tilts with 20 readers of everything in another process, and without, in turn."""
+    """CPU time of the live lane in 41 tilts with 20 readers of everything in another process, and without, in turn.
+
+    Its kernels run in the lane's own thread here, so that its time is told apart from what else the run does.
+    """
     scope = folder / "scope"
     simulated = [sys.executable, "-m", "streamtomo", "simulate", str(scope), "--interval", "0", "--size", "512x512"]
     subprocess.run(simulated, check=True, stdout=subprocess.DEVNULL)
@@ -319,7 +322,7 @@ def bench_readers(folder: Path, row: Row, pairs: int) -> None:
         for with_readers in (False, True) if pair % 2 else (True, False):
             spent[with_readers].append(run_cpu_s(scope, folder / f"out-{pair}-{with_readers}", with_readers))
     without, more = (statistics.median(spent[one]) for one in (False, True))
-    row(f"a run of 41 tilts, CPU s without and with 20 readers ({pairs} pairs)", (without, more))
+    row(f"live lane, 41 tilts, CPU s without and with 20 readers ({pairs} pairs)", (without, more))
     ratios = [a / b - 1 for a, b in zip(spent[True], spent[False], strict=True)]
     row("  difference, %: median, standard error", (100 * statistics.median(ratios), standard_error(ratios)))
 
@@ -329,25 +332,39 @@ def standard_error(ratios: list[float]) -> float:
 
 
 def run_cpu_s(scope: Path, out: Path, with_readers: bool) -> float:
-    """User and system time of `streamtomo run` itself: its live lane, without what finishes the series."""
-    settings = ["--set", f"publish.port={PORT}", "--set", "acquisition.planned_tilts=42", "--exit-when-idle", "600"]
-    command = [sys.executable, "-m", "streamtomo", "run", str(scope), "--out", str(out), "--plain", *settings]
+    """User and system time of the busiest thread of `streamtomo run` itself, from the first tilt to the last."""
+    settings = [f"publish.port={PORT}", "acquisition.planned_tilts=42", "run.threads=1"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "streamtomo", "run", str(scope), "--out", str(out), "--plain", *words]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     readers = None
     if with_readers:
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import _bench_told as b; b.read_all()"
         readers = subprocess.Popen([sys.executable, "-c", code])
     assert run.stdout is not None
+    before: dict[str, float] = {}
     for line in run.stdout:
+        if "tilt   0" in line:
+            before = threads_cpu_s(run.pid)
         if "tilt  40" in line:
             break
+    spent = max(now - before.get(thread, 0.0) for thread, now in threads_cpu_s(run.pid).items())
     run.terminate()
     run.stdout.close()
-    _, _, used = os.wait4(run.pid, 0)
+    run.wait()
     if readers is not None:
         readers.kill()
         readers.wait()
-    return used.ru_utime + used.ru_stime
+    return spent
+
+
+def threads_cpu_s(pid: int) -> dict[str, float]:
+    """User and system time of each thread of a process."""
+    spent = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        user, system = (task / "stat").read_text().rpartition(")")[2].split()[11:13]
+        spent[task.name] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def read_all() -> None:

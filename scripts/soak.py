@@ -1,7 +1,7 @@
 """A long session: whether memory, open files and threads of a run stay flat, and whether it keeps up.
 
     soak --minutes 20      one series after the other, a tilt of 1024 x 1024 each second
-    soak --compressed      three hours of acquisition, small images, by a clock that runs 20 times as fast
+    soak --compressed      three hours of acquisition, small images, by a clock that runs many times as fast
     soak --burst           nine series of 41 tilts in turn within a memory budget too small for them; they finish one
                            after the other while a tenth is collected
 
@@ -258,19 +258,17 @@ def main() -> int:
     parser.add_argument("--compressed", action="store_true")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the usual session (%(default)s)")
     parser.add_argument("--hours", type=float, default=3.0, help="of the compressed session (%(default)s)")
-    parser.add_argument("--cadence", type=float, default=1.0, help="s between tilts (%(default)s)")
+    parser.add_argument("--speed", type=float, default=20.0, help="of the compressed session's clock (%(default)s)")
+    parser.add_argument("--cadence", type=float, help="s between tilts (1; 3 when compressed)")
     parser.add_argument("--size", type=int, help="pixels along a side (1024; 256 when compressed)")
     parser.add_argument("--memory", type=float, help="live.memory_GB (1)")
     args = parser.parse_args()
-    if args.burst:
-        session = Session(args.size or 1024, args.cadence, args.cadence, (9, 1), args.memory or 1.0, 5.0)
-    elif args.compressed:
-        cadence = max(3.0, args.cadence)
-        series = max(2, round(3600 * args.hours / cadence / TILTS))
-        session = Session(args.size or 256, 0.15, cadence, (1,) * series, args.memory or 1.0, 10.0)
-    else:
-        series = max(2, round(60 * args.minutes / args.cadence / TILTS))
-        session = Session(args.size or 1024, args.cadence, args.cadence, (1,) * series, args.memory or 1.0, 10.0)
+    speed = args.speed if args.compressed else 1.0
+    cadence = args.cadence or (3.0 if args.compressed else 1.0)
+    size = args.size or (256 if args.compressed else 1024)
+    hours = args.hours if args.compressed else args.minutes / 60
+    groups = (9, 1) if args.burst else (1,) * max(2, round(3600 * hours / cadence / TILTS))
+    session = Session(size, cadence / speed, cadence, groups, args.memory or 1.0, 5.0 if args.burst else 10.0)
     with tempfile.TemporaryDirectory() as name:
         return 0 if soak(session, Path(name)) else 1
 
