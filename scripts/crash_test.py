@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mrcfile
@@ -43,6 +43,7 @@ class Plan:
     pattern: str = "serialem-stack"
     align: str = "auto"
     longest_life_s: float = 6.0
+    """Three times as long where a result is waited for."""
 
 
 @dataclass
@@ -215,9 +216,11 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=usual.interval_s, help="s between tilts (%(default)s)")
     parser.add_argument("--seed", type=int, default=usual.seed, help="of the specimens and the kills (%(default)s)")
     parser.add_argument("--pattern", default=usual.pattern, help="serialem-stack, serialem-frames or plain")
+    parser.add_argument("--life", type=float, default=usual.longest_life_s, help="the longest, s (%(default)s)")
     parser.add_argument("--keep", type=Path, help="new folder for all files, which are removed otherwise")
     args = parser.parse_args()
     plan = Plan(args.kills, args.size, args.tilts, args.series, args.interval, args.seed, args.pattern)
+    plan = replace(plan, longest_life_s=args.life)
     with tempfile.TemporaryDirectory() as name:
         outcome = crash_test(args.keep or Path(name), plan, lambda line: print(line, flush=True))
     at_outputs = sum("written" in life for life in outcome.lives)
