@@ -91,8 +91,8 @@ def backproject(
 
     `images` `(n, rows, mx)` float32 as `rays.upright` makes them, or aligned views `(n, ny, mx)` where rays are level;
     view i counts `gains[i]` times. `out` `(ny, nz, nx)`, float32 or int16, contiguous or a turned view of a contiguous
-    `(nz, ny, nx)`; overwritten, or with `add` (float32) added to. Beyond an image there is zero. `exact` keeps to
-    float32 sums; `scratch` keeps the stretched rows' memory from call to call.
+    `(nz, ny, nx)`; overwritten, or with `add` added to, int16 voxels without leaving their range. Beyond an image there
+    is zero. `exact` keeps to float32 sums; `scratch` keeps the stretched rows' memory from call to call.
     """
     if (xp := device.arrays()) is not None and not add:
         arrays.backproject(xp, images, rays, gains, out, scaled)
@@ -100,6 +100,8 @@ def backproject(
     scratch = scratch or Scratch()
     _, nz, nx = out.shape
     counts = 0.0 if exact else int16_counts(images, gains)
+    if add and out.dtype == np.int16:
+        counts = scaled.scale  # those of the voxels themselves
     for layer in _layers(rays, nz):
         table = tables(rays, nz, nx, images.shape[2], layer)
         _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled.layer(layer), scratch)
@@ -116,8 +118,12 @@ def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
     if not 0.0 < noise < np.inf or limit < SD_COUNTS:
         return 0.0
     counts = SD_COUNTS / noise
-    clipped = _beyond(images, gains, np.float32(limit / counts)).sum()
-    return counts if clipped < MOST_CLIPPED * images.size else 0.0
+    return counts if within(images, gains, limit / counts) else 0.0
+
+
+def within(images: Image, gains: NDArray[np.float32], limit: float) -> bool:
+    """Whether hardly any of the samples of `images` `(n, rows, mx)`, times `gains`, is beyond a limit."""
+    return bool(_beyond(images, gains, np.float32(limit)).sum() < MOST_CLIPPED * images.size)
 
 
 def sum_limit(views: int) -> int:
@@ -155,7 +161,9 @@ def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: N
     gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
     where = np.int64(table.rows_per_slice), table.columns, table.rows
     values = np.float32(scaled.scale), np.float32(scaled.offset), gain
-    if out.dtype == np.int16:
+    if out.dtype == np.int16 and add:
+        _add_int16(stretched, *where, strides, out.shape, flat)
+    elif out.dtype == np.int16:
         _sum_int16(stretched, *where, *values, strides, out.shape, flat)
     else:
         _sum(stretched, *where, *values, add, strides, out.shape, flat)
@@ -274,6 +282,14 @@ def _store_int16(line: Any, scale: Any, offset: Any, out: Any) -> None:
         out[x] = np.int16(np.rint(min(max(line[x] * scale + offset, low), high)))
 
 
+@kernel
+def _add_within(line: Any, out: Any) -> None:
+    """A line of int16 added to int16 voxels, never beyond their range."""
+    low, high = np.int32(-32768), np.int32(32767)
+    for x in range(line.shape[0]):
+        out[x] = np.int16(min(max(np.int32(out[x]) + np.int32(line[x]), low), high))
+
+
 @parallel_kernel
 def _sum(
     rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, add: Any, strides: Any,
@@ -314,3 +330,17 @@ def _sum_int16(
                     _store_int16(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
                 else:
                     _store_int16(line, scale, offset, flat[start + x0 : start + x1])
+
+
+@parallel_kernel
+def _add_int16(rows: Any, per_slice: Any, columns: Any, row_of: Any, strides: Any, shape: Any, flat: Any) -> None:
+    """int16 rows added to int16 voxels."""
+    ny, nz, nx = shape
+    for y in prange(ny):
+        sums = np.empty(min(nx, TILE), rows.dtype)
+        for x0 in range(0, nx, TILE):
+            x1 = min(nx, x0 + TILE)
+            for z in range(nz):
+                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
+                start = y * strides[0] + z * strides[1]
+                _add_within(line, flat[start + x0 : start + x1])
