@@ -18,7 +18,8 @@ from streamtomo import geometry
 from streamtomo.config import Final
 from streamtomo.finish.tomogram import Source, write_tomogram
 from streamtomo.jit import parallel_kernel, prange
-from streamtomo.reconstruct.backproject import PLAIN, Scaled, Scratch, backproject, sum_stretched
+from streamtomo.reconstruct.accumulate import add_view
+from streamtomo.reconstruct.backproject import PLAIN, Scratch, backproject, sum_stretched
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.reconstruct.project import project
@@ -133,11 +134,8 @@ def _one_view(volume: LiveVolume, image: NDArray[np.float32], runs: int) -> None
     bound_ms = _memory(volume.voxels(), runs)
     work = lambda: volume.add(image, 30.0, geometry.IDENTITY)  # noqa: E731
     _rate(f"one view, aligned, filtered, added, {kind}", VOXELS, work, runs)
-    rays, one, scratch = single_axis([30.0]), np.ones(1, np.float32), Scratch()
-    view, scaled, exact = volume.filtered(0)[None], Scaled(volume.counts), kind == np.float32
-    add = lambda: backproject(  # noqa: E731
-        view, rays, one, volume.voxels(), add=True, scaled=scaled, exact=exact, scratch=scratch
-    )
+    rays, scratch, view = single_axis([30.0]), Scratch(), volume.filtered(0)
+    add = lambda: add_view(view, rays, volume.counts, volume.voxels(), scratch)  # noqa: E731
     spent = times_ms(add, runs)
     row(f"{'its sum alone, percent of the memory limit':42s} {100 * bound_ms / spent[0]:9.0f}", spent)
 

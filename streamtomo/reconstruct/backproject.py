@@ -82,7 +82,6 @@ def backproject(
     gains: NDArray[np.float32],
     out: NDArray[Any],
     *,
-    add: bool = False,
     scaled: Scaled = PLAIN,
     exact: bool = False,
     scratch: Scratch | None = None,
@@ -91,20 +90,18 @@ def backproject(
 
     `images` `(n, rows, mx)` float32 as `rays.upright` makes them, or aligned views `(n, ny, mx)` where rays are level;
     view i counts `gains[i]` times. `out` `(ny, nz, nx)`, float32 or int16, contiguous or a turned view of a contiguous
-    `(nz, ny, nx)`; overwritten, or with `add` added to, int16 voxels without leaving their range. Beyond an image there
-    is zero. `exact` keeps to float32 sums; `scratch` keeps the stretched rows' memory from call to call.
+    `(nz, ny, nx)`; overwritten. Beyond an image there is zero. `exact` keeps to float32 sums; `scratch` keeps the
+    stretched rows' memory from call to call.
     """
-    if (xp := device.arrays()) is not None and not add:
+    if (xp := device.arrays()) is not None:
         arrays.backproject(xp, images, rays, gains, out, scaled)
         return
     scratch = scratch or Scratch()
     _, nz, nx = out.shape
     counts = 0.0 if exact else int16_counts(images, gains)
-    if add and out.dtype == np.int16:
-        counts = scaled.scale  # those of the voxels themselves
     for layer in _layers(rays, nz):
         table = tables(rays, nz, nx, images.shape[2], layer)
-        _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled.layer(layer), scratch)
+        _backproject_layer(images, gains, table, counts, out[:, layer], scaled.layer(layer), scratch)
 
 
 def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
@@ -145,42 +142,39 @@ def _backproject_layer(
     table: Tables,
     counts: float,
     out: NDArray[Any],
-    add: bool,
     scaled: Scaled,
     scratch: Scratch,
 ) -> None:
     lowest, highest = int(table.rows.min()), int(table.rows.max())
     images = images[:, lowest : highest + table.rows_per_slice * (out.shape[0] - 1) + 1]
-    stretched = _stretched(images, gains, table, counts, scratch)
-    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out, add)
+    limit = sum_limit(len(images)) if counts else None
+    stretched = stretched_rows(images, gains * np.float32(counts or 1.0), table, limit, scratch)
+    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out)
 
 
-def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any], add: bool = False) -> None:
+def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any]) -> None:
     """Sum stretched rows `(n, rows, PHASES, length)` into voxels `out` `(ny, nz, nx)`, as in `backproject`."""
     flat, strides = _flat(out)
     gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
     where = np.int64(table.rows_per_slice), table.columns, table.rows
     values = np.float32(scaled.scale), np.float32(scaled.offset), gain
-    if out.dtype == np.int16 and add:
-        _add_int16(stretched, *where, strides, out.shape, flat)
-    elif out.dtype == np.int16:
+    if out.dtype == np.int16:
         _sum_int16(stretched, *where, *values, strides, out.shape, flat)
     else:
-        _sum(stretched, *where, *values, add, strides, out.shape, flat)
+        _sum(stretched, *where, *values, strides, out.shape, flat)
 
 
-def _stretched(
-    images: Image, gains: NDArray[np.float32], table: Tables, counts: float, scratch: Scratch
+def stretched_rows(
+    images: Image, gains: NDArray[np.float32], table: Tables, limit: float | None, scratch: Scratch
 ) -> NDArray[Any]:
-    """Stretched rows `(n, rows, PHASES, length)`: int16 with `counts` per unit, or float32 for 0 counts."""
+    """Rows of images times `gains`, stretched, `(n, rows, PHASES, length)`: int16 within `limit`, or float32."""
     shape = (*images.shape[:2], PHASES, table.length)
-    if not counts:
+    if limit is None:
         exact = scratch.array(shape, np.float32)
         stretch(images, table.first, table.step, gains, LANCZOS, exact)
         return exact
     rounded = scratch.array(shape, np.int16)
-    limit = np.float32(sum_limit(len(images)))
-    stretch_int16(images, table.first, table.step, gains * np.float32(counts), LANCZOS, limit, rounded)
+    stretch_int16(images, table.first, table.step, gains, LANCZOS, np.float32(limit), rounded)
     return rounded
 
 
@@ -208,7 +202,7 @@ def _beyond(images: Any, gains: Any, limit: Any) -> Any:
 
 
 @kernel
-def _part(rows: Any, column: Any, x0: Any, x1: Any) -> Any:
+def part(rows: Any, column: Any, x0: Any, x1: Any) -> Any:
     """Samples of a stretched row `(PHASES, length)` that fall on voxels `x0` to `x1` of a line."""
     start = column // PHASES
     return rows[column % PHASES, start + x0 : start + x1]
@@ -235,24 +229,24 @@ def _sum_line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, line: Any) -> None:
     for i in range(0, n - 7, 8):
         _add_eight(
             line,
-            _part(rows[i, r[i]], c[i], x0, x1),
-            _part(rows[i + 1, r[i + 1]], c[i + 1], x0, x1),
-            _part(rows[i + 2, r[i + 2]], c[i + 2], x0, x1),
-            _part(rows[i + 3, r[i + 3]], c[i + 3], x0, x1),
-            _part(rows[i + 4, r[i + 4]], c[i + 4], x0, x1),
-            _part(rows[i + 5, r[i + 5]], c[i + 5], x0, x1),
-            _part(rows[i + 6, r[i + 6]], c[i + 6], x0, x1),
-            _part(rows[i + 7, r[i + 7]], c[i + 7], x0, x1),
+            part(rows[i, r[i]], c[i], x0, x1),
+            part(rows[i + 1, r[i + 1]], c[i + 1], x0, x1),
+            part(rows[i + 2, r[i + 2]], c[i + 2], x0, x1),
+            part(rows[i + 3, r[i + 3]], c[i + 3], x0, x1),
+            part(rows[i + 4, r[i + 4]], c[i + 4], x0, x1),
+            part(rows[i + 5, r[i + 5]], c[i + 5], x0, x1),
+            part(rows[i + 6, r[i + 6]], c[i + 6], x0, x1),
+            part(rows[i + 7, r[i + 7]], c[i + 7], x0, x1),
         )
     for i in range(n - n % 8, n):
-        _add_one(line, _part(rows[i, r[i]], c[i], x0, x1))
+        _add_one(line, part(rows[i, r[i]], c[i], x0, x1))
 
 
 @kernel
 def _line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, sums: Any) -> Any:
     """The same in `sums`; of a single view its own samples, untouched."""
     if rows.shape[0] == 1:
-        return _part(rows[0, r[0]], c[0], x0, x1)
+        return part(rows[0, r[0]], c[0], x0, x1)
     _sum_line(rows, c, r, x0, x1, sums[: x1 - x0])
     return sums[: x1 - x0]
 
@@ -264,14 +258,10 @@ def _weigh(line: Any, gain: Any, out: Any) -> None:
 
 
 @kernel
-def _store(line: Any, scale: Any, offset: Any, add: Any, out: Any) -> None:
+def _store(line: Any, scale: Any, offset: Any, out: Any) -> None:
     """A line of sums into float32 voxels."""
-    if add:
-        for x in range(line.shape[0]):
-            out[x] += line[x] * scale
-    else:
-        for x in range(line.shape[0]):
-            out[x] = line[x] * scale + offset
+    for x in range(line.shape[0]):
+        out[x] = line[x] * scale + offset
 
 
 @kernel
@@ -282,17 +272,9 @@ def _store_int16(line: Any, scale: Any, offset: Any, out: Any) -> None:
         out[x] = np.int16(np.rint(min(max(line[x] * scale + offset, low), high)))
 
 
-@kernel
-def _add_within(line: Any, out: Any) -> None:
-    """A line of int16 added to int16 voxels, never beyond their range."""
-    low, high = np.int32(-32768), np.int32(32767)
-    for x in range(line.shape[0]):
-        out[x] = np.int16(min(max(np.int32(out[x]) + np.int32(line[x]), low), high))
-
-
 @parallel_kernel
 def _sum(
-    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, add: Any, strides: Any,
+    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, strides: Any,
     shape: Any, flat: Any,
 ) -> None:  # fmt: skip
     """Stretched `rows` `(n, rows, PHASES, length)` summed into the float32 voxels `flat` of `shape` `(ny, nz, nx)`."""
@@ -306,9 +288,9 @@ def _sum(
                 start = y * strides[0] + z * strides[1]
                 if gain.shape[0] > 0:
                     _weigh(line, gain[z, x0:x1], weighed)
-                    _store(weighed[: x1 - x0], scale, offset, add, flat[start + x0 : start + x1])
+                    _store(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
                 else:
-                    _store(line, scale, offset, add, flat[start + x0 : start + x1])
+                    _store(line, scale, offset, flat[start + x0 : start + x1])
 
 
 @parallel_kernel
@@ -330,17 +312,3 @@ def _sum_int16(
                     _store_int16(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
                 else:
                     _store_int16(line, scale, offset, flat[start + x0 : start + x1])
-
-
-@parallel_kernel
-def _add_int16(rows: Any, per_slice: Any, columns: Any, row_of: Any, strides: Any, shape: Any, flat: Any) -> None:
-    """int16 rows added to int16 voxels."""
-    ny, nz, nx = shape
-    for y in prange(ny):
-        sums = np.empty(min(nx, TILE), rows.dtype)
-        for x0 in range(0, nx, TILE):
-            x1 = min(nx, x0 + TILE)
-            for z in range(nz):
-                line = _line(rows, columns[z], row_of[z] + y * per_slice, x0, x1, sums)
-                start = y * strides[0] + z * strides[1]
-                _add_within(line, flat[start + x0 : start + x1])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
+from streamtomo.reconstruct.accumulate import add_view
 from streamtomo.reconstruct.backproject import Scaled, Scratch, backproject, within
 from streamtomo.reconstruct.filters import Filtering, filter_rows, row_filter
 from streamtomo.reconstruct.rays import single_axis
@@ -85,8 +86,8 @@ class LiveVolume:
         filtered = self._filtered(image, transform)
         self._views.append(filtered)
         self._tilts.append(tilt_deg)
-        gain = angular_weights(self._tilts)[-1:].astype(np.float32)
-        self._sum(filtered[None], [tilt_deg], gain, self._voxels, add=True)
+        gain = angular_weights(self._tilts)[-1] * self.counts
+        add_view(filtered, single_axis([tilt_deg]), float(gain), self._voxels, self._scratch)
 
     def place(self, number: int, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Place a view anew, with its image as in `add`; the volume shows it there after the next `rebuild`."""
@@ -105,7 +106,7 @@ class LiveVolume:
             if interrupted():
                 return False
             rows = slice(y0, y0 + step)
-            self._sum(np.stack([view[rows] for view in self._views]), self._tilts, gains, fresh[rows])
+            self._sum(np.stack([view[rows] for view in self._views]), gains, fresh[rows])
         self._voxels, self._spare = fresh, self._voxels
         return True
 
@@ -148,13 +149,10 @@ class LiveVolume:
         if rounded and not all(within(view[None], one, self._strongest) for view in views):
             self._voxels, self._spare = self._voxels * np.float32(1 / self.counts), None
 
-    def _sum(
-        self, views: Image, tilts_deg: list[float], gains: NDArray[np.float32], voxels: Voxels, add: bool = False
-    ) -> None:
+    def _sum(self, views: Image, gains: NDArray[np.float32], voxels: Voxels) -> None:
         # Float32 voxels are exact, so that a rebuild changes nothing that is not better known.
         exact, scaled = voxels.dtype == np.float32, Scaled(self.counts)
-        rays = single_axis(tilts_deg)
-        backproject(views, rays, gains, voxels, add=add, scaled=scaled, exact=exact, scratch=self._scratch)
+        backproject(views, single_axis(self._tilts), gains, voxels, scaled=scaled, exact=exact, scratch=self._scratch)
 
     def central_slabs(self) -> Slabs:
         """Central sections, each the mean of a thin slab."""
