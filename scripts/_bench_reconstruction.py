@@ -18,6 +18,7 @@ from streamtomo import geometry
 from streamtomo.config import Final
 from streamtomo.finish.tomogram import Source, write_tomogram
 from streamtomo.jit import parallel_kernel, prange
+from streamtomo.reconstruct.accumulate import add_view
 from streamtomo.reconstruct.backproject import PLAIN, Scratch, backproject, sum_stretched
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.live import LiveVolume
@@ -27,6 +28,8 @@ from streamtomo.reconstruct.sirt import SLAB_ROWS, iterate, solver
 from streamtomo.reconstruct.wbp import make_slab, weighted
 
 ROWS = 64
+VOXELS = 1024.0 * 1024 * 300
+"""Of the live volume."""
 RADIAL = Filtering(0.35, 0.05)
 
 
@@ -110,23 +113,31 @@ def _sirt(runs: int) -> None:
 def _live(runs: int) -> None:
     """One view into a volume that streams through memory, and all that is done with it."""
     image = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
-    volume, voxels = LiveVolume((300, 1024, 1024)), 1024.0 * 1024 * 300
     print("live volume, 1024 x 1024 x 300")
-    bound_ms = _memory(volume.voxels(), runs)
-    _rate("one view, aligned, filtered and added", voxels, lambda: volume.add(image, 30.0, geometry.IDENTITY), runs)
-    rays, one, scratch = single_axis([30.0]), np.ones(1, np.float32), Scratch()
-    view = volume.filtered(0)[None]
-    work = lambda: backproject(view, rays, one, volume.voxels(), add=True, exact=True, scratch=scratch)  # noqa: E731
-    spent = times_ms(work, runs)
-    row(f"{'its sum alone, percent of the memory limit':42s} {100 * bound_ms / spent[0]:9.0f}", spent)
+    for dtype in (np.float32, np.int16):
+        volume = LiveVolume((300, 1024, 1024))
+        volume.recall(np.zeros((1024, 300, 1024), dtype), [], [])
+        _one_view(volume, image, runs)
     while volume.views < 41:
         volume.add(image, 3.0 * volume.views - 60, geometry.IDENTITY)
-    _rate("rebuilt from 41 views", 41 * voxels, lambda: volume.rebuild(lambda: False), 2)
-    row("central slices", times_ms(volume.central_slices, runs))
+    _rate("rebuilt from 41 views", 41 * VOXELS, lambda: volume.rebuild(lambda: False), 2)
+    row("central slices", times_ms(volume.central_slabs, runs))
     row(
         "agreement of one view with all others",
         times_ms(lambda: volume.leave_one_out(20, image, geometry.IDENTITY, lambda: False), 2),
     )
+
+
+def _one_view(volume: LiveVolume, image: NDArray[np.float32], runs: int) -> None:
+    """The time of one more view, and of its sum alone against what reading and writing the voxels costs."""
+    kind = volume.voxels().dtype
+    bound_ms = _memory(volume.voxels(), runs)
+    work = lambda: volume.add(image, 30.0, geometry.IDENTITY)  # noqa: E731
+    _rate(f"one view, aligned, filtered, added, {kind}", VOXELS, work, runs)
+    rays, scratch, view = single_axis([30.0]), Scratch(), volume.filtered(0)
+    add = lambda: add_view(view, rays, volume.counts, volume.voxels(), scratch)  # noqa: E731
+    spent = times_ms(add, runs)
+    row(f"{'its sum alone, percent of the memory limit':42s} {100 * bound_ms / spent[0]:9.0f}", spent)
 
 
 @parallel_kernel
@@ -135,10 +146,10 @@ def _count_up(voxels: Any) -> None:
         for z in range(voxels.shape[1]):
             line = voxels[y, z]
             for x in range(line.shape[0]):
-                line[x] += np.float32(1.0)
+                line[x] += voxels.dtype.type(1)
 
 
-def _memory(voxels: NDArray[np.float32], runs: int) -> float:
+def _memory(voxels: NDArray[Any], runs: int) -> float:
     """What streaming a volume through memory costs at the least, ms: each voxel is read and written, on all threads."""
     figures = times_ms(lambda: _count_up(voxels), runs)
     row(f"{'memory limit: read and written, GB/s':42s} {2 * voxels.nbytes / figures[0] / 1e6:9.1f}", figures)

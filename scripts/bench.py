@@ -69,7 +69,7 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     volume = LiveVolume((round(0.15 * max(out_ny, out_nx)) * 2, out_ny, out_nx))
     transform = geometry.raw_to_aligned(AXIS_DEG)
     row("add to the live volume", times_ms(lambda: volume.add(image, 3.0, transform), runs))
-    row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slices()], runs))
+    row("pictures", times_ms(lambda: [thumbnail(s, 96, 96) for s in volume.central_slabs()], runs))
     lane = Lane(Settings())
     bench_chain(lane, paths, nx, ny, runs)
     row("idle work: longest time that a new tilt waits for it", idle_ms(lane))

@@ -36,7 +36,7 @@ def column(found: LiveSeries) -> NDArray[np.uint8]:
     iterated = found.iterated(lambda: False)
     assert iterated is not None
     parts = []
-    for section in (*found.volume().central_slices(), iterated.xy, iterated.xz):
+    for section in (*found.volume().central_slabs()[:2], *iterated.slabs[:2]):
         small = thumbnail(section, SIDE, SIDE)
         parts += [np.full((small.shape[0], SIDE), 255, np.uint8), np.full((GAP, SIDE), 255, np.uint8)]
         parts[-2][:, : small.shape[1]] = small

@@ -22,6 +22,7 @@ def add(verbs: Verbs) -> None:
         ("reject", "give a series up: nothing more is made of it, nothing is deleted"),
         ("retry", "try again what failed in a series: tilts, refused files, the finishing"),
         ("again", "let a run finish a series, again where it was, with other settings"),
+        ("snapshot", "write the live volume of a series to a file, OUT/NAME/NAME_live.mrc, as it is now"),
         ("exclude", "leave tilts out of a series; nothing is deleted, a finished one is finished again"),
         ("restore", "count tilts again that were left out or judged bad"),
     ):
@@ -97,6 +98,8 @@ def _command(args: argparse.Namespace) -> Command:
             return messages.ExcludeTilts(series=args.series, tilts=tuple(args.tilts), reason=args.reason)
         case "restore":
             return messages.RestoreTilts(series=args.series, tilts=tuple(args.tilts))
+        case "snapshot":
+            return messages.SaveVolume(series=args.series)
         case "watch":
             overrides = config_file.as_overrides(args.config, args.set)
             return messages.WatchFolder(path=str(args.folder.absolute()), overrides=overrides)

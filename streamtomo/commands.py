@@ -70,6 +70,12 @@ class FinishSeries(_Order, frozen=True, kw_only=True, tag="finish"):
     """Settings that change, each as `table.key=value`."""
 
 
+class SaveVolume(_Order, frozen=True, kw_only=True, tag="snapshot"):
+    """The live volume of a series is written to a file as it is now."""
+
+    series: str
+
+
 class PauseFinishing(_Order, frozen=True, kw_only=True, tag="pause"):
     """No series is finished for now, the one at work stands still: the machine is needed for something else."""
 
@@ -83,7 +89,7 @@ class StopRun(_Order, frozen=True, kw_only=True, tag="stop"):
 
 
 SeriesOrder = CloseSeries | RetrySeries | ExcludeTilts | RestoreTilts | RejectSeries | ReopenSeries | FinishSeries
-Command = SeriesOrder | RetryFile | WatchFolder | PauseFinishing | ResumeFinishing | StopRun
+Command = SeriesOrder | RetryFile | WatchFolder | SaveVolume | PauseFinishing | ResumeFinishing | StopRun
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,3 +37,12 @@ class Live(Table, frozen=True):
         "needed.",
         facts("GB", gt=0.05, le=4000),
     ] = 4.0
+    save_every_min: (
+        Annotated[
+            float,
+            "Write the live volume of a series to OUT/NAME/NAME_live.mrc whenever it has more views than the file, and "
+            "that is so old; `streamtomo snapshot` does it at once.",
+            facts("min", gt=0.1, le=1440, absent="never by itself", example=10.0),
+        ]
+        | None
+    ) = None

@@ -11,7 +11,7 @@ from streamtomo import messages, orders
 from streamtomo.config import Settings
 from streamtomo.errors import SettingsError
 from streamtomo.folders import Folders
-from streamtomo.lanes import FinishQueue
+from streamtomo.lanes import FinishQueue, LiveQueue
 from streamtomo.messages import FolderAdded
 from streamtomo.outfolder import check_folder
 from streamtomo.roster import Roster
@@ -29,6 +29,7 @@ class Desk:
         settings: Settings,
         series: Roster,
         folders: Folders,
+        live: LiveQueue,
         finishing: FinishQueue,
         teller: Teller,
         *,
@@ -37,7 +38,7 @@ class Desk:
     ) -> None:
         """`perform` does what a series' machine wants done, `stop` ends the run for a reason."""
         self._out, self._settings, self._series, self._folders = out, settings, series, folders
-        self._finishing, self._teller, self._perform, self._stop = finishing, teller, perform, stop
+        self._live, self._finishing, self._teller, self._perform, self._stop = live, finishing, teller, perform, stop
 
     def obey(self, command: messages.Command, by: str) -> messages.Answer:
         """Carry out a command, and tell who gave it and what came of it."""
@@ -67,6 +68,9 @@ class Desk:
                 return messages.Answer(ok=True, text=f"watching {command.path}")
             case messages.PauseFinishing() | messages.ResumeFinishing():
                 return self._pause(pause=isinstance(command, messages.PauseFinishing))
+            case messages.SaveVolume():
+                series = self._series.get(command.series)
+                return self._unknown(command.series) if series is None else self._live.save(series)
             case messages.RetryFile():
                 refused = self._teller.refused()
                 return self._look_again([command.path] if command.path in refused else [], command.path)
@@ -82,11 +86,13 @@ class Desk:
             if series is None and again.ok:
                 return again
         if series is None:
-            known = ", ".join(self._series) or "none yet"
-            return messages.Answer(ok=False, text=f"no series {command.series}; known: {known}")
+            return self._unknown(command.series)
         commands, answer = orders.carry_out(command, series, now_s())
         self._perform(commands)
         return again if isinstance(command, messages.RetrySeries) and not answer.ok else answer
+
+    def _unknown(self, series: str) -> messages.Answer:
+        return messages.Answer(ok=False, text=f"no series {series}; known: {', '.join(self._series) or 'none yet'}")
 
     def _look_again(self, paths: Sequence[str], wanted: str) -> messages.Answer:
         """Look again at refused files; `wanted` names what was asked for."""

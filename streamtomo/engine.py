@@ -39,6 +39,7 @@ from streamtomo.messages import (
 )
 from streamtomo.model import RawImage
 from streamtomo.outfolder import free_GB, lock_out, memory_GB, share, with_room
+from streamtomo.reconstruct import device
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
 from streamtomo.steady import now_s
@@ -82,6 +83,7 @@ class Engine:
             settings,
             self.series,
             self._folders,
+            self._live,
             self._finishing,
             self._teller,
             perform=self._perform,
@@ -306,6 +308,7 @@ class Engine:
             host=socket.gethostname(),
             pid=os.getpid(),
             program=__version__,
+            device=device.in_words(),
             resumed=resumed,
         )
 

@@ -18,6 +18,8 @@ class SessionStarted(Happening, frozen=True, kw_only=True, tag="session.started"
     pid: int
     program: str
     """Version of streamtomo."""
+    device: str = ""
+    """Where volumes are computed, and why there, in words."""
     resumed: bool = False
 
 

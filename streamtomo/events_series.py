@@ -116,7 +116,7 @@ class Picture(Happening, frozen=True, kw_only=True, tag="picture"):
     """*Wire only.* A small grey picture of the live volume, top row first."""
 
     series: str
-    plane: Literal["xy", "xz"]
+    plane: Literal["xy", "xz", "yz"]
     tilts: int
     """Views in the volume that it shows."""
     by: Literal["wbp", "sirt"] = "wbp"

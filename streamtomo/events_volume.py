@@ -45,3 +45,13 @@ class VolumeIterated(Happening, frozen=True, kw_only=True, tag="volume.iterated"
     binning: int
     """Live pixels to one of those that were iterated."""
     seconds: float
+
+
+class VolumeSaved(Happening, frozen=True, kw_only=True, tag="volume.saved"):
+    """The live volume, as it was between two tilts, is in a file."""
+
+    series: str
+    path: str
+    views: int
+    seconds: float
+    """That writing took."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streamtomo.liveseries import ITERATIONS, LiveSeries
 from streamtomo.messages import Event, Picture, TiltRealigned, TiltScored, VolumeIterated, VolumeRebuilt
 from streamtomo.publish.pictures import thumbnail
+from streamtomo.reconstruct.slabs import Slabs
 
 Image = NDArray[np.float32]
 Stage = Callable[[str, LiveSeries, Callable[[], bool]], tuple[list[Event], bool]]
@@ -36,13 +37,14 @@ def improve(name: str, live: LiveSeries, interrupted: Callable[[], bool]) -> lis
 
 def pictures(name: str, live: LiveSeries) -> list[Event]:
     """The volume's central sections, small."""
-    return _small(name, live, *live.volume().central_slices(), "wbp")
+    return _small(name, live, live.volume().central_slabs(), "wbp")
 
 
-def _small(name: str, live: LiveSeries, xy: Image, xz: Image, by: Literal["wbp", "sirt"]) -> list[Event]:
-    planes: tuple[tuple[Literal["xy", "xz"], Image, tuple[int, int]], ...] = (
-        ("xy", xy, (96, 96)),
-        ("xz", xz, (96, 32)),
+def _small(name: str, live: LiveSeries, slabs: Slabs, by: Literal["wbp", "sirt"]) -> list[Event]:
+    planes: tuple[tuple[Literal["xy", "xz", "yz"], Image, tuple[int, int]], ...] = (
+        ("xy", slabs.xy, (96, 96)),
+        ("xz", slabs.xz, (96, 32)),
+        ("yz", slabs.yz, (96, 32)),
     )
     made: list[Event] = []
     for plane, section, size in planes:
@@ -116,7 +118,7 @@ def _iterate(name: str, live: LiveSeries, interrupted: Callable[[], bool]) -> tu
         binning=live.shown_binning(),
         seconds=round(time.perf_counter() - start, 3),
     )
-    return [event, *_small(name, live, made.xy, made.xz, "sirt")], True
+    return [event, *_small(name, live, made.slabs, "sirt")], True
 
 
 STAGES: dict[str, Stage] = {"rebuild": _rebuild, "score": _score, "realign": _realign, "iterate": _iterate}

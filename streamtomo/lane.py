@@ -174,6 +174,16 @@ class Lane:
         if self._cache:
             self._cache.forget(name)
 
+    def take_up(self, job: Job) -> LiveSeries:
+        """A series with all the tilts that its job knows to be placed, taken up again where it was let go."""
+        return self._live(job)
+
+    def due(self, every_s: float) -> tuple[str, LiveSeries] | None:
+        """A series with more views than the file of its volume, which is older than that."""
+        late = time.monotonic() - every_s
+        grown = (one for one in self._series.items() if len(one[1].views) > one[1].filed_views)
+        return next((one for one in grown if one[1].filed_s < late), None)
+
     def start(self, unfinished: Collection[str], before: Sequence[Job] = ()) -> None:
         """Remove what an earlier run left on disk of other series than these.
 

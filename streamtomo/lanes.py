@@ -16,7 +16,9 @@ from streamtomo.config import Settings
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
 from streamtomo.lane import Job, Lane, Over
-from streamtomo.messages import Event
+from streamtomo.livefile import LiveFiles, path_of, take, unsaved
+from streamtomo.liveseries import LiveSeries
+from streamtomo.messages import Answer, Event
 from streamtomo.model import Tilt
 from streamtomo.series import Series
 
@@ -24,6 +26,12 @@ LOOK_S = 0.05
 """How long the live lane waits for a tilt before it does something useful."""
 EVEN = 4
 """A series with so many more tilts waiting than another one is behind: the other one's are at the microscope now."""
+
+
+class Save(Struct, frozen=True):
+    """The live volume of a series is to be written to a file; the writer is reserved for it."""
+
+    job: Job
 
 
 class _Waiting(Struct, frozen=True):
@@ -46,7 +54,8 @@ class LiveQueue:
         """`done` and `idle` are called from the lane's thread: with what became of a tilt, and of idle time."""
         self._settings, self._out, self._done, self._idle = settings, out, done, idle
         self._pending: dict[str, deque[_Waiting]] = {}
-        self._jobs: queue.Queue[Job | Over | None] = queue.Queue()
+        self._jobs: queue.Queue[Job | Over | Save | None] = queue.Queue()
+        self._files = LiveFiles(idle)
         self._stopping = threading.Event()
         self.at_work = False
         """Whether a tilt is in the lane; whoever hears of its end says so."""
@@ -92,6 +101,19 @@ class LiveQueue:
         """No more tilts of a series are expected."""
         self._jobs.put(Over(series=series))
 
+    def save(self, series: Series) -> Answer:
+        """Write the live volume of a series to a file, as it is when the lane comes to it."""
+        placed = tuple(series.placed())
+        if series.has_ended:
+            return Answer(ok=False, text=f"{series.name} is {series.state}: its live volume is no more")
+        if not any(one.in_volume for _, one in placed):
+            return Answer(ok=False, text=f"no tilt of {series.name} is in its volume yet")
+        if not self._files.reserve():
+            return Answer(ok=False, text="another live volume is being written; ask again in a moment")
+        last = _Waiting(placed[-1][0].index, 0.0, 0.0, live=False)
+        self._jobs.put(Save(replace(_live_job(series, last, self._out), placed=placed)))
+        return Answer(ok=True, text=f"writing {path_of(self._out, series.name)}")
+
     def stop(self) -> None:
         """End the lane after the tilt at work, whatever waits."""
         self._stopping.set()
@@ -110,9 +132,24 @@ class LiveQueue:
             except queue.Empty:
                 if events := lane.refine_when_idle(lambda: not self._jobs.empty()):
                     self._idle(events)
+                self._save_grown(lane)
         lane.close()
+        self._files.close()
 
-    def _do(self, lane: Lane, job: Job | Over | None) -> None:
+    def _save_grown(self, lane: Lane) -> None:
+        every_min = self._settings.live.save_every_min
+        if every_min is not None and (due := lane.due(60 * every_min)) and self._files.reserve():
+            name, live = due
+            self._write(name, lambda: live)
+
+    def _write(self, name: str, taken_up: Callable[[], LiveSeries]) -> None:
+        try:
+            self._files.write(take(name, taken_up(), self._out))
+        except Exception as error:  # as where a tilt fails: it must not stop the lane
+            self._files.give_up()
+            self._idle([unsaved(name, error)])
+
+    def _do(self, lane: Lane, job: Job | Over | Save | None) -> None:
         match job:
             case Job():
                 self._done(lane.process(job))
@@ -120,6 +157,8 @@ class LiveQueue:
                     self._idle(news)
             case Over():
                 lane.finished(job.series)
+            case Save():
+                self._write(job.job.tilt.image.series, lambda: lane.take_up(job.job))
             case None:
                 pass
 

@@ -57,7 +57,7 @@ class Snapshot(NamedTuple):
     images: dict[int, Image]
     views: dict[int, Image]
     """Filtered views of the volume, of all tilts or of some."""
-    voxels: Image | None
+    voxels: NDArray[Any] | None
     """Of the volume of all these tilts; None where it is not kept."""
 
 
@@ -152,9 +152,10 @@ class LiveCache:
             written.pop(path.name, None)
 
 
-def _files(snapshot: Snapshot) -> list[tuple[str, Image, str]]:
+def _files(snapshot: Snapshot) -> list[tuple[str, NDArray[Any], str]]:
     """Name, array and key of each file that a snapshot consists of, but for its state."""
     keys = {tilt.index: tilt.digest for tilt in snapshot.tilts}
+    files: list[tuple[str, NDArray[Any], str]]
     files = [(f"{index}.image", image, keys[index]) for index, image in snapshot.images.items()]
     files += [(f"{index}.view", view, keys[index]) for index, view in snapshot.views.items()]
     if snapshot.voxels is not None:

@@ -26,13 +26,11 @@ from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
 from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
 from streamtomo.reconstruct import score
-from streamtomo.reconstruct.live import LiveVolume, aligned
+from streamtomo.reconstruct.live import BUFFERS, LiveVolume, aligned
 from streamtomo.reconstruct.sections import Sections, iterated_sections
 
 Image = NDArray[np.float32]
 
-VOLUME_BYTES_PER_VOXEL = 8
-"""Two buffers of float32."""
 IMAGES_PER_TILT = 2
 """Corrected, and aligned and filtered for the volume; both float32."""
 IRRELEVANT_SETTINGS = frozenset({"live", "judge", "watch", "final", "publish", "run"})
@@ -110,6 +108,8 @@ class LiveSeries:
         self.told = Judgement()
         """The judgement that was told last."""
         self.touched_s = time.monotonic()
+        self.filed_s, self.filed_views = self.touched_s, 0
+        """When its volume was written to a file, and the views in it."""
         self.unsaved = 0
         """Tilts accepted since it was written to disk."""
         self.unscored: list[int] = []
@@ -136,7 +136,8 @@ class LiveSeries:
     def nbytes_with(self, tilts: int) -> int:
         """Memory held with the volume and so many tilts."""
         pixels = math.prod(side // self.binning for side in self.field_px)
-        return VOLUME_BYTES_PER_VOXEL * math.prod(self.volume_shape()) + 4 * IMAGES_PER_TILT * pixels * tilts
+        voxel = self._volume.voxels().itemsize if self._volume else np.dtype(np.int16).itemsize
+        return BUFFERS * voxel * math.prod(self.volume_shape()) + 4 * IMAGES_PER_TILT * pixels * tilts
 
     def volume_shape(self) -> tuple[int, int, int]:
         """`(nz, ny, nx)` of the live volume, in binned pixels."""

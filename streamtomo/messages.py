@@ -22,6 +22,7 @@ from streamtomo.commands import RestoreTilts as RestoreTilts
 from streamtomo.commands import ResumeFinishing as ResumeFinishing
 from streamtomo.commands import RetryFile as RetryFile
 from streamtomo.commands import RetrySeries as RetrySeries
+from streamtomo.commands import SaveVolume as SaveVolume
 from streamtomo.commands import SeriesOrder as SeriesOrder
 from streamtomo.commands import StopRun as StopRun
 from streamtomo.commands import WatchFolder as WatchFolder
@@ -69,6 +70,7 @@ from streamtomo.events_tilt import TiltUpdated as TiltUpdated
 from streamtomo.events_volume import TiltRealigned as TiltRealigned
 from streamtomo.events_volume import VolumeIterated as VolumeIterated
 from streamtomo.events_volume import VolumeRebuilt as VolumeRebuilt
+from streamtomo.events_volume import VolumeSaved as VolumeSaved
 from streamtomo.happening import Happening as Happening
 from streamtomo.model import RawImage
 
@@ -88,6 +90,7 @@ Event = (
     | TiltRealigned
     | VolumeRebuilt
     | VolumeIterated
+    | VolumeSaved
     | TiltFailed
     | TiltRetried
     | TiltExcluded

@@ -16,6 +16,9 @@ from typing import IO
 from streamtomo.errors import OutputError, SettingsError
 from streamtomo.messages import Finding, FolderTested
 
+LIVE_SUFFIX = "_live.mrc"
+"""Of the file of a series' live volume; the run writes it, whoever else is at work in the folder."""
+
 
 def lock_out(watched: Sequence[Path], out: Path) -> IO[str]:
     """Make and lock the output folder; the lock ends with the process, however it ends.

@@ -17,7 +17,7 @@ from streamtomo import __version__
 from streamtomo.config import Settings
 from streamtomo.errors import InputError, OutputError
 from streamtomo.export.imod import write_text
-from streamtomo.export.mrc import new_mrc
+from streamtomo.export.mrc import new_blocks
 from streamtomo.model import RawImage
 from streamtomo.watch.images import read_image
 
@@ -115,10 +115,10 @@ def keep_sum(path: Path, image: RawImage, pixels: Pixels, done: Done) -> Done:
     label = f"streamtomo {__version__}: sum of {done.frames} frames, drift {done.travel_px:.1f} px"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new_mrc(
+        with new_blocks(
             path, (1, *pixels.shape), "float32", pixel_size_A=image.pixel_size_A, kind="stack", label=label
-        ) as data:
-            data[0] = pixels
+        ) as file:
+            file.write_section(0, np.ascontiguousarray(pixels, np.float32))
         write_text(path.with_suffix(".json"), msgspec.json.encode(done).decode() + "\n")
         for other in path.parent.glob(f"{glob.escape(name_of(image))}*"):
             if other.stem != path.stem and other.suffix in (".mrc", ".json"):

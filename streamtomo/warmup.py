@@ -17,13 +17,14 @@ PARTS = ("live", "restore", "average", "final")
 
 def warm_live(settings: Settings) -> None:
     """Load or compile what the live lane calls; a fraction of a second when the cache is filled."""
+    from streamtomo import livefile
     from streamtomo.align import warmup as align
     from streamtomo.correct import warmup as correct
     from streamtomo.reconstruct import warmup as reconstruct
     from streamtomo.watch import warmup as watch
 
     jit.use_threads(settings.run.threads)
-    for stage in (watch, correct, align, reconstruct):
+    for stage in (watch, correct, align, reconstruct, livefile):
         stage.warmup()
 
 

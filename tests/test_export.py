@@ -14,8 +14,8 @@ from streamtomo.export import imod, mrc
 
 def test_volume_has_its_voxel_size_and_statistics(tmp_path):
     path = tmp_path / "a_rec.mrc"
-    with mrc.new_mrc(path, (3, 4, 5), "int16", pixel_size_A=10.8, kind="volume", label="made by a test") as data:
-        data[:] = np.arange(60).reshape(3, 4, 5)
+    with mrc.new_blocks(path, (3, 4, 5), "int16", pixel_size_A=10.8, kind="volume", label="made by a test") as file:
+        file.write(0, np.arange(60, dtype=np.int16).reshape(3, 4, 5))
     assert mrcfile.validate(path)
     with mrcfile.open(path) as file:
         assert file.is_volume()
@@ -26,8 +26,8 @@ def test_volume_has_its_voxel_size_and_statistics(tmp_path):
 
 def test_stack_is_a_stack(tmp_path):
     path = tmp_path / "a_ali.mrc"
-    with mrc.new_mrc(path, (3, 4, 5), "float32", pixel_size_A=2.0, kind="stack", label="made by a test") as data:
-        data[:] = 1.0
+    with mrc.new_blocks(path, (3, 4, 5), "float32", pixel_size_A=2.0, kind="stack", label="made by a test") as file:
+        file.write(0, np.ones((3, 4, 5), np.float32))
     with mrcfile.open(path) as file:
         assert file.is_image_stack()
     assert "constant" in mrc.check_mrc(path, (3, 4, 5))[0]
@@ -37,7 +37,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     path = tmp_path / "a_rec.mrc"
     with (
         pytest.raises(KeyboardInterrupt),
-        mrc.new_mrc(path, (3, 4, 5), "int16", pixel_size_A=1.0, kind="volume", label="x"),
+        mrc.new_blocks(path, (3, 4, 5), "int16", pixel_size_A=1.0, kind="volume", label="x"),
     ):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +86,7 @@ def test_a_volume_takes_its_room_before_it_is_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with (
         pytest.raises(OutputError, match="No space left on device"),
-        mrc.new_mrc(tmp_path / "v.mrc", (2, 8, 8), "int16", pixel_size_A=1.0, kind="volume", label="x"),
+        mrc.new_blocks(tmp_path / "v.mrc", (2, 8, 8), "int16", pixel_size_A=1.0, kind="volume", label="x"),
     ):
         pytest.fail("nothing is to be written")
 

@@ -268,6 +268,7 @@ def test_an_operator_who_waits_for_more_tilts_gets_them_whatever_the_plan_says()
         ("retry TS", messages.RetrySeries(series="TS")),
         ("again TS --set final.binning=2", messages.FinishSeries(series="TS", overrides=("final.binning=2",))),
         ("exclude TS 3 4 --reason ice", messages.ExcludeTilts(series="TS", tilts=(3, 4), reason="ice")),
+        ("snapshot TS", messages.SaveVolume(series="TS")),
         ("restore TS 3", messages.RestoreTilts(series="TS", tilts=(3,))),
         ("watch /b --set final.binning=2", messages.WatchFolder(path="/b", overrides=("final.binning=2",))),
         ("pause", messages.PauseFinishing()),

@@ -144,6 +144,10 @@ TOLD = [
         messages.OrderGiven(by="bob", order={"command": "close", "series": "X"}, ok=False, text="no series X"),
         "order from bob: close X: REFUSED, no series X",
     ),
+    (
+        messages.VolumeSaved(series="TS", path="/out/TS/TS_live.mrc", views=9, seconds=0.5),
+        r"TS  live volume of 9 views written: /out/TS/TS_live\.mrc",
+    ),
     (FinishStarted(series="TS", tilts=41), "TS  finishing, 41 tilts"),
     (FinishStep(series="TS", step="track", fraction=0.2), "TS  finishing: track"),
     (FinishStep(series="TS", step="clean", fraction=0.0, skipped=True), r"TS  finishing: clean \(is good\)"),

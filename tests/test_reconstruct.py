@@ -7,6 +7,8 @@ import pytest
 
 from streamtomo import geometry
 from streamtomo.reconstruct import backproject as kernels
+from streamtomo.reconstruct.accumulate import add_view
+from streamtomo.reconstruct.backproject import Scratch
 from streamtomo.reconstruct.filters import Filtering, filter_rows, radial_filter, row_filter
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.reconstruct.rays import single_axis
@@ -18,10 +20,10 @@ RNG = np.random.default_rng(5)
 TILTS = [float(t) for t in range(-60, 61, 3)]
 
 
-def backproject(views, tilts, volume, add=True, exact=True):
-    """Views of equal weight, added to the volume."""
+def backproject(views, tilts, volume, exact=True):
+    """Views of equal weight into the volume."""
     gains = np.ones(len(views), np.float32)
-    kernels.backproject(views, single_axis(tilts), gains, volume, add=add, exact=exact)
+    kernels.backproject(views, single_axis(tilts), gains, volume, exact=exact)
 
 
 def blob(shape, x, y, width=1.5):
@@ -88,13 +90,13 @@ def test_the_kernel_is_the_sum_over_views(count):
     assert np.abs(volume - expected).max() < 0.02 * expected.max()
 
 
-def test_back_projection_adds_to_what_is_there():
+def test_views_added_one_by_one_are_their_back_projection():
     views = RNG.normal(size=(9, 4, 30)).astype(np.float32)
     tilts = np.linspace(-40, 40, 9)
     once, twice = np.zeros((4, 8, 30), np.float32), np.zeros((4, 8, 30), np.float32)
     backproject(views, tilts, once)
     for view, tilt in zip(views, tilts, strict=True):
-        backproject(view[None], [tilt], twice)
+        add_view(view, single_axis([tilt]), 1.0, twice, Scratch())
     assert twice == pytest.approx(once, abs=1e-4)
 
 

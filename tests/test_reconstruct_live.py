@@ -11,6 +11,7 @@ from streamtomo.correct.binning import bin_image
 from streamtomo.reconstruct.backproject import backproject
 from streamtomo.reconstruct.live import LiveVolume
 from streamtomo.reconstruct.rays import single_axis
+from streamtomo.reconstruct.slabs import central_slabs
 from streamtomo.reconstruct.weights import angular_weights
 
 SHAPE = (48, 96, 96)
@@ -26,24 +27,37 @@ def series():
     return images, list(TILTS), [geometry.rescale(move, BINNING) for move in moves]
 
 
-def filled(series, order, moves=None):
-    images, tilts, true = series
+def exact():
+    """An empty volume of float32 voxels."""
     volume = LiveVolume(SHAPE)
+    volume.recall(np.zeros((SHAPE[1], SHAPE[0], SHAPE[2]), np.float32), [], [])
+    return volume
+
+
+def filled(series, order, moves=None, volume=None):
+    images, tilts, true = series
+    volume = volume or LiveVolume(SHAPE)
     for n in order:
         volume.add(images[n], tilts[n], (moves or true)[n])
     return volume
 
 
-def test_after_a_rebuild_it_is_the_batch_result_in_any_order(series):
+@pytest.mark.parametrize(("kind", "tolerance"), [(np.float32, 1e-5), (np.int16, 0.01)])
+def test_after_a_rebuild_it_is_the_batch_result_in_any_order(series, kind, tolerance):
+    """int16 voxels are rounded: by a hundredth of what they vary by, at the most."""
     _, tilts, _ = series
-    volume = filled(series, np.random.default_rng(3).permutation(len(tilts)))
+    order = np.random.default_rng(3).permutation(len(tilts))
+    volume = filled(series, order, volume=exact() if kind == np.float32 else None)
+    assert volume.voxels().dtype == kind
     shown_first = volume.snapshot()
     assert volume.rebuild(lambda: False)
     views = np.stack([filled(series, [n]).filtered(0) for n in range(len(tilts))])
     batch = np.empty((SHAPE[1], SHAPE[0], SHAPE[2]), np.float32)
     gains = angular_weights(tilts).astype(np.float32)
     backproject(views, single_axis(tilts), gains, batch, exact=True)
-    assert volume.snapshot().transpose(1, 0, 2) == pytest.approx(batch, abs=1e-5 * float(np.abs(batch).max()))
+    differs = volume.snapshot().transpose(1, 0, 2) - batch
+    assert differs.std() < tolerance * batch.std()
+    assert np.abs(differs).max() < 10 * tolerance * batch.std()
     assert np.abs(shown_first - volume.snapshot()).max() > 0.01, "before, each view had the sector of its time"
 
 
@@ -64,7 +78,7 @@ def test_views_that_are_placed_anew_are_shown_where_they_are(series):
     volume.rebuild(lambda: False)
     right = filled(series, range(len(tilts)))
     right.rebuild(lambda: False)
-    assert volume.snapshot() == pytest.approx(right.snapshot(), abs=1e-4)
+    assert np.abs(volume.snapshot() - right.snapshot()).max() < 1.5 / volume.counts
     assert np.abs(before - right.snapshot()).max() > 0.01
 
 
@@ -76,6 +90,54 @@ def test_a_volume_recalled_is_the_volume(series):
         one.add(series[0][10], series[1][10], series[2][10])
         one.rebuild(lambda: False)
     assert (again.snapshot() == volume.snapshot()).all()
+
+
+def test_int16_voxels_show_what_float32_ones_do_view_by_view(series):
+    rounded, whole = (filled(series, range(20), volume=volume) for volume in (LiveVolume(SHAPE), exact()))
+    assert (rounded.voxels().dtype, whole.voxels().dtype) == (np.int16, np.float32)
+    assert rounded.nbytes < whole.nbytes
+    for shown, expected in zip(rounded.central_slabs(), whole.central_slabs(), strict=True):
+        assert np.abs(shown - expected).max() < 0.03 * expected.std()
+    for volume in (rounded, whole):
+        volume.rebuild(lambda: False)
+    seen = [volume.leave_one_out(7, series[0][7], series[2][7], lambda: False) for volume in (rounded, whole)]
+    assert seen[0] == pytest.approx(seen[1], abs=2e-3)
+
+
+def test_a_view_too_strong_for_int16_makes_the_voxels_float32_and_changes_none_of_them(series):
+    images, tilts, _ = series
+    volume = filled(series, range(3))
+    before = volume.snapshot()
+    gold = images[3].copy()
+    gold[44, 52] -= 3000 * gold.std()
+    volume.add(gold, tilts[3], geometry.IDENTITY)
+    assert volume.voxels().dtype == np.float32
+    strong = volume.filtered(3)
+    again = LiveVolume(SHAPE)
+    again.recall(np.zeros((SHAPE[1], SHAPE[0], SHAPE[2]), np.int16), [strong], [tilts[3]])
+    assert again.voxels().dtype == np.float32
+    others = filled(series, range(3), volume=exact()).snapshot()
+    assert np.abs(before - others).max() < 0.05 * others.std()
+    with_gold = filled(series, range(3), volume=exact())
+    with_gold.add(gold, tilts[3], geometry.IDENTITY)
+    assert np.abs(volume.snapshot() - with_gold.snapshot()).max() < 0.05 * others.std()
+
+
+def test_voxels_that_are_full_do_not_begin_again_at_the_other_end(series):
+    volume = LiveVolume(SHAPE)
+    volume.recall(np.full((SHAPE[1], SHAPE[0], SHAPE[2]), 32760, np.int16), [], [])
+    volume.add(series[0][15], series[1][15], series[2][15])
+    assert volume.voxels().max() == 32767
+    assert volume.voxels().min() > 0
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_the_slabs_shown_are_means_of_the_middle(kind):
+    voxels = np.random.default_rng(5).normal(0, 900, (30, 49, 40)).astype(kind)
+    xy, xz, yz = central_slabs(voxels, 0.5)
+    assert xy == pytest.approx(0.5 * voxels[:, 23:26].mean(axis=1), abs=0.01)
+    assert xz == pytest.approx(0.5 * voxels[14:17].mean(axis=0), abs=0.01)
+    assert yz == pytest.approx(0.5 * voxels[:, :, 19:22].mean(axis=2).T, abs=0.01)
 
 
 def correlation(volume, truth):

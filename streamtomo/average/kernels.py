@@ -68,6 +68,16 @@ def seen_from(spectrum: Any, k: Any, turns: Any, out: Any) -> None:
 
 
 @kernel
+def turned_to(turn: Any, x: Any, y: Any, z: Any) -> Any:
+    """The vector x, y, z turned by a rotation `(3, 3)`."""
+    return (
+        turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z,
+        turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z,
+        turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z,
+    )
+
+
+@kernel
 def _normal_equations(
     data: Any, weight: Any, inverse_noise: Any, k: Any, count: Any, n: Any, spectrum: Any, t: Any, s: Any, scale: Any,
     a: Any, b: Any,
@@ -95,9 +105,7 @@ def _normal_equations(
         value *= phase
         gx, gy, gz = slope[0] * phase, slope[1] * phase, slope[2] * phase
         # the gradient in the tomogram's frame; a small turn o moves the looked-up component by k x o
-        hx = t[0, 0] * gx + t[0, 1] * gy + t[0, 2] * gz
-        hy = t[1, 0] * gx + t[1, 1] * gy + t[1, 2] * gz
-        hz = t[2, 0] * gx + t[2, 1] * gy + t[2, 2] * gz
+        hx, hy, hz = turned_to(t, gx, gy, gz)
         row[0], row[1], row[2] = hy * z - hz * y, hz * x - hx * z, hx * y - hy * x
         back = np.complex64(complex(value.imag, -value.real) * turn)
         row[3], row[4], row[5] = back * x, back * y, back * z
@@ -233,15 +241,7 @@ def sampled_at(gap: Any, nearest: Any, left: Any, x: Any, y: Any, z: Any) -> Any
 def wedge_of(gap: Any, nearest: Any, left: Any, frame: Any, k: Any, share: Any, factor: Any) -> None:
     """The same for components `k` `(m, 3)` of a tomogram whose views see it turned by `frame`; into `(m,)` each."""
     for m in prange(k.shape[0]):
-        x, y, z = k[m, 0], k[m, 1], k[m, 2]
-        share[m], factor[m] = sampled_at(
-            gap,
-            nearest,
-            left,
-            frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z,
-            frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z,
-            frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z,
-        )
+        share[m], factor[m] = sampled_at(gap, nearest, left, *turned_to(frame, k[m, 0], k[m, 1], k[m, 2]))
 
 
 @parallel_kernel
@@ -257,18 +257,8 @@ def add_particle(
     turning = 2 * np.pi / n
     for m in prange(k.shape[0]):
         slope = np.empty(3, np.complex64)
-        u, v, w = k[m, 0], k[m, 1], k[m, 2]
-        x = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2] * w
-        y = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2] * w
-        z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2] * w
-        share, factor = sampled_at(
-            gap,
-            nearest,
-            left,
-            frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z,
-            frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z,
-            frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z,
-        )
+        x, y, z = turned_to(turn, k[m, 0], k[m, 1], k[m, 2])
+        share, factor = sampled_at(gap, nearest, left, *turned_to(frame, x, y, z))
         if share > 0:
             at = turning * (x * shift[0] + y * shift[1] + z * shift[2])
             value = look(spectrum, x, y, z, slope) * np.complex64(complex(np.cos(at), np.sin(at)))

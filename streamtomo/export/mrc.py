@@ -123,19 +123,6 @@ class Blocks:
 
 
 @contextmanager
-def new_mrc(
-    path: Path, shape: tuple[int, int, int], dtype: str, *, pixel_size_A: float | None, kind: Kind, label: str
-) -> Iterator[NDArray[Any]]:
-    """Memory map `(nz, ny, nx)` to be filled; on leaving it becomes `path`, on an error nothing does.
-
-    `dtype` is "int16" (mode 1) or "float32" (mode 2). Raises OutputError if the folder cannot be written.
-    """
-    with _new(path, shape, dtype, pixel_size_A, kind, label) as mrc:
-        yield mrc.data
-        _describe(mrc, Statistics().plus(np.asarray(mrc.data)))
-
-
-@contextmanager
 def new_blocks(
     path: Path,
     shape: tuple[int, int, int],
@@ -146,47 +133,19 @@ def new_blocks(
     label: str,
     resume: bool = False,
 ) -> Iterator[Blocks]:
-    """The same, to be written block by block; with `resume`, into what an earlier process left of the same file."""
-    made = _new(path, shape, dtype, pixel_size_A, kind, label, resume)
-    with made as mrc, _part(path).open("r+b", buffering=0) as file:
-        blocks = Blocks(file.fileno(), 1024 + int(mrc.header.nsymbt), shape, dtype)
-        yield blocks
-        _describe(mrc, blocks.statistics)
+    """A file `(nz, ny, nx)` to be filled; on leaving it becomes `path`, on an error nothing does.
 
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
-
-
-@contextmanager
-def _new(
-    path: Path,
-    shape: tuple[int, int, int],
-    dtype: str,
-    pixel_size_A: float | None,
-    kind: Kind,
-    label: str,
-    resume: bool = False,
-) -> Iterator[Any]:
-    """A file of the size that it will have, open under its temporary name; on leaving it becomes `path`."""
-    part = _part(path)
-    mode = {"int16": 1, "float32": 2}[dtype]
+    `dtype` is "int16" (mode 1) or "float32" (mode 2); with `resume` into what an earlier process left of the same file.
+    Raises OutputError if the folder cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
     try:
-        if resume:
-            opened = mrcfile.mmap(part, mode="r+")
-        else:
-            opened = mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True)
-        with opened as mrc:
-            if not resume:
-                if kind == "stack":
-                    mrc.set_image_stack()
-                else:
-                    mrc.set_volume()
-                _reserve(part)
-                mrc.add_label(label)
-                mrc.voxel_size = pixel_size_A or 1.0
-                mrc.flush()  # the header, so that another process can go on with the file
-            yield mrc
+        if not resume:
+            _start(part, shape, dtype, pixel_size_A, kind, label)
+        with mrcfile.mmap(part, mode="r+") as mrc, part.open("r+b", buffering=0) as file:
+            blocks = Blocks(file.fileno(), 1024 + int(mrc.header.nsymbt), shape, dtype)
+            yield blocks
+            _describe(mrc, blocks.statistics)
             mrc.flush()
         _sync(part)
         part.replace(path)
@@ -199,6 +158,21 @@ def _new(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _start(
+    part: Path, shape: tuple[int, int, int], dtype: str, pixel_size_A: float | None, kind: Kind, label: str
+) -> None:
+    """A file of the size that it will have, with its header: another process can go on with it."""
+    mode = {"int16": 1, "float32": 2}[dtype]
+    with mrcfile.new_mmap(part, shape=shape, mrc_mode=mode, overwrite=True) as mrc:
+        if kind == "stack":
+            mrc.set_image_stack()
+        else:
+            mrc.set_volume()
+        _reserve(part)
+        mrc.add_label(label)
+        mrc.voxel_size = pixel_size_A or 1.0
 
 
 def _reserve(path: Path) -> None:

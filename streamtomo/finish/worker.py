@@ -18,6 +18,7 @@ import msgspec
 
 from streamtomo.errors import OutputError, StreamtomoError
 from streamtomo.messages import Event, FinishFailed
+from streamtomo.outfolder import LIVE_SUFFIX
 
 
 def main(job_file: str) -> int:
@@ -60,7 +61,8 @@ def be_alone(folder: Path, series: str) -> None:
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
     with contextlib.suppress(OSError):
         for part in (*folder.glob(f"{series}*.part"), *folder.glob("*.com.part")):
-            if part.with_name(f"{part.name}.json").exists():  # it is gone on with: `unfinished`
+            resumed = part.with_name(f"{part.name}.json").exists()  # `unfinished` goes on with it
+            if resumed or part.name == f"{series}{LIVE_SUFFIX}.part":
                 continue
             shutil.rmtree(part) if part.is_dir() else part.unlink()
 

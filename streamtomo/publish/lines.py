@@ -41,6 +41,7 @@ from streamtomo.messages import (
     TiltRealigned,
     TiltRestored,
     TiltRetried,
+    VolumeSaved,
     Warned,
 )
 
@@ -75,7 +76,9 @@ def words(event: Event) -> str | None:
     match event:
         case SessionStarted():
             verb = "going on with" if event.resumed else "watching"
-            return f"{verb} {event.watched}, results in {event.out} (streamtomo {event.program}, process {event.pid})"
+            where = f", on the {event.device}" if event.device else ""
+            program = f"streamtomo {event.program}, process {event.pid}{where}"
+            return f"{verb} {event.watched}, results in {event.out} ({program})"
         case SessionEnded():
             return f"ended: {event.reason}"
         case FolderAdded():
@@ -156,6 +159,8 @@ def _series(event: Event) -> str | None:
                 f"{event.series}  tilt {event.index} moved by {event.moved_px:.1f} px in the live volume: agreement "
                 f"with all others {event.before:.2f}, now {event.after:.2f}"
             )
+        case VolumeSaved():
+            return f"{event.series}  live volume of {event.views} views written: {event.path}"
         case TiltExcluded():
             return f"{event.series}  tilt {event.index} left out: {event.reason}"
         case TiltRestored():

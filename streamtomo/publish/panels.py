@@ -35,6 +35,8 @@ WIDEST_CURVE = 44
 ROOM_FOR_FOUR = 90
 """Width of the detail from which there are four curves."""
 STAGES = ("wait", "read", "correct", "align", "judge", "reconstruct", "show", "total")
+TALL = 30
+"""Lines that leave room for the section across the tilt axis as well."""
 WEDGE_DEG = 70.0
 """The progress bar by angle reaches from minus to plus this."""
 
@@ -284,9 +286,10 @@ def _stages(row: SeriesRow, width: int) -> Text:
 
 def _pictures(row: SeriesRow, width: int, height: int) -> RenderableType:
     parts: list[RenderableType] = []
-    depth = row.pictures.get("xz")
-    depth_lines = _lines(depth, width, height // 3) if depth else 0
-    for plane, lines in (("xy", height - depth_lines - 2), ("xz", depth_lines)):
+    depths = ("xz", "yz") if height >= TALL else ("xz",)
+    lines_of = {plane: _lines(row.pictures[plane], width, height // 3) for plane in depths if plane in row.pictures}
+    left = height - 1 - sum(lines + 1 for lines in lines_of.values())
+    for plane, lines in (("xy", left), *lines_of.items()):
         picture = row.pictures.get(plane)
         if picture is not None and lines > 0:
             made = ", SIRT" if picture.by == "sirt" else ""

@@ -70,7 +70,7 @@ def _seen_by(xp: Any, stretched: Any, table: Tables, i: int, nx: int, ny: int) -
     return stretched[rows[:, :, None], samples]
 
 
-def project(xp: Any, voxels: Image, rays: Rays, image_nx: int) -> Image:
+def project(xp: Any, voxels: NDArray[Any], rays: Rays, image_nx: int) -> Image:
     """As `project.project`, for level rays."""
     ny, nz, nx = voxels.shape
     table, there = tables(rays, nz, nx, image_nx), xp.asarray(voxels)

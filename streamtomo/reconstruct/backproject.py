@@ -82,7 +82,6 @@ def backproject(
     gains: NDArray[np.float32],
     out: NDArray[Any],
     *,
-    add: bool = False,
     scaled: Scaled = PLAIN,
     exact: bool = False,
     scratch: Scratch | None = None,
@@ -91,10 +90,10 @@ def backproject(
 
     `images` `(n, rows, mx)` float32 as `rays.upright` makes them, or aligned views `(n, ny, mx)` where rays are level;
     view i counts `gains[i]` times. `out` `(ny, nz, nx)`, float32 or int16, contiguous or a turned view of a contiguous
-    `(nz, ny, nx)`; overwritten, or with `add` (float32) added to. Beyond an image there is zero. `exact` keeps to
-    float32 sums; `scratch` keeps the stretched rows' memory from call to call.
+    `(nz, ny, nx)`; overwritten. Beyond an image there is zero. `exact` keeps to float32 sums; `scratch` keeps the
+    stretched rows' memory from call to call.
     """
-    if (xp := device.arrays()) is not None and not add:
+    if (xp := device.arrays()) is not None:
         arrays.backproject(xp, images, rays, gains, out, scaled)
         return
     scratch = scratch or Scratch()
@@ -102,7 +101,7 @@ def backproject(
     counts = 0.0 if exact else int16_counts(images, gains)
     for layer in _layers(rays, nz):
         table = tables(rays, nz, nx, images.shape[2], layer)
-        _backproject_layer(images, gains, table, counts, out[:, layer], add, scaled.layer(layer), scratch)
+        _backproject_layer(images, gains, table, counts, out[:, layer], scaled.layer(layer), scratch)
 
 
 def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
@@ -116,8 +115,12 @@ def int16_counts(images: Image, gains: NDArray[np.float32]) -> float:
     if not 0.0 < noise < np.inf or limit < SD_COUNTS:
         return 0.0
     counts = SD_COUNTS / noise
-    clipped = _beyond(images, gains, np.float32(limit / counts)).sum()
-    return counts if clipped < MOST_CLIPPED * images.size else 0.0
+    return counts if within(images, gains, limit / counts) else 0.0
+
+
+def within(images: Image, gains: NDArray[np.float32], limit: float) -> bool:
+    """Whether hardly any of the samples of `images` `(n, rows, mx)`, times `gains`, is beyond a limit."""
+    return bool(_beyond(images, gains, np.float32(limit)).sum() < MOST_CLIPPED * images.size)
 
 
 def sum_limit(views: int) -> int:
@@ -139,17 +142,17 @@ def _backproject_layer(
     table: Tables,
     counts: float,
     out: NDArray[Any],
-    add: bool,
     scaled: Scaled,
     scratch: Scratch,
 ) -> None:
     lowest, highest = int(table.rows.min()), int(table.rows.max())
     images = images[:, lowest : highest + table.rows_per_slice * (out.shape[0] - 1) + 1]
-    stretched = _stretched(images, gains, table, counts, scratch)
-    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out, add)
+    limit = sum_limit(len(images)) if counts else None
+    stretched = stretched_rows(images, gains * np.float32(counts or 1.0), table, limit, scratch)
+    sum_stretched(stretched, table._replace(rows=table.rows - lowest), scaled.divided(counts or 1.0), out)
 
 
-def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any], add: bool = False) -> None:
+def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: NDArray[Any]) -> None:
     """Sum stretched rows `(n, rows, PHASES, length)` into voxels `out` `(ny, nz, nx)`, as in `backproject`."""
     flat, strides = _flat(out)
     gain = scaled.gain if scaled.gain is not None else np.empty((0, 0), np.float32)
@@ -158,21 +161,20 @@ def sum_stretched(stretched: NDArray[Any], table: Tables, scaled: Scaled, out: N
     if out.dtype == np.int16:
         _sum_int16(stretched, *where, *values, strides, out.shape, flat)
     else:
-        _sum(stretched, *where, *values, add, strides, out.shape, flat)
+        _sum(stretched, *where, *values, strides, out.shape, flat)
 
 
-def _stretched(
-    images: Image, gains: NDArray[np.float32], table: Tables, counts: float, scratch: Scratch
+def stretched_rows(
+    images: Image, gains: NDArray[np.float32], table: Tables, limit: float | None, scratch: Scratch
 ) -> NDArray[Any]:
-    """Stretched rows `(n, rows, PHASES, length)`: int16 with `counts` per unit, or float32 for 0 counts."""
+    """Rows of images times `gains`, stretched, `(n, rows, PHASES, length)`: int16 within `limit`, or float32."""
     shape = (*images.shape[:2], PHASES, table.length)
-    if not counts:
+    if limit is None:
         exact = scratch.array(shape, np.float32)
         stretch(images, table.first, table.step, gains, LANCZOS, exact)
         return exact
     rounded = scratch.array(shape, np.int16)
-    limit = np.float32(sum_limit(len(images)))
-    stretch_int16(images, table.first, table.step, gains * np.float32(counts), LANCZOS, limit, rounded)
+    stretch_int16(images, table.first, table.step, gains, LANCZOS, np.float32(limit), rounded)
     return rounded
 
 
@@ -200,7 +202,7 @@ def _beyond(images: Any, gains: Any, limit: Any) -> Any:
 
 
 @kernel
-def _part(rows: Any, column: Any, x0: Any, x1: Any) -> Any:
+def part(rows: Any, column: Any, x0: Any, x1: Any) -> Any:
     """Samples of a stretched row `(PHASES, length)` that fall on voxels `x0` to `x1` of a line."""
     start = column // PHASES
     return rows[column % PHASES, start + x0 : start + x1]
@@ -227,24 +229,24 @@ def _sum_line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, line: Any) -> None:
     for i in range(0, n - 7, 8):
         _add_eight(
             line,
-            _part(rows[i, r[i]], c[i], x0, x1),
-            _part(rows[i + 1, r[i + 1]], c[i + 1], x0, x1),
-            _part(rows[i + 2, r[i + 2]], c[i + 2], x0, x1),
-            _part(rows[i + 3, r[i + 3]], c[i + 3], x0, x1),
-            _part(rows[i + 4, r[i + 4]], c[i + 4], x0, x1),
-            _part(rows[i + 5, r[i + 5]], c[i + 5], x0, x1),
-            _part(rows[i + 6, r[i + 6]], c[i + 6], x0, x1),
-            _part(rows[i + 7, r[i + 7]], c[i + 7], x0, x1),
+            part(rows[i, r[i]], c[i], x0, x1),
+            part(rows[i + 1, r[i + 1]], c[i + 1], x0, x1),
+            part(rows[i + 2, r[i + 2]], c[i + 2], x0, x1),
+            part(rows[i + 3, r[i + 3]], c[i + 3], x0, x1),
+            part(rows[i + 4, r[i + 4]], c[i + 4], x0, x1),
+            part(rows[i + 5, r[i + 5]], c[i + 5], x0, x1),
+            part(rows[i + 6, r[i + 6]], c[i + 6], x0, x1),
+            part(rows[i + 7, r[i + 7]], c[i + 7], x0, x1),
         )
     for i in range(n - n % 8, n):
-        _add_one(line, _part(rows[i, r[i]], c[i], x0, x1))
+        _add_one(line, part(rows[i, r[i]], c[i], x0, x1))
 
 
 @kernel
 def _line(rows: Any, c: Any, r: Any, x0: Any, x1: Any, sums: Any) -> Any:
     """The same in `sums`; of a single view its own samples, untouched."""
     if rows.shape[0] == 1:
-        return _part(rows[0, r[0]], c[0], x0, x1)
+        return part(rows[0, r[0]], c[0], x0, x1)
     _sum_line(rows, c, r, x0, x1, sums[: x1 - x0])
     return sums[: x1 - x0]
 
@@ -256,14 +258,10 @@ def _weigh(line: Any, gain: Any, out: Any) -> None:
 
 
 @kernel
-def _store(line: Any, scale: Any, offset: Any, add: Any, out: Any) -> None:
+def _store(line: Any, scale: Any, offset: Any, out: Any) -> None:
     """A line of sums into float32 voxels."""
-    if add:
-        for x in range(line.shape[0]):
-            out[x] += line[x] * scale
-    else:
-        for x in range(line.shape[0]):
-            out[x] = line[x] * scale + offset
+    for x in range(line.shape[0]):
+        out[x] = line[x] * scale + offset
 
 
 @kernel
@@ -276,7 +274,7 @@ def _store_int16(line: Any, scale: Any, offset: Any, out: Any) -> None:
 
 @parallel_kernel
 def _sum(
-    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, add: Any, strides: Any,
+    rows: Any, per_slice: Any, columns: Any, row_of: Any, scale: Any, offset: Any, gain: Any, strides: Any,
     shape: Any, flat: Any,
 ) -> None:  # fmt: skip
     """Stretched `rows` `(n, rows, PHASES, length)` summed into the float32 voxels `flat` of `shape` `(ny, nz, nx)`."""
@@ -290,9 +288,9 @@ def _sum(
                 start = y * strides[0] + z * strides[1]
                 if gain.shape[0] > 0:
                     _weigh(line, gain[z, x0:x1], weighed)
-                    _store(weighed[: x1 - x0], scale, offset, add, flat[start + x0 : start + x1])
+                    _store(weighed[: x1 - x0], scale, offset, flat[start + x0 : start + x1])
                 else:
-                    _store(line, scale, offset, add, flat[start + x0 : start + x1])
+                    _store(line, scale, offset, flat[start + x0 : start + x1])
 
 
 @parallel_kernel

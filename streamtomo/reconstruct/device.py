@@ -18,6 +18,8 @@ ROWS = 256
 
 _chosen: list[Any] = []
 """The array library in use, if any."""
+_told: list[str] = []
+"""What is used, in words."""
 
 
 def use(device: Device) -> str:
@@ -32,7 +34,13 @@ def use(device: Device) -> str:
             "--device cpu"
         )
     use_library(library)
-    return f"processor ({why})" if library is None else why
+    _told[:] = [f"processor ({why})" if library is None else why]
+    return _told[0]
+
+
+def in_words() -> str:
+    """What is used, and why, as `use` said it; empty before."""
+    return _told[0] if _told else ""
 
 
 def use_library(library: Any) -> None:
@@ -58,4 +66,11 @@ def _library() -> tuple[Any, str]:
         return None, f"{LIBRARY} cannot be imported ({error})"
     if not library.is_available():
         return None, f"{LIBRARY} finds no device"
-    return library, f"graphics device ({LIBRARY} {library.__version__})"
+    return library, f"graphics device ({_name(library)}{LIBRARY} {library.__version__})"
+
+
+def _name(library: Any) -> str:
+    try:
+        return f"{library.cuda.runtime.getDeviceProperties(0)['name'].decode()}, "
+    except (AttributeError, KeyError, RuntimeError):
+        return ""

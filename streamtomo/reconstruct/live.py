@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
-from streamtomo.reconstruct.backproject import Scratch, backproject
+from streamtomo.reconstruct.accumulate import add_view
+from streamtomo.reconstruct.backproject import Scaled, Scratch, backproject, within
 from streamtomo.reconstruct.filters import Filtering, filter_rows, row_filter
 from streamtomo.reconstruct.rays import single_axis
 from streamtomo.reconstruct.score import agreement, reprojection_without
+from streamtomo.reconstruct.slabs import Slabs, central_slabs
 from streamtomo.reconstruct.wbp import level
 from streamtomo.reconstruct.weights import angular_weights
 from streamtomo.resample import warp
 
 Image = NDArray[np.float32]
+Voxels = NDArray[Any]
+"""int16 or float32."""
 
 FILTERING = Filtering(cutoff=0.25, falloff=0.1)
 """The radial filter of the live picture, in live pixels: a little smoother than the final one."""
@@ -28,8 +33,12 @@ BLOCK_ROWS = 32
 LEAST_ROWS = 4
 BLOCK_UPDATES = 2e8
 """... and voxel updates: some 20 ms of one core."""
-THICK = 24
-"""The central sections shown are means over one part in so many of the depth."""
+BUFFERS = 2
+"""What is shown, and what is being made of it anew."""
+WHOLE_RANGE = np.pi
+"""All sectors together, radians, at the most."""
+STRONGEST = 40.0
+"""Standard deviations of noise that samples of views may have in int16 voxels: gold has less, most of the time."""
 
 
 class LiveVolume:
@@ -38,22 +47,34 @@ class LiveVolume:
     After `rebuild` it is the weighted back-projection of all views added, each where it was placed last, in whatever
     order they came; after an `add` it is that plus the new view, with the sector it would have if nothing came after
     it. Views are numbered in the order in which they were added.
+
+    Voxels are int16 as long as hardly any sample of a view is too strong for that, else float32. As the views come in
+    units of their own noise, what a unit is in int16 counts depends on nothing: it is such that samples of `STRONGEST`
+    in all views would fill the range. A view of a sector of 3 degrees then has noise of 14 counts, and rounding, at
+    0.3 counts a view, adds 0.05 % to the noise's power.
     """
 
     def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
         """An empty volume; its pages are taken as the first view is added, on all threads."""
         nz, ny, nx = shape_zyx
-        self._voxels = np.zeros((ny, nz, nx), np.float32)
-        self._spare: Image | None = None
+        self._voxels: Voxels = np.zeros((ny, nz, nx), np.int16)
+        self._spare: Voxels | None = None
         self._views: list[Image] = []
         self._tilts: list[float] = []
         self._filter = row_filter(nx, FILTERING)
+        noise = float(np.sqrt(np.mean(self._filter.response.astype(np.float64) ** 2)))
+        self._strongest = STRONGEST * noise
         self._scratch = Scratch()
 
     @property
     def nbytes(self) -> int:
         """Memory of voxels and kept views, the second buffer of a rebuild included."""
-        return 2 * self._voxels.nbytes + sum(view.nbytes for view in self._views)
+        return BUFFERS * self._voxels.nbytes + sum(view.nbytes for view in self._views)
+
+    @property
+    def counts(self) -> float:
+        """What a unit of density is in the voxels; 1 where they are float32."""
+        return 32767 / (WHOLE_RANGE * self._strongest) if self._voxels.dtype == np.int16 else 1.0
 
     @property
     def views(self) -> int:
@@ -62,15 +83,15 @@ class LiveVolume:
 
     def add(self, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Add a corrected image `(ny, nx)` float32; `transform` `(2, 3)` maps it to the aligned view, in its pixels."""
-        filtered = filter_rows(self._aligned(image, transform), self._filter)
+        filtered = self._filtered(image, transform)
         self._views.append(filtered)
         self._tilts.append(tilt_deg)
-        gain = angular_weights(self._tilts)[-1:].astype(np.float32)
-        self._sum(filtered[None], [tilt_deg], gain, self._voxels, add=True)
+        gain = angular_weights(self._tilts)[-1] * self.counts
+        add_view(filtered, single_axis([tilt_deg]), float(gain), self._voxels, self._scratch)
 
     def place(self, number: int, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Place a view anew, with its image as in `add`; the volume shows it there after the next `rebuild`."""
-        self._views[number] = filter_rows(self._aligned(image, transform), self._filter)
+        self._views[number] = self._filtered(image, transform)
         self._tilts[number] = tilt_deg
 
     def rebuild(self, interrupted: Callable[[], bool]) -> bool:
@@ -85,7 +106,7 @@ class LiveVolume:
             if interrupted():
                 return False
             rows = slice(y0, y0 + step)
-            self._sum(np.stack([view[rows] for view in self._views]), self._tilts, gains, fresh[rows])
+            self._sum(np.stack([view[rows] for view in self._views]), gains, fresh[rows])
         self._voxels, self._spare = fresh, self._voxels
         return True
 
@@ -94,9 +115,10 @@ class LiveVolume:
 
         The volume must have been rebuilt since a view was added or placed.
         """
-        gain = np.float32(angular_weights(self._tilts)[number])
+        gain = np.float32(angular_weights(self._tilts)[number] * self.counts)
         rays = single_axis([self._tilts[number]])
-        return reprojection_without(self._voxels, self._views[number] * gain, rays, interrupted, BLOCK_ROWS)
+        seen = reprojection_without(self._voxels, self._views[number] * gain, rays, interrupted, BLOCK_ROWS)
+        return None if seen is None else seen / np.float32(self.counts)
 
     def leave_one_out(
         self, number: int, image: Image, transform: geometry.Array, interrupted: Callable[[], bool]
@@ -115,34 +137,44 @@ class LiveVolume:
         ny, _, nx = self._voxels.shape
         return aligned(image, transform, (ny, nx))
 
-    def _sum(
-        self, views: Image, tilts_deg: list[float], gains: NDArray[np.float32], voxels: Image, add: bool = False
-    ) -> None:
-        # Exact, so that a rebuild changes nothing that is not better known.
-        backproject(views, single_axis(tilts_deg), gains, voxels, add=add, exact=True, scratch=self._scratch)
+    def _filtered(self, image: Image, transform: geometry.Array) -> Image:
+        """The view as it is added; where it is too strong for int16 voxels, these are float32 from now on."""
+        filtered = filter_rows(self._aligned(image, transform), self._filter)
+        self._take_strong([filtered])
+        return filtered
 
-    def central_slices(self) -> tuple[Image, Image]:
-        """Central sections `(xy (ny, nx), xz (nz, nx))`, each the mean of a thin slab."""
-        ny, nz, _ = self._voxels.shape
-        z, y = central(nz, nz), central(ny, nz)
-        return self._voxels[:, z].mean(axis=1), self._voxels[y].mean(axis=0)
+    def _take_strong(self, views: list[Image]) -> None:
+        one = np.ones(1, np.float32)
+        rounded = self._voxels.dtype == np.int16
+        if rounded and not all(within(view[None], one, self._strongest) for view in views):
+            self._voxels, self._spare = self._voxels * np.float32(1 / self.counts), None
 
-    def voxels(self) -> Image:
-        """All voxels `(ny, nz, nx)`, and not a copy."""
+    def _sum(self, views: Image, gains: NDArray[np.float32], voxels: Voxels) -> None:
+        # Float32 voxels are exact, so that a rebuild changes nothing that is not better known.
+        exact, scaled = voxels.dtype == np.float32, Scaled(self.counts)
+        backproject(views, single_axis(self._tilts), gains, voxels, scaled=scaled, exact=exact, scratch=self._scratch)
+
+    def central_slabs(self) -> Slabs:
+        """Central sections, each the mean of a thin slab."""
+        return central_slabs(self._voxels, 1 / self.counts)
+
+    def voxels(self) -> Voxels:
+        """All voxels `(ny, nz, nx)` as they are kept, times `counts`, and not a copy."""
         return self._voxels
 
     def filtered(self, n: int) -> Image:
         """The filtered view `(ny, nx)` that was added as number `n`, as `recall` takes it."""
         return self._views[n]
 
-    def recall(self, voxels: Image, views: list[Image], tilts_deg: list[float]) -> None:
+    def recall(self, voxels: Voxels, views: list[Image], tilts_deg: list[float]) -> None:
         """Be the volume that held these voxels `(ny, nz, nx)` and filtered views `(ny, nx)`; the arrays are kept."""
         self._voxels, self._spare = voxels, None
         self._views, self._tilts = views, tilts_deg
+        self._take_strong(views)
 
     def snapshot(self) -> Image:
         """A copy of all voxels, `(nz, ny, nx)`."""
-        return np.ascontiguousarray(self._voxels.transpose(1, 0, 2))
+        return np.ascontiguousarray(self._voxels.transpose(1, 0, 2)) * np.float32(1 / self.counts)
 
 
 def block_rows(updates: int) -> int:
@@ -170,9 +202,3 @@ def _fade(n: int) -> NDArray[np.float64]:
     distance = np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5
     ramp = np.clip(distance / width, 0.0, 1.0)
     return np.asarray(ramp * ramp * (3 - 2 * ramp))
-
-
-def central(n: int, nz: int) -> slice:
-    """The planes in the middle of `n` that are shown of a volume `nz` deep: their mean is a picture."""
-    half = max(1, nz // THICK) // 2
-    return slice(n // 2 - half, n // 2 + half + 1)

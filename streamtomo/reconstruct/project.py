@@ -42,8 +42,8 @@ class Groups(NamedTuple):
     """`(groups, 8)` the sample of a line's first voxel."""
 
 
-def project(voxels: Image, rays: Rays, image_nx: int, scratch: Scratch | None = None) -> Image:
-    """Upright images `(n, rows, image_nx)` of voxels `(ny, nz, nx)`, all float32.
+def project(voxels: NDArray[Any], rays: Rays, image_nx: int, scratch: Scratch | None = None) -> Image:
+    """Upright images `(n, rows, image_nx)` of voxels `(ny, nz, nx)`, float32; voxels may be int16.
 
     Rows are those of `backproject`'s images: one for a slice where rays are level, else as in `rays.upright`.
     """
@@ -59,7 +59,7 @@ def project(voxels: Image, rays: Rays, image_nx: int, scratch: Scratch | None = 
     return images
 
 
-def _collected(voxels: Image, table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
+def _collected(voxels: NDArray[Any], table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
     """The stretched rows of many views: lines are read eight at a time, from a copy with ends."""
     ny, nz, nx = voxels.shape
     groups = Groups(*_group(table.columns, np.int64(max(EIGHT, LAYER_BYTES // (4 * nx)))))
@@ -70,7 +70,7 @@ def _collected(voxels: Image, table: Tables, shape: tuple[int, ...], scratch: Sc
     return stretched
 
 
-def _collected_few(voxels: Image, table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
+def _collected_few(voxels: NDArray[Any], table: Tables, shape: tuple[int, ...], scratch: Scratch) -> Image:
     """The stretched rows of few views: reading the voxels once is what it costs."""
     stretched = scratch.array(shape, np.float32)
     columns, row_of = (np.ascontiguousarray(part.T) for part in (table.columns, table.rows))
@@ -183,4 +183,4 @@ def _collect_few(voxels: Any, columns: Any, row_of: Any, per_slice: Any, stretch
 @kernel
 def _add_one(out: Any, line: Any) -> None:
     for x in range(line.shape[0]):
-        out[x] += line[x]
+        out[x] += np.float32(line[x])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,16 @@ BORDER = 0.08
 
 
 def reprojection_without(
-    voxels: Image, filtered: Image, rays: Rays, interrupted: Callable[[], bool] = lambda: False, block_rows: int = 32
+    voxels: NDArray[Any],
+    filtered: Image,
+    rays: Rays,
+    interrupted: Callable[[], bool] = lambda: False,
+    block_rows: int = 32,
 ) -> Image | None:
-    """What one view should look like, `(ny, nx)`, from a volume `(ny, nz, nx)` without the view's own share in it.
+    """What one view should look like, `(ny, nx)`, from a volume without the view's own share in it.
 
-    `filtered` `(ny, nx)` is the view as it went into the volume, its weight included. Everything here is linear: the
+    `voxels` `(ny, nz, nx)` are float32 or int16; `filtered` `(ny, nx)` is the view as it went into them, its weight
+    included. Everything here is linear: the
     volume is projected with the view in it, and the projection of the view's own back-projection is taken off.
     `interrupted` is asked between blocks of rows; None if it said so.
     """

@@ -8,18 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.reconstruct.live import block_rows, central
+from streamtomo.reconstruct.live import block_rows
 from streamtomo.reconstruct.rays import single_axis
 from streamtomo.reconstruct.sirt import iterate, solver
+from streamtomo.reconstruct.slabs import Slabs, central
 
 Image = NDArray[np.float32]
 
 
 class Sections(NamedTuple):
-    """Thin central slabs of a volume, as `LiveVolume.central_slices`."""
+    """Of the volume, as `LiveVolume.central_slabs`."""
 
-    xy: Image
-    xz: Image
+    slabs: Slabs
     residual: float
     """What the iterations had left of the views before the last one, as a fraction of them."""
 
@@ -33,7 +33,8 @@ def iterated_sections(
     """
     n, ny, nx = views.shape
     of = solver(single_axis(tilts_deg), nz, nx, nx)
-    xy, xz, residuals = np.empty((ny, nx), np.float32), np.zeros((nz, nx), np.float32), list[float]()
+    xy, xz, yz = (np.zeros(shape, np.float32) for shape in ((ny, nx), (nz, nx), (nz, ny)))
+    residuals = list[float]()
     step = block_rows(2 * iterations * n * nz * nx)
     middle = central(ny, nz)
     for y0 in range(0, ny, step):
@@ -42,6 +43,7 @@ def iterated_sections(
         rows = slice(y0, min(ny, y0 + step))
         voxels, left = iterate(of, np.ascontiguousarray(views[:, rows]), iterations)
         xy[rows] = voxels[:, central(nz, nz)].mean(axis=1)
+        yz[:, rows] = voxels[:, :, central(nx, nz)].mean(axis=2).T
         xz += voxels[max(0, middle.start - y0) : max(0, middle.stop - y0)].sum(axis=0)
         residuals += [left[-1]] * len(voxels)
-    return Sections(xy, xz / np.float32(middle.stop - middle.start), float(np.mean(residuals)))
+    return Sections(Slabs(xy, xz / np.float32(middle.stop - middle.start), yz), float(np.mean(residuals)))

@@ -15,11 +15,14 @@ from streamtomo.reconstruct.wbp import make_slab, weighted
 
 def warmup() -> None:
     """Run every kernel of the live volume once on something small."""
-    volume = LiveVolume((8, 16, 16))
-    for tilt in range(9):
-        volume.add(np.ones((16, 16), np.float32), float(tilt), geometry.IDENTITY)
-    volume.rebuild(lambda: False)
-    volume.leave_one_out(0, np.ones((16, 16), np.float32), geometry.IDENTITY, lambda: False)
+    for dtype in (np.int16, np.float32):
+        volume = LiveVolume((8, 16, 16))
+        volume.recall(np.zeros((16, 8, 16), dtype), [], [])
+        for tilt in range(9):
+            volume.add(np.ones((16, 16), np.float32), float(tilt), geometry.IDENTITY)
+        volume.rebuild(lambda: False)
+        volume.leave_one_out(0, np.ones((16, 16), np.float32), geometry.IDENTITY, lambda: False)
+        volume.central_slabs()
     iterated_sections(np.ones((9, 16, 16), np.float32), list(range(9)), 8, 2, lambda: False)
 
 
