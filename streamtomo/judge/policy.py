@@ -25,6 +25,7 @@ from streamtomo.model import Verdict
 
 SIGN_OF = {
     "intensity": "light",
+    "fading": "light",
     "depth": "light",
     "blocked": "shadow",
     "blob": "shadow",
@@ -34,6 +35,9 @@ SIGN_OF = {
     "correlation": "recognition",
     "sharpness": "sharpness",
     "rings": "sharpness",
+    "defocus": "sharpness",
+    "drift": "sharpness",
+    "beads": "recognition",
     "noise": "camera",
     "outliers": "camera",
     "saturated": "camera",
@@ -85,6 +89,11 @@ class SeriesJudge:
     def accepted(self) -> list[Seen]:
         """The tilts that others are compared with."""
         return [one for one in self.seen if one.in_volume]
+
+    @property
+    def strangers(self) -> set[int]:
+        """Tilts that were accepted though they were not recognised."""
+        return {one.index for one in self.accepted if "recognition" in failing(one)}
 
     def image(self, new: Seen) -> Verdict:
         """The verdict on a tilt before it is placed."""
