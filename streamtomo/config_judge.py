@@ -33,6 +33,7 @@ PRESETS: dict[str, tuple[float, float]] = {
     "drift_doubtful_nm": (5.0, 10.0),
     "drift_bad_nm": (20.0, 40.0),
     "beads_doubtful": (0.5, 0.3),
+    "beads_bad": (0.25, 0.15),
     "depth_doubtful": (2.5, 3.0),
     "depth_bad": (3.5, 4.5),
     "noise_doubtful": (1.35, 1.8),
@@ -205,8 +206,16 @@ class Judge(Table, frozen=True):
     beads_doubtful: (
         Annotated[
             float,
-            "Fewer than this fraction of the beads that should be seen again makes a tilt doubtful.",
+            "Fewer than this fraction of the beads that should be seen again makes a tilt doubtful ...",
             _limit("beads_doubtful", "fraction", gt=0, le=1),
+        ]
+        | None
+    ) = None
+    beads_bad: (
+        Annotated[
+            float,
+            "... and fewer than this fraction bad: they are others, or elsewhere.",
+            _limit("beads_bad", "fraction", gt=0, le=1),
         ]
         | None
     ) = None
@@ -294,6 +303,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     drift_doubtful_nm: float
     drift_bad_nm: float
     beads_doubtful: float
+    beads_bad: float
     depth_doubtful: float
     depth_bad: float
     noise_doubtful: float

@@ -25,7 +25,7 @@ Image = NDArray[np.float32]
 
 COMPARED = 3
 """Tilts nearest in angle with which a new one is compared, one after the other ..."""
-CLEAR_AGREEMENT = 0.35
+CLEAR_AGREEMENT = 0.25
 """... until one agrees so well."""
 
 
@@ -75,8 +75,22 @@ class Recogniser:
                 break
         expected, seen = self._beads_again(tilt, image, found, here)
         return msgspec.structs.replace(
-            placement, agreement=round(best, 4), agreed_with=found, beads_expected=expected, beads_seen=seen
+            placement,
+            agreement=round(best, 4),
+            agreed_with=found,
+            kinship=self._kinship(tilt, image, here, strangers) if best < CLEAR_AGREEMENT else None,
+            beads_expected=expected,
+            beads_seen=seen,
         )
+
+    def _kinship(self, tilt: Tilt, image: Image, here: tuple[float, float], strangers: Collection[int]) -> float | None:
+        """How well an image agrees with the nearest of the strangers."""
+        angle = tilt.image.angle_deg
+        others = [index for index in self._views if index in strangers]
+        nearest = min(others, key=lambda index: abs(self._views[index][0] - angle), default=None)
+        if nearest is None:
+            return None
+        return round(agreement(image, self._images[nearest], self._laid_over(nearest, angle, here)), 4)
 
     def _beads_again(self, tilt: Tilt, image: Image, other: int, here: tuple[float, float]) -> tuple[int, int]:
         """Beads of an accepted tilt that lie in the field of a new one, and how many of those are seen."""

@@ -121,9 +121,12 @@ class Placement(Struct, frozen=True, kw_only=True):
     step_y: float = 0.0
     """Shift relative to that neighbour, in raw pixels."""
     agreement: float | None = None
-    """Correlation with a tilt at a like angle, ring by ring in frequency, -1 to 1; None where it was not measured."""
+    """Correlation with a tilt at a like angle, ring by ring in frequency, above what chance gives, 0 to 1; None where
+    it was not measured."""
     agreed_with: int | None = None
     """Index of that tilt."""
+    kinship: float | None = None
+    """The same with the nearest tilt that was not recognised; None where this one was, or there is no such tilt."""
     beads_expected: int | None = None
     """Beads of that tilt that lie in the field of this one; None where they were not looked for."""
     beads_seen: int | None = None

@@ -134,7 +134,13 @@ def test_beads_that_should_be_seen_again():
     judge = new_judge()
     for n in range(6):
         judge.add(tilt(n, DOSE_SYMMETRIC[n], placed={"beads_expected": 10, "beads_seen": 9}))
-    for expected, seen, state in ((10, 8, "good"), (10, 3, "doubtful"), (3, 0, "good"), (None, None, "good")):
+    for expected, seen, state in (
+        (10, 8, "good"),
+        (10, 3, "doubtful"),
+        (2, 0, "good"),
+        (10, 1, "bad"),
+        (None, None, "good"),
+    ):
         verdict = judge.placement(tilt(6, 9.0, placed={"beads_expected": expected, "beads_seen": seen}))
         assert verdict.state == state
     assert "3 beads are seen where 9 should be, limit 4.50" in judge.placement(
