@@ -6,9 +6,10 @@ import numpy as np
 from _bench_table import row, times_ms
 
 from streamtomo import geometry
+from streamtomo.lens import Microscope
 from streamtomo.restore.beads3d import find_beads_3d
 from streamtomo.restore.combine import combined_bands, sampling
-from streamtomo.restore.ctf import Focus, Microscope, ViewFocus
+from streamtomo.restore.ctf import Focus, ViewFocus
 from streamtomo.restore.denoise import Diffusion, diffuse, preview
 from streamtomo.restore.erase import erase_gold
 from streamtomo.restore.focus import Search, estimate_focus

@@ -36,8 +36,11 @@ TUNED = (
     "wrong area",
     "contamination",
     "camera dying",
+    "film torn",
+    "emission fading",
+    "shaken",
 )
-UNSEEN = ("film torn", "emission fading", "shaken")
+UNSEEN = ("beam flickering", "double image", "bubbling")
 """Kinds that no threshold was set by."""
 LEAST_IN_SHADOW = 5
 """Tilts that a grid bar spoils, at least."""
@@ -406,6 +409,47 @@ def _shaken(case: Case, onset: int, rng: np.random.Generator) -> None:
     case.effects.insert(0, effect)
 
 
+def _flickering(case: Case, onset: int, rng: np.random.Generator) -> None:
+    """The emission is unsteady: another part of the electrons arrives at each tilt."""
+    levels = rng.uniform(0.15, 0.9, len(case.series.plan.angles_deg)).astype(np.float32)
+    case.effects.append(lambda index, image: image * levels[index] if index >= onset else image)
+
+
+def _double(case: Case, onset: int, rng: np.random.Generator) -> None:
+    """The stage jumps in the middle of each exposure: everything is seen twice."""
+    count = len(case.series.plan.angles_deg)
+    jumps = [rng.uniform(0.04, 0.15) * SIZE * _direction(rng) for _ in range(count)]
+
+    def effect(index: int, image: Map) -> Map:
+        if index < onset:
+            return image
+        x, y = jumps[index]
+        return np.asarray((image + ndimage.shift(image, (y, x), order=1, mode="reflect")) / 2, np.float32)
+
+    case.effects.insert(0, effect)
+
+
+def _bubbling(case: Case, onset: int, rng: np.random.Generator) -> None:
+    """The beam boils the specimen: more and more bubbles, and each of them grows."""
+    count = len(case.series.plan.angles_deg)
+    each, empty = int(rng.integers(4, 10)), case.series.plan.electrons_per_pixel
+    born = np.repeat(np.arange(onset, count), each)
+    at = rng.uniform(-0.5, 0.5, (len(born), 2)) * SIZE
+    growth = rng.uniform(0.008, 0.02, len(born)) * SIZE
+    grid = np.arange(SIZE) - (SIZE - 1) / 2
+
+    def effect(index: int, image: Map) -> Map:
+        full = np.ones((SIZE, SIZE), np.float32)
+        for (x, y), step, first in zip(at, growth, born, strict=True):
+            radius = step * (index - first + 1)
+            if radius > 0:
+                away = np.hypot(grid[None, :] - x, grid[:, None] - y)
+                full *= 1 - 0.6 / (1 + np.exp(np.clip(away - radius, -50, 50))).astype(np.float32)
+        return np.asarray(image * full + empty * (1 - full), np.float32)
+
+    case.effects.insert(0, effect)
+
+
 FAULTS: dict[str, Callable[[Case, int, np.random.Generator], None]] = {
     "runaway stage": _runaway,
     "slow drift out": _slow_drift,
@@ -421,4 +465,7 @@ FAULTS: dict[str, Callable[[Case, int, np.random.Generator], None]] = {
     "film torn": _torn,
     "emission fading": _fading,
     "shaken": _shaken,
+    "beam flickering": _flickering,
+    "double image": _double,
+    "bubbling": _bubbling,
 }

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 if __name__ == "__main__":  # one series per process is faster than many threads on small images
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -23,11 +24,13 @@ if __name__ == "__main__":  # one series per process is faster than many threads
 import msgspec
 from _judge_cases import TUNED, UNSEEN, Case, faulty, good
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from streamtomo import config_file
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import prepare
 from streamtomo.judge.plan import Plan
+from streamtomo.judge.policy import Judgement
 from streamtomo.judge.record import Seen, seen
 from streamtomo.liveseries import AcceptedTilt, LiveSeries
 from streamtomo.messages import TiltPlaced
@@ -67,27 +70,31 @@ def judge(case: Case, settings: Settings, *, told_plan: bool) -> Outcome:
     live.judge.plan = Plan(tilts=len(raws) if told_plan else None, reach_deg=settings.judge.reach_deg)
     states, reasons = [], []
     for index, pixels in enumerate(case.images()):
-        tilt = Tilt(index=index, image=raws[index])
-        image, correction = prepare(pixels, live.binning, settings.correct.outlier_sigma)
-        look, placement, verdict = live.place(tilt, pixels, image, correction)
-        accepted = placement is not None and verdict.state != "bad"
-        if placement is not None and accepted:
-            live.accept(AcceptedTilt(tilt, placement, correction), image)
-        placed = TiltPlaced(
-            series=case.name,
-            index=index,
-            angle_deg=tilt.image.angle_deg,
-            correction=correction,
-            placement=placement,
-            verdict=verdict,
-            in_volume=accepted,
-            look=look,
-        )
-        judgement = live.judge.add(seen(tilt, placed))
+        judgement = take(live, Tilt(index=index, image=raws[index]), pixels)
         if "reject" not in states:
             reasons = list(judgement.reasons)
         states.append(judgement.state)
     return Outcome(case.name, case.kind, case.onset, states, reasons, live.judge.seen)
+
+
+def take(live: LiveSeries, tilt: Tilt, pixels: NDArray[Any]) -> Judgement:
+    """Take one tilt through what the live lane does but for the volume; the judgement on its series."""
+    image, correction = prepare(pixels, live.binning, live.settings.correct.outlier_sigma)
+    look, placement, verdict = live.place(tilt, pixels, image, correction)
+    accepted = placement is not None and verdict.state != "bad"
+    if placement is not None and accepted:
+        live.accept(AcceptedTilt(tilt, placement, correction), image)
+    placed = TiltPlaced(
+        series=tilt.image.series,
+        index=tilt.index,
+        angle_deg=tilt.image.angle_deg,
+        correction=correction,
+        placement=placement,
+        verdict=verdict,
+        in_volume=accepted,
+        look=look,
+    )
+    return live.judge.add(seen(tilt, placed))
 
 
 def _raw(case: Case, index: int) -> RawImage:

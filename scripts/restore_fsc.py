@@ -17,9 +17,9 @@ from _restoration_truth import Image, Truth, make, shells, volume_of
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from streamtomo.lens import Microscope
 from streamtomo.publish.pictures import to_grey, write_png
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.ctf import Microscope
 from streamtomo.restore.denoise import Diffusion, default_k, diffuse, preview
 from streamtomo.restore.erase import erase_gold
 from streamtomo.restore.focus import Search, estimate_focus

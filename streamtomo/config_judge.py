@@ -28,6 +28,12 @@ PRESETS: dict[str, tuple[float, float]] = {
     "sharp_bad": (0.25, 0.15),
     "rings_doubtful": (0.45, 0.7),
     "rings_bad": (0.6, 1.0),
+    "defocus_doubtful_um": (1.0, 2.0),
+    "defocus_bad_um": (3.0, 5.0),
+    "drift_doubtful_nm": (5.0, 10.0),
+    "drift_bad_nm": (20.0, 40.0),
+    "beads_doubtful": (0.5, 0.3),
+    "beads_bad": (0.25, 0.15),
     "depth_doubtful": (2.5, 3.0),
     "depth_bad": (3.5, 4.5),
     "noise_doubtful": (1.35, 1.8),
@@ -174,6 +180,45 @@ class Judge(Table, frozen=True):
         ]
         | None
     ) = None
+    defocus_doubtful_um: (
+        Annotated[
+            float,
+            "A defocus further than this from that of the other tilts makes a tilt doubtful ...",
+            _limit("defocus_doubtful_um", "µm", gt=0, le=100),
+        ]
+        | None
+    ) = None
+    defocus_bad_um: (
+        Annotated[float, "... and further than this bad.", _limit("defocus_bad_um", "µm", gt=0, le=100)] | None
+    ) = None
+    drift_doubtful_nm: (
+        Annotated[
+            float,
+            "A specimen that moves further than this while a movie is exposed makes a tilt doubtful, if it is more "
+            "than usual ...",
+            _limit("drift_doubtful_nm", "nm", gt=0, le=10000),
+        ]
+        | None
+    ) = None
+    drift_bad_nm: (
+        Annotated[float, "... and further than this bad.", _limit("drift_bad_nm", "nm", gt=0, le=10000)] | None
+    ) = None
+    beads_doubtful: (
+        Annotated[
+            float,
+            "Fewer than this fraction of the beads that should be seen again makes a tilt doubtful ...",
+            _limit("beads_doubtful", "fraction", gt=0, le=1),
+        ]
+        | None
+    ) = None
+    beads_bad: (
+        Annotated[
+            float,
+            "... and fewer than this fraction bad: they are others, or elsewhere.",
+            _limit("beads_bad", "fraction", gt=0, le=1),
+        ]
+        | None
+    ) = None
     depth_doubtful: (
         Annotated[
             float,
@@ -253,6 +298,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     sharp_bad: float
     rings_doubtful: float
     rings_bad: float
+    defocus_doubtful_um: float
+    defocus_bad_um: float
+    drift_doubtful_nm: float
+    drift_bad_nm: float
+    beads_doubtful: float
+    beads_bad: float
     depth_doubtful: float
     depth_bad: float
     noise_doubtful: float

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -202,7 +203,7 @@ class Lane:
         if not camera.lacks(one.tilt.image.series, one.tilt.index):
             return
         try:
-            raw, _ = self._reader.read(one.tilt.image, live, folder)
+            raw = self._reader.read(one.tilt.image, live, folder).pixels
             repaired = self._prepare(one.tilt, raw, live, one.correction.camera)[2]
         except StreamtomoError:
             return
@@ -221,9 +222,10 @@ class Lane:
         live = self._live(job)
         tilt, angle = job.tilt, job.tilt.image.angle_deg
         with clock("read"):
-            raw, warnings = self._reader.read(tilt.image, live, job.folder)
+            raw, drift_px, warnings = self._reader.read(tilt.image, live, job.folder)
         with clock("correct"):
             image, correction, repaired = self._prepare(tilt, raw, live)
+            correction = msgspec.structs.replace(correction, drift_px=drift_px)
         with clock("align"):
             look, placement, verdict = live.place(tilt, raw, image, correction)
         accepted = placement is not None and verdict.state != "bad"
@@ -296,7 +298,7 @@ class Lane:
                 live.recall(snapshot, accepted)
         for tilt, placement, correction in accepted[len(live.views) :]:
             try:
-                raw, _ = self._reader.read(tilt.image, live, job.folder)
+                raw = self._reader.read(tilt.image, live, job.folder).pixels
                 image = self._prepare(tilt, raw, live, correction.camera)[0]
             except StreamtomoError:
                 continue

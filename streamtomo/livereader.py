@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ from streamtomo.messages import Warned
 from streamtomo.model import RawImage
 
 
+class Read(NamedTuple):
+    """An exposure that was read."""
+
+    pixels: NDArray[Any]
+    """`(ny, nx)`"""
+    drift_px: float | None
+    """Way of the specimen through a movie, raw pixels; None where it was not measured."""
+    warnings: list[Warned]
+    """New ones."""
+
+
 class LiveReader:
     """Exposures of all series, one after the other."""
 
@@ -26,8 +37,8 @@ class LiveReader:
         """When the last tilts were taken, of whatever series."""
         self._warned: set[tuple[str, str]] = set()
 
-    def read(self, image: RawImage, live: LiveSeries, folder: str | None) -> tuple[NDArray[Any], list[Warned]]:
-        """Pixels of a tilt `(ny, nx)`, and new warnings; sums of movies are kept below `folder`.
+    def read(self, image: RawImage, live: LiveSeries, folder: str | None) -> Read:
+        """A tilt's exposure; sums of movies are kept below `folder`.
 
         Raises InputError if it cannot be read, or has another size than its series.
         """
@@ -43,7 +54,8 @@ class LiveReader:
             raise BadImage(f"{image.path}: is {size} pixels, its series has {usual}")
         new = [(code, text) for code, text in done.warnings if (image.series, code) not in self._warned]
         self._warned |= {(image.series, code) for code, _ in new}
-        return raw, [Warned(code=code, text=text, series=image.series) for code, text in new]
+        warnings = [Warned(code=code, text=text, series=image.series) for code, text in new]
+        return Read(raw, round(done.travel_px, 3) if done.drift_px else None, warnings)
 
     def _interval(self, image: RawImage) -> float | None:
         """Usual time between two tilts of the microscope, whatever their series; None while it is not known."""

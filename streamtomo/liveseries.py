@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, correlate, masked, taper
-from streamtomo.align.live import STEEPEST_DEG, LiveAligner
+from streamtomo.align.live import LiveAligner
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
-from streamtomo.judge.agreement import agreement
 from streamtomo.judge.limit import combine
 from streamtomo.judge.look import look_at
 from streamtomo.judge.place import Field
 from streamtomo.judge.policy import Judgement, SeriesJudge
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
+from streamtomo.livelook import Recogniser, defocus_of
 from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
 from streamtomo.reconstruct import score
 from streamtomo.reconstruct.live import BUFFERS, LiveVolume, aligned
@@ -39,10 +39,6 @@ MOVED_PX = 0.25
 """Live pixels by which a view must have moved to be placed anew."""
 ENOUGH_TO_SCORE = 5
 """With fewer views the volume says little about any of them."""
-COMPARED = 3
-"""Tilts nearest in angle with which a new one is compared, one after the other ..."""
-CLEAR_AGREEMENT = 0.35
-"""... until one agrees so well."""
 UNLIKE = 0.6
 """A tilt agrees badly with the volume if its score is below this part of the median of those ..."""
 LIKE_ANGLES = 6
@@ -107,6 +103,9 @@ class LiveSeries:
         self.judge = SeriesJudge(settings.judge, Field(raw.nx, raw.ny, pixel_size_A))
         self.told = Judgement()
         """The judgement that was told last."""
+        bead_nm = settings.specimen.bead_nm
+        radius_px = bead_nm * 5 / (pixel_size_A * self.binning) if bead_nm and pixel_size_A else None
+        self._recogniser = Recogniser(self.aligner, self.images, self.views, radius_px)
         self.touched_s = time.monotonic()
         self.filed_s, self.filed_views = self.touched_s, 0
         """When its volume was written to a file, and the views in it."""
@@ -332,39 +331,17 @@ class LiveSeries:
         self, tilt: Tilt, raw: NDArray[np.generic], image: Image, correction: Correction
     ) -> tuple[Look, Placement | None, Verdict]:
         """Look at a corrected tilt, place it and judge it; one that is bad by its looks is not placed."""
-        look = look_at(raw, image, correction.repaired)
+        scope = self.settings.acquisition
+        focus = defocus_of(raw, tilt.image.angle_deg, self.aligner.axis_deg, self.pixel_size_A, scope)
+        look = look_at(raw, image, correction.repaired, focus)
         new = fresh(tilt, correction, look)
         verdict = self.judge.image(new)
         if verdict.state == "bad":
             return look, None, verdict
-        placement = self._agreeing(tilt, image, self.aligner.place(tilt.index, tilt.image.angle_deg, image))
-        return (
-            look,
-            placement,
-            combine(verdict, self.judge.placement(msgspec.structs.replace(new, placement=placement))),
-        )
-
-    def _agreeing(self, tilt: Tilt, image: Image, placement: Placement) -> Placement:
-        """The placement, with how well the image agrees there with one of the tilts nearest in angle."""
-        if placement.neighbour is None:
-            return placement
-        here, angle = (placement.shift_x, placement.shift_y), tilt.image.angle_deg
-        best, found = -1.0, placement.neighbour
-        for other in sorted(self.views, key=lambda index: abs(self.views[index][0] - angle))[:COMPARED]:
-            over = self._laid_over(other, angle, here)
-            agrees = agreement(image, self.images[other], over)
-            best, found = max((best, found), (agrees, other))
-            if best >= CLEAR_AGREEMENT:
-                break
-        return msgspec.structs.replace(placement, agreement=round(best, 4), agreed_with=found)
-
-    def _laid_over(self, other: int, angle_deg: float, here: tuple[float, float]) -> geometry.Array:
-        """The transform of an accepted view's live image to another angle, with the specimen at `here` (raw pixels)."""
-        angles = np.clip([self.views[other][0], angle_deg], -STEEPEST_DEG, STEEPEST_DEG)
-        over = geometry.tilt_stretch(self.aligner.axis_deg, *angles)
-        over[:, 2] = np.array(here) / self.binning
-        over[:, 2] -= over[:, :2] @ np.array(self.aligner.shift_of(other)) / self.binning
-        return over
+        placement = self.aligner.place(tilt.index, tilt.image.angle_deg, image)
+        placement = self._recogniser.recognised(tilt, image, placement, self.judge.strangers)
+        later = self.judge.placement(msgspec.structs.replace(new, placement=placement))
+        return look, placement, combine(verdict, later)
 
     def axis_news(self) -> float | None:
         """The tilt axis, if it was measured anew since this was asked last."""

@@ -74,6 +74,9 @@ class Correction(Struct, frozen=True, kw_only=True):
     """Standard deviation of the binned image, in the same counts."""
     camera: int = 0
     """Tilts from which the camera map was learned that was applied; 0 for none."""
+    drift_px: float | None = None
+    """Length of the specimen's way through the movie, in raw pixels; None for a single image or where it was not
+    measured."""
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -98,6 +101,8 @@ class Look(Struct, frozen=True, kw_only=True):
     """Share of the field that is dark and touches no edge: ice or dirt."""
     spectrum: tuple[float, ...] = ()
     """Power of the detail over that of the noise, in rings of equal width in frequency (`judge.spectrum`)."""
+    defocus_um: float | None = None
+    """Underfocus at the tilt axis by the rings of the lens; None where they do not tell."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -116,9 +121,16 @@ class Placement(Struct, frozen=True, kw_only=True):
     step_y: float = 0.0
     """Shift relative to that neighbour, in raw pixels."""
     agreement: float | None = None
-    """Correlation with a tilt at a like angle, ring by ring in frequency, -1 to 1; None where it was not measured."""
+    """Correlation with a tilt at a like angle, ring by ring in frequency, above what chance gives, 0 to 1; None where
+    it was not measured."""
     agreed_with: int | None = None
     """Index of that tilt."""
+    kinship: float | None = None
+    """The same with the nearest tilt that was not recognised; None where this one was, or there is no such tilt."""
+    beads_expected: int | None = None
+    """Beads of that tilt that lie in the field of this one; None where they were not looked for."""
+    beads_seen: int | None = None
+    """How many of them are there."""
 
 
 VerdictState = Literal["good", "doubtful", "bad"]

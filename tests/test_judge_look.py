@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from simulated import simulated
 
 from streamtomo import geometry
 from streamtomo.judge.agreement import agreement
+from streamtomo.judge.beads import seen_again
 from streamtomo.judge.look import look_at
 from streamtomo.judge.spectrum import detail, sharpness
+from streamtomo.livebeads import LiveBeads
 
 
 def grains(seed=1, shape=(256, 320), beam=400.0, blur=0.0):
@@ -99,3 +102,27 @@ def test_the_same_specimen_agrees_wherever_it_lies_and_another_does_not():
     assert agreement(moved, there, geometry.translation(-14.0, 9.0)) > 0.4
     assert agreement(grains(2, (300, 300)), there, geometry.IDENTITY) < 0.15
     assert agreement(np.zeros_like(here), there, geometry.IDENTITY) == 0.0
+
+
+def test_beads_are_counted_where_they_should_be_whatever_their_height():
+    before = np.array([[10.0, 20.0], [-30.0, 5.0], [0.0, -40.0], [200.0, 0.0]])
+    over = geometry.translation(4.0, -2.0)
+    now = before[:3] + np.array([[4.5, -2.5], [4.0, 4.0], [4.0, -1.0]])
+    assert seen_again(before, now, over, 90.0, (8.0, 2.0), (200, 200)) == (3, 3)  # the axis lies along x
+    assert seen_again(before, now, over, 0.0, (8.0, 2.0), (200, 200)) == (3, 2)
+    assert seen_again(before, np.zeros((0, 2)), over, 0.0, (8.0, 2.0), (200, 200)) == (3, 0)
+
+
+def test_beads_of_a_view_are_found_in_the_next_one():
+    sample = simulated(size=256, tilts=(0.0, 6.0), beads=12, binning=1)
+    beads = LiveBeads(None)
+    for index, view in enumerate(sample.views):
+        beads.look(index, view.image)
+    first, second = sample.true
+    over = geometry.tilt_stretch(20.0, first.tilt_deg, second.tilt_deg)
+    over[:, 2] = np.array(second.shift_xy) - over[:, :2] @ first.shift_xy
+    expected, seen = beads.again(1, 0, over, 20.0, geometry.parallax(first.tilt_deg, second.tilt_deg))
+    assert expected >= 6
+    assert seen >= 0.8 * expected
+    over[:, 2] += 40.0
+    assert beads.again(1, 0, over, 20.0, 0.1)[1] <= 0.3 * expected

@@ -101,6 +101,53 @@ def test_dimmer_images_have_less_detail_over_the_noise_and_are_sharp_all_the_sam
     assert sharpness.value == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_defocus_far_from_that_of_the_others():
+    judge = new_judge()
+    for n in range(6):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n], looks={"defocus_um": 3.0 + 0.1 * n}))
+    states = {}
+    for here in (3.4, 4.6, 1.9, 7.0, None):
+        verdict = judge.placement(tilt(6, 9.0, looks={"defocus_um": here}))
+        measure = next((one for one in verdict.measures if one.name == "defocus"), None)
+        states[here] = measure.state if measure else None
+        assert measure is None or measure.expected == pytest.approx(3.25)
+        assert measure is None or (measure.margin < 0) == (measure.state != "good")
+    assert states == {3.4: "good", 4.6: "doubtful", 1.9: "doubtful", 7.0: "bad", None: None}
+
+
+def test_a_specimen_that_moves_more_than_usual_during_the_exposure():
+    def moved(n, drift_px):
+        one = tilt(n, DOSE_SYMMETRIC[n])
+        return msgspec.structs.replace(one, correction=msgspec.structs.replace(one.correction, drift_px=drift_px))
+
+    calm, restless = new_judge(), new_judge()
+    for n in range(6):
+        calm.add(moved(n, 1.0))
+        restless.add(moved(n, 4.0))
+    way = [(calm, 2.0, "good"), (calm, 7.0, "doubtful"), (restless, 7.0, "good"), (calm, 30.0, "bad")]
+    for judge, drift_px, state in way:  # pixels of 1 nm
+        assert judge.placement(moved(6, drift_px)).state == state
+    assert "moved by 30.0 nm" in calm.placement(moved(6, 30.0)).reasons[0]
+
+
+def test_beads_that_should_be_seen_again():
+    judge = new_judge()
+    for n in range(6):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n], placed={"beads_expected": 10, "beads_seen": 9}))
+    for expected, seen, state in (
+        (10, 8, "good"),
+        (10, 3, "doubtful"),
+        (2, 0, "good"),
+        (10, 1, "bad"),
+        (None, None, "good"),
+    ):
+        verdict = judge.placement(tilt(6, 9.0, placed={"beads_expected": expected, "beads_seen": seen}))
+        assert verdict.state == state
+    assert "3 beads are seen where 9 should be, limit 4.50" in judge.placement(
+        tilt(6, 9.0, placed={"beads_expected": 10, "beads_seen": 3})
+    ).reasons  # fmt: skip
+
+
 def test_the_worst_counts_and_all_reasons_are_kept():
     both = combine(
         Verdict(state="doubtful", reasons=("a",)), Verdict(state="bad", reasons=("b",)), Verdict(state="good")

@@ -1,6 +1,7 @@
 """Movies in the live lane: their sums are kept with the series, and what is wrong with the gain is said once."""
 
 import numpy as np
+import pytest
 import tifffile
 
 from streamtomo.config import Movies, Settings
@@ -33,6 +34,10 @@ def test_what_is_wrong_with_the_gain_is_said_once_for_a_series(tmp_path, monkeyp
         assert not [event for event in news if isinstance(event, TiltFailed)]
         placed += [(job.tilt, event) for event in news if isinstance(event, TiltPlaced)]
         events += news
+    ways = [event.correction.drift_px for _, event in placed]
+    assert all(1.5 < way < 4 for way in ways)
+    noted = [measure.value for _, event in placed for measure in event.verdict.measures if measure.name == "drift"]
+    assert noted == pytest.approx([1.08 * way for way in ways], rel=0.01)
     warned = [event for event in events if isinstance(event, Warned)]
     assert [(event.code, event.series) for event in warned] == [("gain.rotated", "TS")]
     assert "gain_rotate = 1" in warned[0].text

@@ -142,6 +142,16 @@ def test_what_must_be_seen_is_on_it(name, told):
         assert words in text
 
 
+def test_what_was_measured_of_the_marked_tilt_is_shown_what_fails_first():
+    measures = (
+        Measure(name="agreement", value=0.9123, limit=0.5),
+        Measure(name="defocus", value=7.3, expected=3.2, limit=6.2, state="bad"),
+        Measure(name="thickness", value=0.61),
+    )
+    session = state(*RUNNING, received(2), placed(2, Verdict(state="bad", reasons=("x",), measures=measures)))
+    assert "defocus 7.3/6.2 B  agreement 0.912/0.5  thickness 0.61" in screen(session, 120, 40)
+
+
 def test_a_run_that_is_silent_is_shown_as_such():
     assert "NO SIGN OF LIFE for 95 s" in screen(state(*RUNNING), 120, 40, now=NOW + 3)
 

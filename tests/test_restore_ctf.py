@@ -10,7 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from _restoration_truth import make
 
-from streamtomo.restore.ctf import Focus, Microscope, ViewFocus, local_defocus, phase
+from streamtomo.lens import Microscope, phase
+from streamtomo.restore.ctf import Focus, ViewFocus, local_defocus
 from streamtomo.restore.focus import Search, chain, estimate_focus
 from streamtomo.restore.rings import layout, without_gold
 from streamtomo.restore.transfer import corrected

@@ -8,8 +8,8 @@ from test_restore_erase import series as gold_series
 from test_restore_erase import volume as gold_volume
 
 from streamtomo.config import Ctf, Denoise, Erase
+from streamtomo.lens import Microscope
 from streamtomo.restore import steps
-from streamtomo.restore.ctf import Microscope
 from streamtomo.restore.denoise import diffuse
 
 

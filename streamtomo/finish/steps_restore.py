@@ -21,7 +21,8 @@ from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.tomogram import Source, write_tomogram
 from streamtomo.finish.work import VIEWS, Image, Work
-from streamtomo.restore.ctf import Focus, Microscope
+from streamtomo.lens import Microscope
+from streamtomo.restore.ctf import Focus
 from streamtomo.restore.steps import diffusion_step, gold_step, lens_step
 
 DENOISED_SUFFIX = "_nad.mrc"

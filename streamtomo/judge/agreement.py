@@ -2,7 +2,8 @@
 
 The height of a correlation peak says little where a few coarse features fill the field: any two fields have some. Here
 each ring in frequency counts as much as it has coefficients, whatever its power, so that it is the many small features
-that must agree (Fourier ring correlation).
+that must agree (Fourier ring correlation). What is told is how far it lies above chance, which makes two fields agree
+the better, the smaller the part is that both show.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ COMPARED = 8
 REACH_PX = 6
 """The neighbour may lie so far, in coarse pixels, from where it was placed: its features have many depths, and it is
 laid at one."""
+OUTSTANDING = 2.0
+"""What is further than so many standard deviations from the middle level is cut."""
+QUARTILES_APART = 1.349
+"""Standard deviations between the quartiles of a normal distribution."""
+CHANCE = 3.0
+"""The highest of the positions within reach hardly lies more standard deviations above 0 by chance."""
 
 
 def agreement(image: Image, neighbour: Image, transform: geometry.Array) -> float:
-    """Correlation, -1 to 1, of a live image `(ny, nx)` with its neighbour, which `transform` `(2, 3)` lays over it.
-
-    Of two fields that have nothing in common it is about 0.1, as the best of a few positions is looked for.
-    """
+    """Correlation above chance, 0 to 1, of a live image `(ny, nx)` with a neighbour that `transform` lays over it."""
     here, there, over = _coarse(image), _coarse(neighbour), geometry.rescale(transform, COARSE)
     side = min(*here.shape, LARGEST_PX // COARSE)
     y, x = ((n - side) // 2 for n in here.shape)
@@ -45,7 +49,7 @@ def agreement(image: Image, neighbour: Image, transform: geometry.Array) -> floa
 
 
 def _best_nearby(a: Spectrum, b: Spectrum, number: NDArray[np.int64], side: int) -> float:
-    """The highest correlation of two spectra's rings for shifts within reach."""
+    """The highest correlation of two spectra's rings for shifts within reach, above what chance makes of it."""
     rings = np.minimum(number, COMPARED).ravel()
     counts = np.bincount(rings, minlength=COMPARED + 1)[: COMPARED + 1].astype(np.float64)
     norms = np.sqrt(np.prod([np.bincount(rings, (np.abs(one) ** 2).ravel(), COMPARED + 1) for one in (a, b)], axis=0))
@@ -55,7 +59,11 @@ def _best_nearby(a: Spectrum, b: Spectrum, number: NDArray[np.int64], side: int)
     surface = fft.irfft2(a * b.conj() * weights[rings].reshape(a.shape), s=(size, size))
     reach = max(1, round(REACH_PX * size / side))
     near = np.r_[: reach + 1, size - reach : size]
-    return float(surface[np.ix_(near, near)].max() * size * size / (2 * counts[:COMPARED].sum()))
+    surface *= size * size / (2 * counts[:COMPARED].sum())
+    best = float(surface[np.ix_(near, near)].max())
+    surface[np.ix_(near, near)] = 0.0
+    chance = CHANCE * float(np.sqrt((surface**2).sum() / (surface.size - len(near) ** 2)))
+    return max(0.0, (best - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
 def _low(values: NDArray[Any]) -> NDArray[Any]:
@@ -72,6 +80,11 @@ def _coarse(image: Image) -> Image:
 
 
 def _spectrum(part: Image, window: Image) -> Spectrum:
+    """Spectrum of what is seen through a window, with what stands out cut: a bead that lies on another one would else
+    outweigh all the rest."""
+    seen = part[window > 0]
+    low, level, high = np.percentile(seen, (25, 50, 75)) if seen.size else (0.0, 0.0, 0.0)
+    spread = np.float32(OUTSTANDING * max(float(high - low), 1e-30) / QUARTILES_APART)
+    flat = np.clip(part - np.float32(level), -spread, spread) * window
     total = float(window.sum())
-    level = float(np.vdot(part, window)) / total if total > 0 else 0.0
-    return np.asarray(fft.rfft2((part - np.float32(level)) * window), np.complex64)
+    return np.asarray(fft.rfft2(flat - np.float32(flat.sum() / total) * window if total > 0 else flat), np.complex64)

@@ -63,6 +63,7 @@ def _trends(limits: Limits) -> tuple[_Trend, ...]:
         _Trend("distance", "field", limits.shift_bad, True, 0.02, "the target leaves the field"),
         _Trend("blocked", "shadow", limits.blocked_bad, True, 0.02, "the field lies in shadow"),
         _Trend("blob", "shadow", limits.blocked_bad, True, 0.02, "the field is covered"),
+        _Trend("fading", "light", 1 - limits.dark_fraction, True, 0.02, "the intensity fails"),
         _Trend("intensity", "light", limits.dark_fraction, False, 0.02, "the intensity fails"),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
+from streamtomo.judge.fading import lost_light
 from streamtomo.judge.law import STEEPEST_TILT_DEG, Expectation, expected_light, path
 from streamtomo.judge.limit import above, below, graded, note, verdict_of
 from streamtomo.judge.record import Seen
@@ -43,6 +44,7 @@ def judge_image(new: Seen, before: Sequence[Seen], settings: Judge, limits: Limi
     if expected is not None:
         reasons += _intensity(new, expected, limits, dark_field=dark_field)
         if not dark_field:
+            reasons += _fading(lost_light([*before, new]), limits)
             reasons += _depth(new, expected_light(new.angle_deg, _trusted(before)), limits)
     if new.look is not None:
         if not dark_field:
@@ -79,10 +81,21 @@ def _intensity(new: Seen, expected: Expectation, limits: Limits, *, dark_field: 
         yield graded("intensity", ratio, (dim, dark), words, expected=1.0, unit="fraction", falling=True)
 
 
+def _fading(lost: float | None, limits: Limits) -> Iterator[tuple[Measure, str]]:
+    """Light lost with time, whatever the path."""
+    if lost is None:
+        return
+    both = 1 - limits.dim_fraction, 1 - limits.dark_fraction
+    words = f"{lost:.0%} of the light was lost with time, whatever the tilt"
+    yield graded("fading", lost, both, words, expected=0.0, unit="fraction")
+
+
 def _trusted(before: Sequence[Seen]) -> list[Seen]:
     """Tilts whose light was as expected: a beam that became weaker looks like a thick specimen."""
     return [
-        one for one in before if all(each.name != "intensity" or each.state == "good" for each in one.verdict.measures)
+        one
+        for one in before
+        if all(each.name not in ("intensity", "fading") or each.state == "good" for each in one.verdict.measures)
     ]
 
 

@@ -26,7 +26,7 @@ LEAST_BLOCKED = 0.01
 """A share of the field below this is no shadow: a bead, a corner."""
 
 
-def look_at(raw: NDArray[np.generic], image: Image, repaired: int) -> Look:
+def look_at(raw: NDArray[np.generic], image: Image, repaired: int, defocus_um: float | None = None) -> Look:
     """The look of a tilt from its raw pixels and its live image `(ny, nx)`, in which so many raw ones were repaired."""
     levels = cells(image)
     bright = float(np.quantile(levels, BRIGHT_SHARE))
@@ -44,6 +44,7 @@ def look_at(raw: NDArray[np.generic], image: Image, repaired: int) -> Look:
         blocked_side=side,
         blob=inside,
         spectrum=detail(image),
+        defocus_um=defocus_um,
     )
 
 

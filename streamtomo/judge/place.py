@@ -18,10 +18,18 @@ TOO_AMBIGUOUS = 0.9
 """A second correlation peak this high makes a low one a guess."""
 WANDERED = 0.35
 """A distance of this part of the bad one makes a tilt doubtful."""
-LEAST_AGREEMENT = 0.2
-"""Where tilts at like angles agree no better than this, agreement tells nothing: two fields may by chance."""
+LEAST_AGREEMENT = 0.08
+"""Where tilts at like angles agree no better than this, agreement tells nothing."""
+RECOGNITION = ("agreement", "correlation", "beads")
+"""Measures that say that nothing, or something else, was recognised; such a tilt does not tell what is usual."""
 ENOUGH = 4
 """Tilts to compare with that there must be."""
+ENOUGH_FOCUS = 2
+"""... whose defocus is known."""
+FEW_BEADS = 3
+"""Fewer beads than this say nothing."""
+UNUSUAL_DRIFT = 3.0
+"""Drift of so many times the usual one is more than usual."""
 PLAN_DEG = 3.0
 """An angle further than this from all planned ones is another plan."""
 
@@ -43,10 +51,12 @@ def judge_placement(
     planned_deg: Sequence[float] = (),
 ) -> Verdict:
     """Judge a placed tilt; `before` are the tilts accepted before, in the order in which they came."""
-    found = [*_when(new, before), *_angle(new, planned_deg, limits)]
+    found = [*_when(new, before), *_angle(new, planned_deg, limits), *_motion(new, before, field, limits)]
+    found += _defocus(new, before, limits)
     if new.placement is not None and new.placement.neighbour is not None:
         found += _position(new, new.placement, before, field, limits)
         found += _recognition(new, new.placement, before, limits)
+        found += _beads(new, new.placement, before, limits)
         found += _sharpness(new, before, limits)
     return verdict_of(found, settings)
 
@@ -98,28 +108,50 @@ def _recognition(
     new: Seen, placement: Placement, before: Sequence[Seen], limits: Limits
 ) -> Iterator[tuple[Measure, str]]:
     """Whether the neighbour was recognised; where the agreement was not measured the correlation peak has to tell."""
-    near = like(new, [one for one in before if one.placement is not None and one.placement.agreement is not None])
+    known = [one for one in before if one.placement is not None and not _fails(one, *RECOGNITION)]
+    near = like(new, [one for one in known if one.placement is not None and one.placement.agreement is not None])
     usual = float(np.median([_agreement(one) for one in near])) if len(near) >= ENOUGH else None
     if placement.agreement is None or usual is None:
         yield from _peak(placement, limits)
         return
     yield note("correlation", placement.score, "sigma")
     yield note("ambiguity", placement.ambiguity, "fraction")
-    here, usually = _gap(new, before), float(np.median([_gap(one, before) for one in near]))
+    here, usually = _gap(new, known), float(np.median([_gap(one, known) for one in near]))
     usual *= min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
     ratio = placement.agreement / usual if usual > LEAST_AGREEMENT else 1.0
     words = f"agrees with its neighbour by {placement.agreement:.2f}, usual at like angles {usual:.2f}"
     both = limits.agree_doubtful, limits.agree_bad
     yield graded("agreement", ratio, both, words, unit="fraction", expected=1.0, falling=True)
+    if placement.kinship is not None and usual > LEAST_AGREEMENT:
+        yield note("kinship", placement.kinship / usual, "fraction")
+
+
+def _beads(new: Seen, placement: Placement, before: Sequence[Seen], limits: Limits) -> Iterator[tuple[Measure, str]]:
+    """Beads seen again, of those that should be by what tilts at like angles show of theirs."""
+    near = like(new, [one for one in before if _expected_beads(one) >= FEW_BEADS and not _fails(one, *RECOGNITION)])
+    if len(near) < ENOUGH or placement.beads_seen is None or _expected_beads(new) < FEW_BEADS:
+        return
+    expected = _expected_beads(new) * float(np.median([_share_of_beads(one) for one in near]))
+    words = f"{placement.beads_seen} beads are seen where {expected:.0f} should be"
+    both = limits.beads_doubtful * expected, limits.beads_bad * expected
+    yield graded("beads", placement.beads_seen, both, words, unit="beads", expected=expected, falling=True)
+
+
+def _expected_beads(one: Seen) -> int:
+    return one.placement.beads_expected or 0 if one.placement is not None else 0
+
+
+def _share_of_beads(one: Seen) -> float:
+    return (one.placement.beads_seen or 0) / _expected_beads(one) if one.placement is not None else 0.0
 
 
 def _agreement(one: Seen) -> float:
     return one.placement.agreement or 0.0 if one.placement is not None else 0.0
 
 
-def _gap(one: Seen, before: Sequence[Seen]) -> float:
-    """Angle from a tilt to the nearest of those that came before it; 0 if there were none."""
-    earlier = takewhile(lambda other: other.index != one.index, before)
+def _gap(one: Seen, known: Sequence[Seen]) -> float:
+    """Angle from a tilt to the nearest of those that came before it and were recognised; 0 if there were none."""
+    earlier = takewhile(lambda other: other.index != one.index, known)
     return min((abs(one.angle_deg - other.angle_deg) for other in earlier), default=0.0)
 
 
@@ -157,12 +189,46 @@ def _against(new: Seen, before: Sequence[Seen]) -> tuple[float, float] | None:
     return sharpness(new.look.spectrum, [_scaled(look.spectrum, new.light / light) for light, look in looks])
 
 
-def _fails(one: Seen, name: str) -> bool:
-    return any(each.name == name and each.state != "good" for each in one.verdict.measures)
+def _fails(one: Seen, *names: str) -> bool:
+    return any(each.name in names and each.state != "good" for each in one.verdict.measures)
 
 
 def _scaled(spectrum: Sequence[float], factor: float) -> tuple[float, ...]:
     return tuple(value * factor for value in spectrum)
+
+
+def _defocus(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tuple[Measure, str]]:
+    """Against the usual one of the tilts that were not out of focus themselves."""
+    here = new.look.defocus_um if new.look is not None else None
+    known = [one.look.defocus_um for one in before if one.look is not None and not _fails(one, "defocus")]
+    others = [each for each in known if each is not None]
+    if here is None:
+        return
+    if len(others) < ENOUGH_FOCUS:
+        yield note("defocus", here, "µm")
+        return
+    usual = float(np.median(others))
+    off = abs(here - usual)
+    state: VerdictState = "bad" if off > limits.defocus_bad_um else "doubtful"
+    limit = limits.defocus_bad_um if state == "bad" else limits.defocus_doubtful_um
+    words = f"defocus {here:.1f} µm, that of the other tilts is {usual:.1f} µm"
+    if here >= usual:
+        yield above("defocus", here, usual + limit, state, words, unit="µm", expected=usual)
+    else:
+        yield below("defocus", here, usual - limit, state, words, unit="µm", expected=usual)
+
+
+def _motion(new: Seen, before: Sequence[Seen], field: Field, limits: Limits) -> Iterator[tuple[Measure, str]]:
+    """Way of the specimen through the movie."""
+    way = new.correction.drift_px
+    if way is None or not field.pixel_size_A:
+        return
+    to_nm = field.pixel_size_A / 10
+    others = [one.correction.drift_px for one in before if one.correction.drift_px is not None]
+    usual = to_nm * float(np.median(others)) if len(others) >= ENOUGH else None
+    both = max(limits.drift_doubtful_nm, UNUSUAL_DRIFT * (usual or 0.0)), limits.drift_bad_nm
+    words = f"the specimen moved by {way * to_nm:.1f} nm during the exposure"
+    yield graded("drift", way * to_nm, (both[0], max(both)), words, unit="nm", expected=usual)
 
 
 def _angle(new: Seen, planned_deg: Sequence[float], limits: Limits) -> Iterator[tuple[Measure, str]]:

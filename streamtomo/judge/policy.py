@@ -25,6 +25,7 @@ from streamtomo.model import Verdict
 
 SIGN_OF = {
     "intensity": "light",
+    "fading": "light",
     "depth": "light",
     "blocked": "shadow",
     "blob": "shadow",
@@ -34,6 +35,9 @@ SIGN_OF = {
     "correlation": "recognition",
     "sharpness": "sharpness",
     "rings": "sharpness",
+    "defocus": "sharpness",
+    "drift": "sharpness",
+    "beads": "recognition",
     "noise": "camera",
     "outliers": "camera",
     "saturated": "camera",
@@ -45,7 +49,9 @@ WINDOW, STANDS = 4, 3
 """A sign stands when it shows in so many (STANDS) of the last WINDOW tilts, of all or of one branch."""
 GROWTH = 0.1
 """A target that leaves the field moves on by more than this fraction of it from one tilt to the next."""
-SURE = {"no beam": 0.98, "left": 0.95, "row": 0.9, "sign": 0.65, "forecast": 0.5, "bad": 0.3}
+KIN = 2
+"""Tilts in a row that were not recognised, and of which so many agree with another such tilt, show something else."""
+SURE = {"no beam": 0.98, "left": 0.95, "another": 0.95, "row": 0.9, "sign": 0.65, "forecast": 0.5, "bad": 0.3}
 """How much each piece of evidence is trusted by itself; together they leave the product of their doubts."""
 
 
@@ -85,6 +91,11 @@ class SeriesJudge:
     def accepted(self) -> list[Seen]:
         """The tilts that others are compared with."""
         return [one for one in self.seen if one.in_volume]
+
+    @property
+    def strangers(self) -> set[int]:
+        """Tilts that were accepted though they were not recognised."""
+        return {one.index for one in self.accepted if "recognition" in failing(one)}
 
     def image(self, new: Seen) -> Verdict:
         """The verdict on a tilt before it is placed."""
@@ -133,6 +144,7 @@ class SeriesJudge:
     def _evidence(self, foreseen: Sequence[Forecast]) -> list[_Evidence]:
         """All that speaks against the series now."""
         found = [*_no_beam(self.seen, self.limits.dead_fraction), *_left(self.seen)]
+        found += _another_area(self.seen, self.limits.agree_doubtful)
         found += _rows(self.seen, self.limits.in_a_row)
         signs = _signs(self.seen)
         found += signs
@@ -207,6 +219,15 @@ def _left(seen: Sequence[Seen]) -> list[_Evidence]:
     if moved < GROWTH and not ("recognition" in failing(last) and before.in_volume):
         return []
     return [_Evidence("left", "the target has left the field", before.index, SURE["left"], True)]
+
+
+def _another_area(seen: Sequence[Seen], alike: float) -> list[_Evidence]:
+    """The last tilts agree with each other, and not with those before."""
+    strange = _trailing(seen, lambda one: "recognition" in failing(one))
+    if sum((value_of(one, "kinship") or 0.0) >= alike for one in strange) < KIN:
+        return []
+    words = f"the last {len(strange)} tilts agree with each other and not with those before: another area"
+    return [_Evidence("another", words, strange[0].index, SURE["another"], True)]
 
 
 def _rows(seen: Sequence[Seen], in_a_row: int) -> list[_Evidence]:

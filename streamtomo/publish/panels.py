@@ -34,6 +34,8 @@ ROOM_FOR_CURVES = 11
 WIDEST_CURVE = 44
 ROOM_FOR_FOUR = 90
 """Width of the detail from which there are four curves."""
+LINES_TO_ONE_OF_MEASURES = 9
+"""Of so many lines of detail one is for what was measured of the marked tilt."""
 STAGES = ("wait", "read", "correct", "align", "judge", "reconstruct", "show", "total")
 TALL = 30
 """Lines that leave room for the section across the tilt axis as well."""
@@ -117,8 +119,9 @@ def detail(row: SeriesRow, tilt: int | None, width: int, height: int, now: float
     left = width - picture_width - (2 if picture_width else 0)
     curves = _curves(row, left, max(2, min(5, height // 8))) if height >= ROOM_FOR_CURVES else []
     parts: list[RenderableType] = [facts(row, left, now), *curves]
-    parts.append(_tilt_table(row, tilt, left, height - 4 - len(curves)))
-    parts.append(_last_line(row, tilt, left))
+    numbers = _measures(row, tilt, left)[: height // LINES_TO_ONE_OF_MEASURES]
+    parts.append(_tilt_table(row, tilt, left, height - 4 - len(curves) - len(numbers)))
+    parts += [*numbers, _last_line(row, tilt, left)]
     if not picture_width:
         return Group(*parts)
     grid = Table.grid(padding=(0, 1, 0, 0))
@@ -269,6 +272,22 @@ def _last_line(row: SeriesRow, marked: int | None, width: int) -> Text:
     if tilt is None or tilt.letter in "G.":
         return _stages(row, width)
     return Text(short(f"{tilt.index}: {reason(tilt)}", width, keep="left"), style=STYLES[tilt.letter], no_wrap=True)
+
+
+def _measures(row: SeriesRow, marked: int | None, width: int) -> list[Text]:
+    """What was measured of the marked tilt, against its limit, what fails first; as many lines as it takes."""
+    tilt = row.tilts.get(-1 if marked is None else marked)
+    if tilt is None or tilt.placed is None:
+        return []
+    lines: list[Text] = []
+    for one in sorted(tilt.placed.verdict.measures, key=lambda one: -"good doubtful bad".index(one.state)):
+        letter = "" if one.state == "good" else f" {one.state[0].upper()}"
+        words = f"{one.name} {one.value:.3g}{f'/{one.limit:.3g}' if one.limit is not None else ''}{letter}"
+        if not lines or len(lines[-1]) + len(words) + 2 > width:
+            lines.append(Text(no_wrap=True))
+        style = STYLES[one.state[0].upper()] if letter else "dim"
+        lines[-1].append(("  " if len(lines[-1]) else "") + printable(words), style=style)
+    return lines
 
 
 def _stages(row: SeriesRow, width: int) -> Text:

@@ -1,15 +1,10 @@
-"""The lens: phases of the contrast transfer, and what is found out about the focus of each view.
+"""What is found out about the focus of each view.
 
-Underfocus is positive. The image of a weak object is `-2 sin(gamma)` times its phase, frequency by frequency, with
-`gamma = pi lambda d k² - pi/2 Cs lambda³ k⁴ + asin(A) + plate` (Rohou and Grigorieff 2015, J. Struct. Biol. 192, 216).
 What is higher (z up, towards the source) is less underfocused: with the tilt axis at x = 0 the local underfocus of a
 flat specimen is `d + x tan(tilt)`, which is IMOD's sense and here hand 1; hand -1 is the contrary.
 """
 
 from __future__ import annotations
-
-from math import asin, pi, radians, sqrt
-from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -18,20 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from streamtomo import geometry
 
 Array = NDArray[np.float64]
-
-
-class Microscope(NamedTuple):
-    """What is known of the column."""
-
-    voltage_kV: float = 300.0
-    cs_mm: float = 2.7
-    amplitude_contrast: float = 0.07
-
-    @property
-    def wavelength_A(self) -> float:
-        """Of the electron, relativistic."""
-        volt = self.voltage_kV * 1e3
-        return 12.2643 / sqrt(volt * (1 + 0.978476e-6 * volt))
 
 
 class ViewFocus(Struct, frozen=True, kw_only=True):
@@ -62,14 +43,6 @@ class Focus(Struct, frozen=True, kw_only=True):
     """Natural logarithm of the odds for this hand against the other; below 3 nothing is proved."""
     snr: tuple[float, float] = (0.0, 0.0)
     """Signal over noise of a view's power spectrum, `snr[0] exp(-snr[1] k²)`, k in 1/Å, all views together."""
-
-
-def phase(k: ArrayLike, defocus_um: ArrayLike, microscope: Microscope, phase_shift_deg: float = 0.0) -> Array:
-    """`gamma` in radians, contrast being `-sin(gamma)`; `k` in 1/Å, shapes as they broadcast."""
-    k2, wave = np.asarray(k, np.float64) ** 2, microscope.wavelength_A
-    focus = pi * wave * 1e4 * np.asarray(defocus_um, np.float64) * k2
-    lens = -pi / 2 * microscope.cs_mm * 1e7 * wave**3 * k2**2
-    return np.asarray(focus + lens + asin(microscope.amplitude_contrast) + radians(phase_shift_deg))
 
 
 def local_defocus(defocus_um: float, x_px: ArrayLike, tilt_deg: float, pixel_A: float, hand: int = 1) -> Array:

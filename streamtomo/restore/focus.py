@@ -18,7 +18,8 @@ from scipy.ndimage import uniform_filter1d
 
 from streamtomo import geometry
 from streamtomo.jit import kernel
-from streamtomo.restore.ctf import Focus, Microscope, ViewFocus, phase
+from streamtomo.lens import Microscope, phase
+from streamtomo.restore.ctf import Focus, ViewFocus
 from streamtomo.restore.rings import Layout, Rings, background_terms, layout, measure
 
 Array = NDArray[np.float64]

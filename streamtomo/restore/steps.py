@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from streamtomo.config import Ctf, Denoise, Erase
+from streamtomo.lens import Microscope
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.ctf import Focus, Microscope
+from streamtomo.restore.ctf import Focus
 from streamtomo.restore.denoise import Diffusion, default_k, diffused_slabs
 from streamtomo.restore.erase import Erased, erase_gold
 from streamtomo.restore.focus import Search, estimate_focus

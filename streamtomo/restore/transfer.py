@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.jit import parallel_kernel, prange, threads
-from streamtomo.restore.ctf import Focus, Microscope, local_defocus
+from streamtomo.lens import Microscope
+from streamtomo.restore.ctf import Focus, local_defocus
 
 Image = NDArray[np.float32]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamtomo.lens import Microscope
 from streamtomo.restore.beads3d import find_beads_3d
-from streamtomo.restore.ctf import Focus, Microscope, ViewFocus
+from streamtomo.restore.ctf import Focus, ViewFocus
 from streamtomo.restore.denoise import Diffusion, default_k, diffuse
 from streamtomo.restore.focus import estimate_focus
 from streamtomo.restore.resample3d import resample
