@@ -71,6 +71,17 @@ def test_astigmatism_is_found_and_none_where_none_is():
     assert found_focus(series(1), astigmatism=True).astigmatism_um < 0.06
 
 
+def test_faint_rings_of_coarse_pixels_leave_no_bias():
+    """Three rings in all, most of what is coarser than them being proteins."""
+    recipe = Recipe(thickness_nm=100, beads=4, atoms_per_um3=3e6)
+    optics = Optics(underfocus_um=3.5, gradient=-1, focus_error_um=0.1)
+    tilts = tuple(np.arange(-60.0, 61.0, 15.0))
+    truth = make(Plan(tilts, (512, 512), 8.0, axis_deg=0.0, recipe=recipe, optics=optics, seed=4, hot=0, xrays=0))
+    error = errors(truth, estimate_focus(truth.stack, truth.tilts_deg, 8.0, MICROSCOPE))
+    assert abs(error.mean()) < 0.06
+    assert np.abs(error).max() < 0.2
+
+
 def test_a_phase_plate_is_found():
     truth = series(1, plate=70.0)
     focus = found_focus(truth, phase_shift=True)

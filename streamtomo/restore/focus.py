@@ -2,14 +2,16 @@
 
 A spectrum less its background goes like `-cos(2 gamma)`. For every underfocus on a grid the strips and sectors of a
 view, each at its own local focus, are matched with it, whatever a smooth background in each direction does: that gives
-the odds of each underfocus. Views are then tied to their neighbours in tilt, as the focus seldom changes by much: a
-hidden chain, solved forward and backward (Rabiner 1989, Proc. IEEE 77, 257), so that a view of too low a dose takes its
-focus from theirs, and says so. Astigmatism, phase plate and hand of the tilt are sought for the whole series.
+the odds of each underfocus. Views are then tied to their neighbours in tilt, as the focus keeps to a level that seldom
+changes by much: a hidden chain, solved forward and backward (Rabiner 1989, Proc. IEEE 77, 257), so that a view of too
+low a dose takes its focus from theirs, and says so. Astigmatism, phase plate and hand of the tilt are sought for the
+whole series.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,18 +29,27 @@ Image = NDArray[np.float32]
 
 STEP_UM = 0.02
 """Of the grid of underfocus."""
-NEIGHBOUR_UM = 0.1
-"""Mean change of the focus from view to view."""
+LEVEL_UM = 0.05
+"""Mean change, from view to view, of the level that the focus keeps to ..."""
+OWN_UM = 0.1
+"""... and mean departure of a view from it."""
 JUMP = 1e-12
 """Odds of any other change, for each step of the grid."""
 TERMS = 6
 """Of the polynomial that the background is."""
+LEVEL_TERMS = 3
+"""Of the polynomial that a view's level is; what the level misses is the background's."""
+SMOOTH = 10 ** (-np.arange(TERMS) / 2)
+"""Standard deviation of each term of the background, relative to the level: the faster it turns, the less of it there
+is. A background that is free to turn as fast as rings takes them, where pixels are coarse and rings few."""
 OVERSAMPLED = (35 / 18) ** 2
 """Samples of a spectrum behind a Hann window are so many times more than are independent."""
 LEAST_LEFT = 0.1
 """Rings of which the background takes all but this share prove nothing: they count as if it had left so much."""
-DECAYS = (0.5, 1.5, 3.0)
-"""How rings may fade: `exp(-decay (k / kmax)²)`."""
+DECAY = 1.5
+"""Rings are sought that fade by `exp(-DECAY (k / kmax)²)`; to leave that free costs more than it gives, as ..."""
+DECAYS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
+"""... faint rings hardly tell which of these they fade by."""
 LARGEST_ASTIGMATISM_UM = 0.6
 LEAST_GAIN = 8.0
 """Logarithm of the odds that astigmatism or a phase plate must add to be believed."""
@@ -69,6 +80,8 @@ class _View(NamedTuple):
     """`(nd, strips * SECTORS)`"""
     along: Array
     """`(SECTORS, TERMS)`: the data along the background's terms."""
+    taken: Array
+    """`(SECTORS, TERMS)`: share of it that is background's, by what is expected of a background and by the noise."""
     counts: Array
     """`(strips,)` tiles."""
     noise: float
@@ -86,6 +99,8 @@ class _Table(NamedTuple):
     """`(SECTORS, nk, TERMS)`: the background's in each direction, orthonormal as the samples of a tile weigh."""
     basis: Array
     """`(nd, SECTORS, TERMS)`: the model along them."""
+    samples: Array
+    """`(SECTORS,)` of a tile."""
     first: int
     """Where the grid that is searched begins ..."""
     steps: int
@@ -105,7 +120,7 @@ def estimate_focus(
     coarse for rings.
     """
     of = layout((stack.shape[1], stack.shape[2]), pixel_A)
-    rings = [measure(view, of, TERMS) for view in stack]
+    rings = [measure(view, of, LEVEL_TERMS) for view in stack]
     return fit_focus(rings, of, tilts_deg, microscope, search)
 
 
@@ -119,7 +134,7 @@ def fit_focus(
     hand = max(hands, key=lambda one: scores[one])
     lens = _Lens(hand, 0.0, 0.0)
     if search.astigmatism:
-        fit, lens = _with_astigmatism(fit, lens)
+        lens = fit.find_astigmatism(lens)
     chances = fit.chances(lens)
     return Focus(
         views=tuple(fit.view_focus(i, row, lens) for i, row in enumerate(chances)),
@@ -151,28 +166,20 @@ def _weighed(rings: Sequence[Rings], of: Layout) -> tuple[list[Rings], Layout]:
 def _best_fit(
     rings: Sequence[Rings], of: Layout, slopes: Array, microscope: Microscope, search: Search
 ) -> tuple[_Fit, dict[int, float]]:
-    """The fade and the phase plate with the best odds, and the logarithm of the odds of either hand."""
+    """The phase plate with the best odds, and the logarithm of the odds of either hand."""
 
-    def fitted(decay: float, plate: float) -> tuple[_Fit, dict[int, float]]:
-        fit = _Fit(rings, of, slopes, microscope, search, decay, plate)
+    def fitted(plate: float) -> tuple[_Fit, dict[int, float]]:
+        fit = _Fit(rings, of, slopes, microscope, search, plate)
         return fit, {hand: chain(fit.odds(_Lens(hand, 0.0, 0.0)))[1] for hand in (1, -1)}
 
     def score(found: tuple[_Fit, dict[int, float]]) -> float:
         return found[1][search.hand] if search.hand else max(found[1].values())
 
-    best = max((fitted(decay, 0.0) for decay in DECAYS), key=score)
+    best = fitted(0.0)
     if not search.phase_shift:
         return best
-    with_plate = max((fitted(best[0].decay, float(plate)) for plate in range(5, 180, 5)), key=score)
+    with_plate = max((fitted(float(plate)) for plate in range(5, 180, 5)), key=score)
     return with_plate if score(with_plate) > score(best) + LEAST_GAIN else best
-
-
-def _with_astigmatism(fit: _Fit, lens: _Lens) -> tuple[_Fit, _Lens]:
-    """Astigmatism smears rings as fading does: once it is known, the fade is chosen again."""
-    lens = fit.find_astigmatism(lens)
-    fits = [fit.fading(decay) for decay in DECAYS]
-    fit = max(fits, key=lambda one: chain(one.odds(lens))[1])
-    return fit, fit.find_astigmatism(_Lens(lens.hand, 0.0, 0.0))
 
 
 class _Lens(NamedTuple):
@@ -186,27 +193,15 @@ class _Lens(NamedTuple):
 
 
 class _Fit:
-    """Everything that depends on the fade of the rings and the phase plate, made once."""
+    """Everything that depends on the phase plate, made once."""
 
     def __init__(
-        self,
-        rings: Sequence[Rings],
-        of: Layout,
-        slopes: Array,
-        microscope: Microscope,
-        search: Search,
-        decay: float,
-        plate: float,
+        self, rings: Sequence[Rings], of: Layout, slopes: Array, microscope: Microscope, search: Search, plate: float
     ) -> None:
-        self.decay, self.plate = decay, plate
+        self.plate = plate
         self._rings, self._of, self._slopes = rings, of, slopes
-        self._microscope, self._search = microscope, search
-        self._table = _table(of, slopes, microscope, search, decay, plate)
+        self._table = _table(of, slopes, microscope, search, plate)
         self._views = [_view(one, self._table) for one in rings]
-
-    def fading(self, decay: float) -> _Fit:
-        """The same with another fade of the rings."""
-        return _Fit(self._rings, self._of, self._slopes, self._microscope, self._search, decay, self.plate)
 
     def odds(self, lens: _Lens) -> Array:
         """Logarithm of the odds `(n, nd)` of every underfocus of the grid."""
@@ -216,8 +211,8 @@ class _Fit:
     def _odds(self, index: int, lens: _Lens, first: int, count: int) -> Array:
         view, offsets = self._views[index], self._offsets(index, lens)
         where = np.int64(first), np.int64(count)
-        found = np.zeros((2, count))
-        _match(view.match, self._table.squares, self._table.basis, view.along, view.counts, offsets, *where, found)
+        found, table = np.zeros((2, count)), self._table
+        _match(view.match, table.squares, table.basis, view.along, view.taken, view.counts, offsets, *where, found)
         return np.asarray(0.5 * np.maximum(found[0], 0) ** 2 / np.maximum(found[1], 1e-30) / view.noise)
 
     def _offsets(self, index: int, lens: _Lens) -> NDArray[np.int64]:
@@ -249,10 +244,8 @@ class _Fit:
     def view_focus(self, index: int, chances: Array, lens: _Lens) -> ViewFocus:
         """What the chances of one view say."""
         grid = self._table.defocus_um[self._table.first : self._table.first + self._table.steps]
-        peak = int(chances.argmax())
-        near = np.abs(np.arange(len(grid)) - peak) <= 5
-        defocus = float((grid * chances)[near].sum() / chances[near].sum())
-        mean = float((grid * chances).sum())
+        peak, mean = int(chances.argmax()), float((grid * chances).sum())
+        defocus = float(np.interp(0.5, np.cumsum(chances) - chances / 2, grid))
         return ViewFocus(
             defocus_um=round(defocus, 4),
             sd_um=round(float(np.sqrt(max(0.0, ((grid - mean) ** 2 * chances).sum()))), 4),
@@ -284,9 +277,18 @@ class _Fit:
     def snr(self, chances: Array, lens: _Lens) -> tuple[float, float]:
         """Signal over noise at frequency 0 and its decay in Å², from the rings' amplitude a: 2 a / (1 - a)."""
         parts = [self._rows(i, int(row.argmax()), lens) for i, row in enumerate(chances)]
-        match, size = (float(sum(part[i].sum() for part in parts)) for i in (0, 1))
-        amplitude = min(0.95, max(0.0, match / max(size, 1e-30)))
-        return round(2 * amplitude / (1 - amplitude), 5), round(self.decay / float(self._of.k[-1]) ** 2, 2)
+        match, size = (sum(part[i] for part in parts) for i in (0, 1))
+        reduced = (self._of.k / self._of.k[-1]) ** 2
+
+        def fitted(decay: float) -> tuple[float, float]:
+            """What rings that fade so explain, and their amplitude."""
+            fade = np.exp((DECAY - decay) * reduced)
+            along, whole = float((match * fade).sum()), max(1e-30, float((size * fade**2).sum()))
+            return max(0.0, along) ** 2 / whole, along / whole
+
+        decay = max(DECAYS, key=lambda one: fitted(one)[0])
+        amplitude = min(0.95, max(0.0, fitted(decay)[1]))
+        return round(2 * amplitude / (1 - amplitude), 5), round(decay / float(self._of.k[-1]) ** 2, 2)
 
 
 def _best_near(gain: Callable[[Array], float], centre: Array, reach: float, step: float) -> Array:
@@ -295,18 +297,18 @@ def _best_near(gain: Callable[[Array], float], centre: Array, reach: float, step
     return max((centre + np.array([a, b]) for a in steps for b in steps), key=gain)
 
 
-def _table(of: Layout, slopes: Array, microscope: Microscope, search: Search, decay: float, plate: float) -> _Table:
+def _table(of: Layout, slopes: Array, microscope: Microscope, search: Search, plate: float) -> _Table:
     beyond = float(np.abs(slopes).max()) + LARGEST_ASTIGMATISM_UM * 2
     first = int(np.ceil(beyond / STEP_UM)) + 2
     count = round((search.highest_um - search.lowest_um) / STEP_UM) + 1
     defocus: Array = search.lowest_um + STEP_UM * (np.arange(count + 2.0 * first) - first)
-    fade = np.exp(-decay * (of.k / of.k[-1]) ** 2)
+    fade = np.exp(-DECAY * (of.k / of.k[-1]) ** 2)
     model = -np.cos(2 * phase(of.k, defocus[:, None], microscope, plate)) * fade
     root = np.sqrt(of.samples)[:, :, None]
     terms = np.linalg.qr(background_terms(of.k, TERMS) * root)[0] / root
     weighed = (of.samples[:, :, None] * terms).transpose(1, 0, 2).reshape(len(of.k), -1)
     basis = (model @ weighed).reshape(len(model), len(of.samples), TERMS)
-    return _Table(defocus, model, model**2 @ of.samples.T, terms, basis, first, count)
+    return _Table(defocus, model, model**2 @ of.samples.T, terms, basis, of.samples.sum(axis=1), first, count)
 
 
 def _view(rings: Rings, table: _Table) -> _View:
@@ -316,35 +318,54 @@ def _view(rings: Rings, table: _Table) -> _View:
     used = max(1, int((rings.weights > 0).sum()) - along.size)
     noise = max(1e-12, float((weighed * rings.power).sum() - (along**2).sum()) / used) * OVERSAMPLED
     match = table.model @ weighed.reshape(-1, weighed.shape[2]).T
-    return _View(np.ascontiguousarray(match), along, tiles, noise)
+    samples = table.samples[:, None] * tiles.sum()
+    taken = samples * SMOOTH**2 / (samples * SMOOTH**2 + noise)
+    return _View(np.ascontiguousarray(match), along, taken, tiles, noise)
 
 
 def chain(odds: Array) -> tuple[Array, float]:
-    """Probabilities `(n, nd)` from the logarithms of the odds of each view, and the logarithm of the odds of it all."""
-    steps = np.abs(np.subtract.outer(np.arange(odds.shape[1]), np.arange(odds.shape[1]))) * STEP_UM
-    change = np.exp(-steps / NEIGHBOUR_UM) + JUMP
-    change /= change.sum(axis=1, keepdims=True)
+    """Probabilities `(n, nd)` from the logarithms of the odds of each view, and the logarithm of the odds of it all.
+
+    The hidden state is a level that changes little from view to view; each view departs from it on its own.
+    """
+    own, change = _near(odds.shape[1], OWN_UM), _near(odds.shape[1], LEVEL_UM)
     highest = odds.max(axis=1, keepdims=True)
     likely = np.exp(odds - highest)
-    forward, total = np.empty_like(likely), float(highest.sum())
-    before = np.full(odds.shape[1], 1 / odds.shape[1])
-    for i, row in enumerate(likely):
-        forward[i] = row * before
-        total += float(np.log(forward[i].sum()))
-        forward[i] /= forward[i].sum()
-        before = forward[i] @ change
+    seen, total = likely @ own, float(highest.sum())
+    level, before = np.empty_like(likely), np.full(odds.shape[1], 1 / odds.shape[1])
+    for i, row in enumerate(seen):
+        level[i] = before
+        sure = float((row * before).sum())
+        total += float(np.log(sure))
+        before = (row * before / sure) @ change
     after = np.ones(odds.shape[1])
-    for i in range(len(likely) - 1, -1, -1):
-        forward[i] *= after
-        forward[i] /= forward[i].sum()
-        after = change @ (likely[i] * after)
+    for i in range(len(seen) - 1, -1, -1):
+        level[i] *= after
+        after = change @ (seen[i] * after)
         after /= after.max()
-    return forward, total
+    chances = likely * (level @ own)
+    return chances / chances.sum(axis=1, keepdims=True), total
+
+
+@lru_cache(maxsize=4)
+def _near(count: int, scale_um: float) -> Array:
+    """Chances `(count, count)` of each step of the grid, seen from each other one."""
+    steps = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) * STEP_UM
+    return np.asarray(np.exp(-steps / scale_um) * np.tanh(STEP_UM / scale_um / 2) + JUMP)
 
 
 @kernel
 def _match(
-    match: Any, squares: Any, basis: Any, along: Any, counts: Any, offsets: Any, first: Any, count: Any, found: Any
+    match: Any,
+    squares: Any,
+    basis: Any,
+    along: Any,
+    taken: Any,
+    counts: Any,
+    offsets: Any,
+    first: Any,
+    count: Any,
+    found: Any,
 ) -> None:
     """For `count` steps of the grid from `first` on: data times model, and model squared, less what the background has.
 
@@ -365,6 +386,6 @@ def _match(
         least = LEAST_LEFT * model
         for q in range(sectors):
             for t in range(terms):
-                data -= shared[q, t] * along[q, t] / np.sqrt(total)
-                model -= shared[q, t] * shared[q, t] / total
+                data -= taken[q, t] * shared[q, t] * along[q, t] / np.sqrt(total)
+                model -= taken[q, t] * shared[q, t] * shared[q, t] / total
         found[0, i], found[1, i] = data, max(model, least)

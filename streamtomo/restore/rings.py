@@ -25,7 +25,7 @@ TILE_A = 1400.0
 """Side of a tile, to the nearest power of two in pixels: rings of common focus are some ten steps of it apart."""
 LOWEST_SHARE = 0.3
 """What is looked at begins at this share of where it ends: below, spectra show the specimen more than the lens ..."""
-LOWEST_A = (30.0, 60.0)
+LOWEST_A = (30.0, 45.0)
 """... but not finer than the first of these, nor coarser than the second, ..."""
 HIGHEST_A = 6.0
 """... and ends here, or at NYQUIST_SHARE of what the pixels carry."""
