@@ -22,6 +22,8 @@ LEAST_AGREEMENT = 0.2
 """Where tilts at like angles agree no better than this, agreement tells nothing: two fields may by chance."""
 ENOUGH = 4
 """Tilts to compare with that there must be."""
+RECOGNITION = frozenset({"agreement", "correlation"})
+"""Measures that say whether a neighbour was recognised."""
 PLAN_DEG = 3.0
 """An angle further than this from all planned ones is another plan."""
 
@@ -49,6 +51,16 @@ def judge_placement(
         found += _recognition(new, new.placement, before, limits)
         found += _sharpness(new, before, limits)
     return verdict_of(found, settings)
+
+
+def is_recognised(placement: Placement, verdict: Verdict) -> bool:
+    """Whether a neighbour was recognised in a tilt: by the aligner, or by agreement where it was placed.
+
+    A tilt that is bad for no other reason than that no neighbour agrees with it may be as good as any.
+    """
+    if verdict.state == "bad":
+        return not {one.name for one in verdict.measures if one.state == "bad"} <= RECOGNITION
+    return placement.credible or (placement.agreement or 0.0) >= LEAST_AGREEMENT
 
 
 def zero_tilt(tilts: Sequence[Seen]) -> Seen | None:
