@@ -35,6 +35,9 @@ class TiltPlaced(Happening, frozen=True, kw_only=True, tag="tilt.placed"):
     """None if the tilt was too bad to be aligned."""
     verdict: Verdict
     in_volume: bool
+    unplaced: bool = False
+    """No neighbour was recognised in it, so that its placement is a guess: it is in no volume and no reference for
+    others, and is tried again when tilts nearer in angle came."""
     look: Look | None = None
     """What the image looks like; None in old journals."""
     stage_ms: dict[str, float] = field(default_factory=dict)
@@ -64,10 +67,12 @@ class TiltFailed(Happening, frozen=True, kw_only=True, tag="tilt.failed"):
 
 
 class TiltRetried(Happening, frozen=True, kw_only=True, tag="tilt.retried"):
-    """The operator sends a failed tilt through the live lane again."""
+    """A tilt that failed, or an unplaced one, goes through the live lane again."""
 
     series: str
     index: int
+    reason: str | None = None
+    """Why; None: the operator wants it."""
 
 
 class TiltExcluded(Happening, frozen=True, kw_only=True, tag="tilt.excluded"):

@@ -1,8 +1,9 @@
 """What is made better of a live series while no tilt waits, one thing after the other, each told as an event.
 
 Places and weights of now first (rebuild), then how well each new tilt agrees with all others (score), then those that
-agree badly are looked for elsewhere (realign, and rebuild again), and last the pictures are iterated (iterate). All of
-it asks again and again whether a tilt waits, and is begun anew after it.
+agree badly are looked for elsewhere (realign, and rebuild again), and then the pictures are iterated (iterate). If no
+tilt came by then, all are placed anew by all that is known (settle, and rebuild again). All of it asks again and again
+whether a tilt waits, and is begun anew after it.
 """
 
 from __future__ import annotations
@@ -121,4 +122,17 @@ def _iterate(name: str, live: LiveSeries, interrupted: Callable[[], bool]) -> tu
     return [event, *_small(name, live, made.slabs, "sirt")], True
 
 
-STAGES: dict[str, Stage] = {"rebuild": _rebuild, "score": _score, "realign": _realign, "iterate": _iterate}
+def _settle(name: str, live: LiveSeries, interrupted: Callable[[], bool]) -> tuple[list[Event], bool]:
+    moved = live.settle(interrupted)
+    if moved:
+        live.left = ("settle", "rebuild", "iterate")
+    return [], moved is not None
+
+
+STAGES: dict[str, Stage] = {
+    "rebuild": _rebuild,
+    "score": _score,
+    "realign": _realign,
+    "iterate": _iterate,
+    "settle": _settle,
+}

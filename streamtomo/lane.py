@@ -228,7 +228,8 @@ class Lane:
             correction = msgspec.structs.replace(correction, drift_px=drift_px)
         with clock("align"):
             look, placement, verdict = live.place(tilt, raw, image, correction)
-        accepted = placement is not None and verdict.state != "bad"
+        unplaced = live.is_unplaced(placement, verdict)
+        accepted = placement is not None and verdict.state != "bad" and not unplaced
         with clock("reconstruct"):
             if placement is not None and accepted:
                 live.accept(AcceptedTilt(tilt, placement, correction), image)
@@ -247,6 +248,7 @@ class Lane:
             placement=placement,
             verdict=verdict,
             in_volume=accepted,
+            unplaced=unplaced,
             look=look,
             stage_ms=clock.total(),
         )
@@ -276,7 +278,7 @@ class Lane:
         if live is not None and (live.axis_deg != job.axis_deg or not live.views):
             self.forget(name)  # better metadata came: start again from the files; or there was nothing yet
             live = None
-        elif live is not None and {one.index for one in live.judge.seen} - {tilt.index for tilt, _ in job.placed}:
+        elif live is not None and live.knows_more_than([tilt.index for tilt, _ in job.placed], job.tilt.index):
             self.forget(name)  # a tilt was left out since: as if it had never been
             live = None
         fresh = live is None

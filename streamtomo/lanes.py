@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from streamtomo import unplaced
 from streamtomo.config import Settings
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finishing import FinishingLane
@@ -21,6 +22,7 @@ from streamtomo.liveseries import LiveSeries
 from streamtomo.messages import Answer, Event
 from streamtomo.model import Tilt
 from streamtomo.series import Series
+from streamtomo.series_record import TiltState
 
 LOOK_S = 0.05
 """How long the live lane waits for a tilt before it does something useful."""
@@ -231,7 +233,7 @@ def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str
             tilt=state.tilt,
             placement=state.placed.placement if state.placed else None,
             verdict=state.placed.verdict if state.placed and not state.wanted else None,
-            failure=state.excluded or (None if state.placed else why_missing(series.name, state.tilt.index)),
+            failure=_failure(state) or (None if state.placed else why_missing(series.name, state.tilt.index)),
         )
         for state in series.tilts.values()
     )
@@ -244,6 +246,12 @@ def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str
         tilts=tilts,
         camera=max((placed.correction.camera for _, placed in series.placed() if placed.correction), default=None),
     )
+
+
+def _failure(state: TiltState) -> str | None:
+    """Why a tilt is left out of its series, whatever its verdict is."""
+    lost = state.placed is not None and state.placed.unplaced and not state.wanted
+    return state.excluded or (f"unplaced: {unplaced.WORDS}" if lost else None)
 
 
 def join(thread: threading.Thread) -> None:

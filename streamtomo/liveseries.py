@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, correlate, masked, taper
 from streamtomo.align.live import LiveAligner
+from streamtomo.align.settle import Settling, in_frame
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
 from streamtomo.judge.limit import combine
 from streamtomo.judge.look import look_at
-from streamtomo.judge.place import Field
+from streamtomo.judge.place import Field, is_recognised
 from streamtomo.judge.policy import Judgement, SeriesJudge
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
@@ -49,7 +50,7 @@ CLEARLY_BETTER = 0.05
 """A tilt is put where its score is higher by so much."""
 TRIED_AGAIN = 1.5
 """A tilt that was not found elsewhere is looked for again when there are so many times as many views."""
-ALL_STAGES = ("rebuild", "score", "realign", "iterate")
+ALL_STAGES = ("rebuild", "score", "realign", "iterate", "settle")
 """What is done in idle time after a tilt, in this order."""
 ITERATIONS = 10
 SHOWN_PX = 192
@@ -58,13 +59,20 @@ DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
 
 
-class Realigned(NamedTuple):
-    """Where a tilt was found by the volume of all others."""
+class Better(NamedTuple):
+    """A better place for a tilt than the aligner's."""
 
     at: tuple[float, float]
     """Where the specimen lies in it, raw pixels."""
     instead_of: tuple[float, float]
     """Where the aligner has it."""
+
+
+class Realigned(NamedTuple):
+    """A tilt that was found elsewhere by the volume of all others."""
+
+    at: tuple[float, float]
+    """Where the specimen lies in it, raw pixels."""
     moved_px: float
     before: float
     after: float
@@ -118,7 +126,8 @@ class LiveSeries:
         self._score_of: dict[int, float] = {}
         self._tried: dict[int, int] = {}
         """Tilts that were looked for elsewhere, and how many views there were then."""
-        self._realigned: dict[int, Realigned] = {}
+        self._better: dict[int, Better] = {}
+        self._settling = Settling(settings.align, axis_deg, self.binning)
         self._moved: list[int] = []
         self._told_deg = axis_deg
         self._at: dict[int, tuple[float, float]] = {}
@@ -129,7 +138,7 @@ class LiveSeries:
     @property
     def nbytes(self) -> int:
         """Memory held by the volume and the kept images."""
-        images = sum(image.nbytes for image in self.images.values()) + self.aligner.nbytes
+        images = sum(image.nbytes for image in self.images.values()) + self.aligner.nbytes + self._settling.nbytes
         return images + (self._volume.nbytes if self._volume else 0)
 
     def nbytes_with(self, tilts: int) -> int:
@@ -174,14 +183,31 @@ class LiveSeries:
         return True
 
     def _known_place(self, index: int) -> tuple[float, float]:
-        """Where the aligner has a tilt, or the volume of all others, if the aligner has learned nothing new since."""
-        at, found = self.aligner.shift_of(index), self._realigned.get(index)
+        """Where the aligner has a tilt, or a better place, if the aligner has learned nothing new since."""
+        at, found = self.aligner.shift_of(index), self._better.get(index)
         if found is None:
             return at
         if math.dist(at, found.instead_of) <= MOVED_PX * self.binning:
             return found.at
-        del self._realigned[index]
+        del self._better[index]
         return at
+
+    def settle(self, interrupted: Callable[[], bool]) -> bool | None:
+        """Place all tilts anew in an order of their own, so that it does not matter in which they came.
+
+        Whether one lies elsewhere in the volume from the next `follow` on; None, and nothing changed, if interrupted.
+        """
+        if self._settling.axis_deg != self.aligner.axis_deg:
+            self._settling = Settling(self.settings.align, self.aligner.axis_deg, self.binning)
+        angles = {index: angle for index, (angle, _) in self.views.items()}
+        found = self._settling.shifts({index: (angles[index], self.images[index]) for index in angles}, interrupted)
+        if found is None:
+            return None
+        now = {index: self.aligner.shift_of(index) for index in angles}
+        settled = in_frame(found, now, angles, self.aligner.axis_deg)
+        self._better |= {index: Better(at, now[index]) for index, at in settled.items()}
+        far = MOVED_PX * self.binning
+        return any(math.dist(at, self._at.get(index, at)) > far for index, at in settled.items())
 
     def moved_since_rebuild(self) -> tuple[int, ...]:
         """Tilts placed anew since this was asked last."""
@@ -250,9 +276,9 @@ class LiveSeries:
         moved = math.dist(there, at)
         if after < before + CLEARLY_BETTER or moved <= MOVED_PX * self.binning:
             return None
-        self._realigned[index] = Realigned(there, self.aligner.shift_of(index), moved, before, after)
+        self._better[index] = Better(there, self.aligner.shift_of(index))
         self.unscored.append(index)
-        return self._realigned[index]
+        return Realigned(there, moved, before, after)
 
     def shown_binning(self) -> int:
         """Live pixels to one of the views that are iterated."""
@@ -342,6 +368,15 @@ class LiveSeries:
         placement = self._recogniser.recognised(tilt, image, placement, self.judge.strangers)
         later = self.judge.placement(msgspec.structs.replace(new, placement=placement))
         return look, placement, combine(verdict, later)
+
+    def is_unplaced(self, placement: Placement | None, verdict: Verdict) -> bool:
+        """Whether no neighbour was recognised; the second tilt is taken in anyway, as nobody knows which one is odd."""
+        return placement is not None and len(self.views) > 1 and not is_recognised(placement, verdict)
+
+    def knows_more_than(self, indices: Iterable[int], unplaced: int) -> bool:
+        """Whether it knows tilts that are not among these, but for one that it may have left unplaced."""
+        others = {one.index for one in self.judge.seen}.difference(indices)
+        return bool(others - ({unplaced} - self.views.keys()))
 
     def axis_news(self) -> float | None:
         """The tilt axis, if it was measured anew since this was asked last."""

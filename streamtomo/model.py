@@ -120,6 +120,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     step_x: float = 0.0
     step_y: float = 0.0
     """Shift relative to that neighbour, in raw pixels."""
+    credible: bool = True
+    """Whether a neighbour was recognised: by one clear peak, or by patches found where they are expected."""
     agreement: float | None = None
     """Correlation with a tilt at a like angle, ring by ring in frequency, above what chance gives, 0 to 1; None where
     it was not measured."""

@@ -54,7 +54,7 @@ class Again(Struct, kw_only=True):
         verdict = self.judge.image(one)
         if verdict.state != "bad" and one.placement is not None:
             verdict = combine(verdict, self.judge.placement(one))
-        kept = verdict.state != "bad" and one.placement is not None
+        kept = verdict.state != "bad" and one.placement is not None and not placed.unplaced
         judgement = self.judge.add(msgspec.structs.replace(one, verdict=verdict, in_volume=kept))
         if judgement.state == "reject" and self.rejected is None:
             self.rejected, self.at = judgement, self.judge.seen[-1]

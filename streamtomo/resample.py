@@ -63,7 +63,7 @@ def _warp(image: Any, inverse: Any, fill: Any, out: Any) -> None:
 
 
 @kernel
-def _warp_small(image: Any, inverse: Any, fill: Any, out: Any) -> None:
+def warp_small(image: Any, inverse: Any, fill: Any, out: Any) -> None:
     """The same on one thread."""
     for y in range(out.shape[0]):
         _warp_row(image, inverse, fill, y, out[y])
@@ -80,7 +80,7 @@ def warp(
     shape = out_shape_yx or (image.shape[0], image.shape[1])
     out = np.empty(shape, np.float32)
     value = np.float32(image.mean(dtype=np.float64) if fill is None else fill)
-    kernel_of_size = _warp_small if out.size < SMALL else _warp
+    kernel_of_size = warp_small if out.size < SMALL else _warp
     kernel_of_size(np.ascontiguousarray(image), index_transform(transform, image.shape, shape), value, out)
     return out
 

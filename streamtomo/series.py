@@ -20,7 +20,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from streamtomo import completion, config_file, retakes
+from streamtomo import completion, config_file, retakes, unplaced
 from streamtomo.messages import (
     AxisMeasured,
     Event,
@@ -109,7 +109,10 @@ class Series(SeriesRecord):
         """The live lane is done with a tilt."""
         if isinstance(event, TiltPlaced | TiltFailed) and self.tilts[event.index].tilt.image.gone is not None:
             return self.tick(now)  # whatever was read may be another exposure
-        return [*self._say([event], now), *self.tick(now)]
+        commands = self._say([event], now)
+        if isinstance(event, TiltPlaced) and self.state != "rejected":
+            commands += self._try_again(unplaced.after(self, event.index), now)
+        return [*commands, *self.tick(now)]
 
     def finishing(self, event: FinishStarted | FinishDone | FinishFailed, now: float) -> list[Command]:
         """The finishing lane has news."""
@@ -130,8 +133,7 @@ class Series(SeriesRecord):
         if self.state == "rejected":
             return []
         failed = [index for index, state in self.tilts.items() if state.status == "failed"]
-        commands = self._say([TiltRetried(series=self.name, index=index) for index in failed], now)
-        commands += [Process(self.name, index) for index in failed]
+        commands = self._try_again([TiltRetried(series=self.name, index=index) for index in failed], now)
         if self.state == "failed" or (failed and self.state != "collecting"):
             commands += self._again("tried again by the operator", now)
         return commands
@@ -202,6 +204,9 @@ class Series(SeriesRecord):
         for event in events:
             self.apply(event, now)
         return [Say(event) for event in events]
+
+    def _try_again(self, events: Sequence[TiltRetried], now: float) -> list[Command]:
+        return [*self._say(events, now), *(Process(self.name, event.index) for event in events)]
 
     def _opening(self, image: RawImage) -> SeriesOpened:
         return SeriesOpened(

@@ -62,7 +62,18 @@ class TiltState(Struct):
         """Whether the final alignment takes it: placed, and neither excluded nor judged bad."""
         if self.placed is None or self.placed.placement is None or self.excluded is not None:
             return False
-        return self.wanted or self.placed.verdict.state != "bad"
+        return self.wanted or (self.placed.verdict.state != "bad" and not self.placed.unplaced)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether tilts that come are compared with it."""
+        return self.placed is not None and self.placed.in_volume and self.excluded is None
+
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether it went through the live lane, and no neighbour was recognised in it."""
+        here = self.status == "placed" and self.excluded is None and self.tilt.image.gone is None
+        return here and self.placed is not None and self.placed.unplaced
 
     @property
     def stamp(self) -> float | None:
@@ -174,6 +185,7 @@ class SeriesRecord:
             case TiltPlaced():
                 state = self.tilts[event.index]
                 state.status, state.placed, state.retry_at = "placed", event, None
+                self._placed.pop(event.index, None)
                 self._placed[event.index] = None
             case TiltFailed():
                 self._fail(event, time)

@@ -9,6 +9,7 @@ import pytest
 from simulated import simulated
 
 from streamtomo.align.live import LiveAligner
+from streamtomo.align.settle import in_frame
 from streamtomo.config import Settings
 from streamtomo.lane import Job, Lane, LiveSeries
 from streamtomo.messages import (
@@ -369,3 +370,32 @@ def test_a_tilt_that_is_left_out_is_in_no_volume_any_more(tilts):
     process(without, [*tilts[:2], *tilts[3:5]])
     both = [one._series["A"].volume().snapshot() for one in (lane, without)]
     assert np.corrcoef(both[0].ravel(), both[1].ravel())[0, 1] > 0.98
+
+
+def test_in_idle_time_tilts_settle_at_the_same_places_whatever_order_they_came_in(tilts):
+    places = []
+    for order in ((0, 1, 2, 3, 4, 5, 6), (6, 2, 0, 5, 3, 1, 4)):
+        lane = Lane(Settings())
+        come = [msgspec.structs.replace(tilts[n], index=number) for number, n in enumerate(order)]
+        process(lane, come)
+        idle(lane)
+        at = lane._series["A"]._at
+        places.append(np.array([at[order.index(n)] for n in range(7)]))
+    angles = {n: tilts[n].image.angle_deg for n in range(7)}
+    one, other = ({n: tuple(row) for n, row in enumerate(place)} for place in places)
+    moved = in_frame(one, other, angles, 20.0)
+    assert max(np.hypot(*np.subtract(moved[n], other[n])) for n in angles) < 0.3
+
+
+def test_a_tilt_that_nothing_recognises_moves_no_other_and_is_placed_when_its_neighbours_came(tilts, tmp_path):
+    lane, elsewhere = Lane(Settings()), simulated(seed=6).series.expose(ORDER[3]).image
+    lost = written(tilts[3], tmp_path / "elsewhere.mrc", elsewhere)
+    events = process(lane, [*tilts[:3], lost, *tilts[4:]])
+    told = {event.index: event for event in events if isinstance(event, TiltPlaced)}
+    assert (told[3].unplaced, told[3].in_volume) == (True, False)
+    assert not any(told[n].unplaced for n in told if n != 3)
+    without = results(process(Lane(Settings()), [*tilts[:3], *tilts[4:]]))
+    assert [one[:2] for one in results(events) if one[0] != 3] == [one[:2] for one in without]
+    again = process(lane, [tilts[3]], known([*tilts[:3], tilts[3], *tilts[4:]], events)[:3] + known(tilts, events)[4:])
+    assert results(again)[0][1].credible
+    assert lane._series["A"].volume().views == 7, "it was not begun anew for it"

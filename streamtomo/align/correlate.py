@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from streamtomo.align import peak_kernels
+
 Image = NDArray[np.float32]
 
 TAPER = 0.1
@@ -150,12 +152,5 @@ def vertex(values: NDArray[Any]) -> tuple[float, float]:
     v = np.asarray(values, dtype=np.float64)
     if v.shape != (3, 3):
         return 0.0, 0.0
-    gx, gy = (v[:, 2] - v[:, 0]).sum() / 6, (v[2] - v[0]).sum() / 6
-    hxx = (v[:, 0] - 2 * v[:, 1] + v[:, 2]).sum() / 3
-    hyy = (v[0] - 2 * v[1] + v[2]).sum() / 3
-    hxy = (v[2, 2] - v[2, 0] - v[0, 2] + v[0, 0]) / 4
-    determinant = hxx * hyy - hxy * hxy
-    if hxx >= 0 or determinant <= 0:
-        return 0.0, 0.0
-    fx, fy = (hxy * gy - hyy * gx) / determinant, (hxy * gx - hxx * gy) / determinant
-    return float(np.clip(fx, -1, 1)), float(np.clip(fy, -1, 1))
+    fx, fy = peak_kernels.vertex(v)
+    return float(fx), float(fy)

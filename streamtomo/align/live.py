@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
-from streamtomo.align.patch_tracks import Memory, PatchTracks
+from streamtomo.align.patch_tracks import Memory, PatchTracks, nearness
 from streamtomo.align.shade import unshaded
 from streamtomo.config import Align
 from streamtomo.geometry import wrap_angle
@@ -79,12 +79,17 @@ class _Found(NamedTuple):
     def is_clear(self) -> bool:
         return self.peak.score >= CLEAR_SCORE and self.peak.ambiguity <= CLEAR_AMBIGUITY
 
+    @property
+    def is_start(self) -> bool:
+        return self.peak.score >= LEAST_SCORE
+
 
 class LiveAligner:
     """Places the tilts of one series, one after the other."""
 
-    def __init__(self, settings: Align, axis_deg: float, binning: int) -> None:
+    def __init__(self, settings: Align, axis_deg: float, binning: int, *, measure_axis: bool = True) -> None:
         self.settings = settings
+        self._measures_axis = measure_axis
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
@@ -105,15 +110,15 @@ class LiveAligner:
             return Placement(shift_x=0.0, shift_y=0.0, score=0.0, ambiguity=0.0)
         neighbour = best.neighbours[0]
         shift = self._refined(best, angle_deg, image)
-        if best.peak.score >= LEAST_SCORE:
-            shift = self._patches.place(index, _stretchable(angle_deg), image, shift)
-        shift = self.binning * shift
+        followed = self._patches.place(index, _stretchable(angle_deg), image, shift) if best.is_start else None
+        shift = self.binning * (shift if followed is None else followed)
         step = shift - self.binning * self._views[neighbour].shift
         return Placement(
             shift_x=float(shift[0]),
             shift_y=float(shift[1]),
             score=best.peak.score,
             ambiguity=best.peak.ambiguity,
+            credible=best.is_clear or followed is not None,
             neighbour=neighbour,
             step_x=float(step[0]),
             step_y=float(step[1]),
@@ -123,6 +128,10 @@ class LiveAligner:
     def axis_deg(self) -> float:
         """The tilt axis by which views are placed: the nominal one, until a clearly better one was measured."""
         return self._patches.axis_deg
+
+    def knows(self, index: int) -> bool:
+        """Whether a tilt was accepted."""
+        return index in self._views
 
     def shift_of(self, index: int) -> tuple[float, float]:
         """Where the specimen lies in an accepted tilt by all that is known now, raw pixels."""
@@ -137,7 +146,7 @@ class LiveAligner:
         self._patches.accept(index, _stretchable(angle_deg), image, shift)
         for other, moved in self._patches.shifts.items():
             self._views[other] = self._views[other]._replace(shift=moved)
-        if len(self._views) in AXIS_LOOKS:
+        if self._measures_axis and len(self._views) in AXIS_LOOKS:
             self._look_at_axis()
 
     def _look_at_axis(self) -> None:
@@ -177,11 +186,10 @@ class LiveAligner:
     def _references(self, index: int, angle_deg: float) -> list[list[int]]:
         """Sets of accepted tilts to correlate with, in the order of trying.
 
-        First the tilts nearest in angle one by one (of equally near ones the newest first), then several together:
-        their sum has less noise.
+        First the tilts nearest in angle one by one, then several together: their sum has less noise.
         """
         others = [other for other in self._views if other != index]
-        nearest = sorted(others, key=lambda other: (abs(self._views[other].angle_deg - angle_deg), -other))
+        nearest = sorted(others, key=lambda other: nearness(self._views[other].angle_deg, angle_deg, other))
         together = [nearest[:TOGETHER]] if len(nearest) > 1 else []
         return [[one] for one in nearest[:NEIGHBOURS]] + together
 

@@ -8,6 +8,7 @@ came, is all that the result depends on.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from streamtomo.align import bundle, patches
 from streamtomo.align.axis import Axis, find_axis
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
-from streamtomo.align.patches import Finder, Frame, Sight
+from streamtomo.align.patches import Finder, Frame, Sights
 from streamtomo.align.shifts import solve_shifts
 from streamtomo.align.tracks import without_short
 
@@ -33,6 +34,8 @@ LEAST_FOUND = 4
 """Fewer patches than this say nothing."""
 LEAST_SHARE = 0.4
 """So many of the patches found must agree, or the view's first placement stands."""
+CROWDED = 0.6
+"""Of points nearer to each other than this share of the grid's spacing one is followed."""
 TELLING_VIEWS = 4
 """A patch seen in fewer views fits whatever the shifts are: it would pass for the best of all."""
 SEEDED_SHARE = 0.6
@@ -78,8 +81,8 @@ class PatchTracks:
         self._finder: Finder | None = None
         self._pending: dict[int, _Measured] = {}
 
-    def place(self, index: int, tilt_deg: float, image: Image, shift: Array) -> Array:
-        """Where the specimen lies in a view `(ny, nx)` that `shift` places roughly; `shift` where nothing tells.
+    def place(self, index: int, tilt_deg: float, image: Image, shift: Array) -> Array | None:
+        """Where the specimen lies in a view `(ny, nx)` that `shift` places roughly; None where nothing tells.
 
         If nothing is found about there, it is looked for where the specimen lay in the nearest view.
         """
@@ -87,7 +90,7 @@ class PatchTracks:
         frame = patches.frame_of(image, tilt_deg, self.axis_deg)
         starts = [shift, *(self.shifts[view] for view in self._nearest(index, tilt_deg)[:1])]
         placed = (self._placed(index, frame, start) for start in starts)
-        return next((found for found in placed if found is not None), shift)
+        return next((found for found in placed if found is not None), None)
 
     def _placed(self, index: int, frame: Frame, shift: Array) -> Array | None:
         """The shift by the patches found about one place; None if they are too few or do not agree."""
@@ -173,31 +176,58 @@ class PatchTracks:
         near = self._nearest(index, frame.tilt_deg)
         if self._finder is None or not near:
             return np.zeros(0, np.int64), np.zeros((0, 2))
-        known = sorted({point for view in near for point in self._sights[view]})
-        expected = self._expected(near, known, frame.tilt_deg, shift)
-        points, xy = [], []
-        for point, place in zip(known, expected, strict=True):
-            sights = [Sight(self._frames[v], self._sights[v][point]) for v in near if point in self._sights[v]]
-            if not self._finder.covers(frame, place):
-                continue
-            sight = self._finder.find(sights[:REFERENCES], frame, place)
-            if sight is not None:
-                points.append(point)
-                xy.append(sight.xy)
-        return np.array(points, np.int64), np.array(xy).reshape(-1, 2)
+        known = np.array(sorted({point for view in near for point in self._sights[view]}), np.int64)
+        expected = self._expected(near, known.tolist(), frame.tilt_deg, shift)
+        rows = self._apart(known, expected, np.flatnonzero(self._finder.covers(frame, expected)))
+        known, expected = known[rows], expected[rows]
+        xy, clear = self._finder.find(self._references(near, known.tolist()), frame, expected)
+        return known[clear], xy[clear]
+
+    def _apart(self, known: NDArray[np.int64], expected: Array, rows: NDArray[np.int64]) -> list[int]:
+        """Those of the rows whose points do not lie on top of each other: of such the one seen in most views stays."""
+        seen = Counter(itertools.chain.from_iterable(self._sights.values()))
+        left = np.array(sorted(rows.tolist(), key=lambda one: (-seen[int(known[one])], known[one])), np.int64)
+        kept: list[int] = []
+        while len(left):
+            kept.append(int(left[0]))
+            far = np.hypot(*(expected[left] - expected[left[0]]).T) >= CROWDED * patches.SPACING * self._size
+            left = left[far]
+        return sorted(kept)
+
+    def _references(self, near: list[int], known: list[int]) -> list[Sights]:
+        """What the nearest views show of the points: of each so many sights as count."""
+        left = dict.fromkeys(known, REFERENCES)
+        found = []
+        for view in near:
+            sights = self._sights[view]
+            rows = [row for row, point in enumerate(known) if point in sights and left[point]]
+            for row in rows:
+                left[known[row]] -= 1
+            xy = np.array([sights[known[row]] for row in rows]).reshape(-1, 2)
+            found.append(Sights(self._frames[view], np.array(rows, np.int64), xy))
+        return found
 
     def _nearest(self, index: int, tilt_deg: float) -> list[int]:
         """Other views, the nearest in angle first; twice as many as are needed, as not every patch is in each."""
         others = [view for view in self._frames if view != index]
-        return sorted(others, key=lambda v: (abs(self._frames[v].tilt_deg - tilt_deg), -v))[: 2 * REFERENCES]
+        return sorted(others, key=lambda v: nearness(self._frames[v].tilt_deg, tilt_deg, v))[: 2 * REFERENCES]
 
     def _expected(self, near: list[int], known: list[int], tilt_deg: float, shift: Array) -> Array:
-        """Where the points should be seen `(n, 2)`: from the solved points, or else flat from the nearest view."""
+        """Where the points should be seen `(n, 2)`: from the views near; their height is within a patch's side."""
+        number = {point: n for n, point in enumerate(known)}
+        rows = [(i, number[point], xy) for i, v in enumerate(near) for point, xy in self._sights[v].items()]
+        view, point = (np.array([row[k] for row in rows], np.int64) for k in (0, 1))
         poses = self._poses([*near, None], tilt_deg, shift)
-        points = np.zeros((len(known), 3))
-        for n, point in enumerate(known):
-            rows = [(i, self._sights[v][point]) for i, v in enumerate(near) if point in self._sights[v]]
-            points[n] = _point(poses, [i for i, _ in rows], np.array([xy for _, xy in rows]), self._size)
+        terms = geometry.tilt_terms(poses.tilt_deg[view])
+        away = np.array([xy for _, _, xy in rows]).reshape(-1, 2) - poses.shift[view]
+        aligned = away @ geometry.rotation(self.axis_deg)
+        design = np.stack([terms.cos, terms.sin], axis=1)
+        normal = np.tile(np.diag([0.0, (1.0 / self._size) ** 2]), (len(known), 1, 1))
+        right, points = np.zeros((len(known), 2, 1)), np.zeros((len(known), 3))
+        np.add.at(normal, point, design[:, :, None] * design[:, None, :])
+        np.add.at(right[:, :, 0], point, design * aligned[:, :1])
+        points[:, [0, 2]] = np.linalg.solve(normal, right)[:, :, 0]
+        points[point[::-1], 1] = aligned[::-1, 1]  # the nearest view's
         return bundle.predict(poses, points, np.full(len(known), len(near)), np.arange(len(known)))
 
     @property
@@ -254,16 +284,9 @@ class PatchTracks:
         return weights, dict(zip([*views, index], poses.shift, strict=True))
 
 
-def _point(poses: Poses, views: list[int], xy: Array, size: int) -> Array:
-    """A point `(3,)` from its positions in some views, the nearest first; its height is within a patch's side."""
-    terms = geometry.tilt_terms(poses.tilt_deg[views])
-    aligned = np.array(
-        [
-            geometry.apply(geometry.raw_to_aligned(float(poses.axis_deg[i]), poses.shift[i]), place[None])[0]
-            for i, place in zip(views, xy, strict=True)
-        ]
-    )
-    rows = np.stack([terms.cos, terms.sin], axis=1)
-    prior = np.diag([0.0, (1.0 / size) ** 2])
-    x, z = np.linalg.solve(rows.T @ rows + prior, rows.T @ aligned[:, 0])
-    return np.array([x, aligned[0, 1], z])
+def nearness(tilt_deg: float, to_deg: float, index: int) -> tuple[float, float, int]:
+    """Sorts views by how near they are in angle; of equally near ones the lower tilt first, of equal tilts the newest.
+
+    So it does not matter when they came, unless tilts are repeated.
+    """
+    return abs(tilt_deg - to_deg), abs(tilt_deg), -index

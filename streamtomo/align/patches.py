@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from streamtomo import geometry
-from streamtomo.align.correlate import Band, correlate, masked, taper
-from streamtomo.resample import warp
+from streamtomo.align import patch_kernels
+from streamtomo.align.correlate import Band, band_pass, taper
 
 Image = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -47,10 +48,11 @@ class Frame(NamedTuple):
     axis_deg: float
 
 
-class Sight(NamedTuple):
-    """A patch seen in a view, `xy` `(2,)`."""
+class Sights(NamedTuple):
+    """Patches seen in a view: their rows among all that are looked for, `(n,)`, and where they are, `(n, 2)`."""
 
     frame: Frame
+    rows: NDArray[np.int64]
     xy: Array
 
 
@@ -68,28 +70,36 @@ class Finder:
         self.band = Band(max(band.low, LOW_BAND / size), band.high)
         self.reach = min(REACH_PX, size / 4)
 
-    def find(self, known: Sequence[Sight], frame: Frame, expected: Array) -> Sight | None:
-        """The patch that `known` shows, near where it is expected in another view; None if it is not clear."""
-        reference = np.zeros((self.size, self.size), np.float32)
-        for sight in known:
-            reference += self._seen(sight, frame.tilt_deg)
-        here = self._seen(Sight(frame, expected), frame.tilt_deg)
-        peak = correlate(reference, here, self.band, (self.reach, self.reach))
-        if peak.score < LEAST_SCORE or np.hypot(peak.dx, peak.dy) > 0.95 * self.reach:
-            return None
-        return Sight(frame, expected + np.array([peak.dx, peak.dy]))
+    def find(self, known: Sequence[Sights], frame: Frame, expected: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Patches near where they are expected `(n, 2)` in another view: where `(n, 2)`, and which of them are clear.
 
-    def covers(self, frame: Frame, xy: Array) -> bool:
-        """Whether enough of a patch at `xy` lies in the view."""
+        `known`: for each of some views which of the patches it shows, and where. Their sum is what is looked for.
+        """
+        seen = np.zeros((2, len(expected), self.size, self.size), np.float32)
+        for sights in known:
+            self._add(sights, frame.tilt_deg, seen[0])
+        self._add(Sights(frame, np.arange(len(expected)), expected), frame.tilt_deg, seen[1])
+        reference, here = fft.rfft2(seen)
+        product = np.conjugate(reference, out=reference)
+        product *= here
+        product *= band_pass(self.size, self.size, self.band)
+        found = np.empty((len(expected), 3))
+        patch_kernels.peaks(fft.irfft2(product, s=self.window.shape), self.reach, self.band.reach, found)
+        clear = (found[:, 2] >= LEAST_SCORE) & (np.hypot(found[:, 0], found[:, 1]) <= 0.95 * self.reach)
+        return expected + found[:, :2], clear
+
+    def covers(self, frame: Frame, xy: Array) -> NDArray[np.bool_]:
+        """Whether enough of the patches at `xy` `(n, 2)` lies in the view."""
         room = np.array(frame.image.shape[::-1]) / 2 - np.abs(xy)
-        return bool((room > (COVERED - 0.5) * self.size).all())
+        return np.asarray((room > (COVERED - 0.5) * self.size).all(axis=1))
 
-    def _seen(self, sight: Sight, tilt_deg: float) -> Image:
-        """The patch `(size, size)` as it would look at another tilt, tapered, of unit power."""
-        frame = sight.frame
-        transform = geometry.tilt_stretch(frame.axis_deg, frame.tilt_deg, tilt_deg)
-        transform[:, 2] = -transform[:, :2] @ sight.xy
-        return masked(warp(frame.image, transform, (self.size, self.size), fill=frame.level), self.window)
+    def _add(self, sights: Sights, tilt_deg: float, total: Image) -> None:
+        """Add to `total` `(patches, size, size)` patches as they would look at another tilt, tapered, of unit power."""
+        frame, rows, xy = sights
+        inverse = geometry.tilt_stretch(frame.axis_deg, tilt_deg, frame.tilt_deg)[:, :2]
+        places = np.ascontiguousarray(xy, dtype=np.float64)
+        level, image = np.float32(frame.level), np.ascontiguousarray(frame.image)
+        patch_kernels.add_patches(image, np.ascontiguousarray(inverse), places, rows, self.window, level, total)
 
 
 def size_for(shape_yx: tuple[int, ...]) -> int:

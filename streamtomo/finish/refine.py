@@ -257,7 +257,8 @@ def _by_patches(images: Sequence[Image], start: Poses) -> _Solved:
     for i in np.argsort(np.abs(start.tilt_deg), kind="stable").tolist():
         small, offset = _shrunk(unshaded(images[i]), factor)
         tilt_deg, shift = float(start.tilt_deg[i]), start.shift[i] / factor + offset
-        followed.accept(i, tilt_deg, small, followed.place(i, tilt_deg, small, shift))
+        found = followed.place(i, tilt_deg, small, shift)
+        followed.accept(i, tilt_deg, small, shift if found is None else found)
     measured = followed.tracks(PATCH_VIEWS)
     measured = measured._replace(xy=factor * (measured.xy - offset))
     if len(np.unique(measured.view)) < len(images) // 2:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
 from streamtomo.align.live import LiveAligner
+from streamtomo.align.settle import own_order
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
 from streamtomo.errors import AlignmentError, InputError
@@ -188,9 +189,8 @@ def _placed(work: Work, binning: int) -> tuple[list[tuple[float, float]], float]
     images, rows = work.align_images(), work.rows
     factor = live_binning(images[0].shape[1], images[0].shape[0], work.settings.live.size_px)
     aligner = LiveAligner(work.settings.align, work.job.axis_deg, binning * factor)
-    angles = [one.tilt.image.angle_deg for one in rows]
-    order = sorted(range(len(rows)), key=lambda row: abs(angles[row]))
-    for number, row in enumerate(order):
+    angles = {row: one.tilt.image.angle_deg for row, one in enumerate(rows)}
+    for number, row in enumerate(own_order(angles)):
         image = bin_image(images[row], factor)
         aligner.accept(row, angles[row], image, aligner.place(row, angles[row], image))
         work.progress(number / len(rows))

@@ -61,6 +61,16 @@ def judge_placement(
     return verdict_of(found, settings)
 
 
+def is_recognised(placement: Placement, verdict: Verdict) -> bool:
+    """Whether a neighbour was recognised in a tilt: by the aligner, or by agreement where it was placed.
+
+    A tilt that is bad for no other reason than that no neighbour agrees with it may be as good as any.
+    """
+    if verdict.state == "bad":
+        return not {one.name for one in verdict.measures if one.state == "bad"}.issubset(RECOGNITION)
+    return placement.credible or (placement.agreement or 0.0) >= LEAST_AGREEMENT
+
+
 def zero_tilt(tilts: Sequence[Seen]) -> Seen | None:
     """The placed tilt that is nearest to 0°."""
     placed = [one for one in tilts if one.placement is not None and one.in_volume]

@@ -159,7 +159,7 @@ def _help(width: int, height: int) -> list[RenderableType]:
     table.add_column(ratio=1)
     for key, words in list(HELP.items())[: height - 3]:
         table.add_row(Text(key, style="bold"), Text(words, no_wrap=True, overflow="ellipsis"))
-    legend = "tilts: G good, D doubtful, B bad, F failed, X left out, . in the queue"
+    legend = "tilts: G good, D doubtful, B bad, F failed, U unplaced, X left out, . in the queue"
     return [Text(""), table, Text(short(legend, width, keep="left"), style="dim")]
 
 

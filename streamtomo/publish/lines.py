@@ -127,11 +127,12 @@ def _in_words(value: object) -> str:
 def _tilt(event: TiltPlaced) -> str:
     at = event.placement
     where = f"shift {at.shift_x:+8.1f} {at.shift_y:+8.1f} px, peak {at.score:5.1f}" if at else "not placed"
+    state = "UNPLACED, no neighbour recognised" if event.unplaced else event.verdict.state
     reasons = f": {'; '.join(event.verdict.reasons)}" if event.verdict.reasons else ""
     total = event.stage_ms.get("total", 0.0)
     return (
         f"{event.series}  tilt {event.index:3d} at {event.angle_deg:+6.1f}°  {where}, "
-        f"{event.correction.repaired} px repaired, {total:.0f} ms  {event.verdict.state}{reasons}"
+        f"{event.correction.repaired} px repaired, {total:.0f} ms  {state}{reasons}"
     )
 
 
@@ -153,7 +154,7 @@ def _series(event: Event) -> str | None:
         case SeriesTooFew():
             return f"{event.series}  too few tilts: {event.usable} usable, {event.needed} needed; nothing is made of it"
         case TiltRetried():
-            return f"{event.series}  tilt {event.index} is tried again"
+            return f"{event.series}  tilt {event.index} is tried again{f': {event.reason}' if event.reason else ''}"
         case TiltRealigned():
             return (
                 f"{event.series}  tilt {event.index} moved by {event.moved_px:.1f} px in the live volume: agreement "

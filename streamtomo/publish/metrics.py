@@ -21,7 +21,7 @@ from streamtomo.publish.state import SessionState
 HOST = "127.0.0.1"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_WAIT_S = 5.0
-LETTERS = {"G": "good", "D": "doubtful", "B": "bad", "F": "failed", "X": "excluded", ".": "waiting"}
+LETTERS = {"G": "good", "D": "doubtful", "B": "bad", "F": "failed", "U": "unplaced", "X": "excluded", ".": "waiting"}
 
 Sample = tuple[dict[str, str], float]
 

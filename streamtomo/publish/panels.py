@@ -15,7 +15,7 @@ from streamtomo.publish.halfblocks import HalfBlocks
 from streamtomo.publish.lines import printable
 from streamtomo.publish.state import SeriesRow, TiltRow
 
-STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", "X": "magenta", ".": "dim"}
+STYLES = {"G": "green", "D": "yellow", "B": "bold red", "F": "bold red", "U": "bold yellow", "X": "magenta", ".": "dim"}
 STATE_STYLES = {
     "collecting": "cyan",
     "finishing": "magenta",
@@ -68,7 +68,7 @@ def _count(row: SeriesRow) -> str:
 def _wedge(row: SeriesRow, cells: int) -> Text:
     """Which angles are there: a cell for each few degrees, the worst verdict in it."""
     marks = [" "] * cells
-    order = " X.GDBF"
+    order = " X.GDUBF"
     for tilt in row.tilts.values():
         cell = round((tilt.angle_deg / WEDGE_DEG + 1) / 2 * (cells - 1))
         cell = min(cells - 1, max(0, cell))
@@ -245,7 +245,8 @@ def reason(tilt: TiltRow) -> str:
         return ". in the queue"
     else:
         verdict = tilt.placed.verdict
-        words = ": ".join(filter(None, (verdict.state, "; ".join(verdict.reasons))))
+        state = "unplaced, no neighbour recognised" if tilt.placed.unplaced else verdict.state
+        words = ": ".join(filter(None, (state, "; ".join(verdict.reasons))))
     return printable(f"{tilt.letter} {words}")
 
 

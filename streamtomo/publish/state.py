@@ -73,11 +73,13 @@ class TiltRow(Struct, kw_only=True):
 
     @property
     def letter(self) -> str:
-        """X excluded, G good, D doubtful, B bad, F failed, "." not yet processed."""
+        """X excluded, F failed, U unplaced, G good, D doubtful, B bad, "." not yet processed."""
         if self.excluded:
             return "X"
         if self.failure:
             return "F"
+        if self.placed and self.placed.unplaced:
+            return "U"
         return self.placed.verdict.state[0].upper() if self.placed else "."
 
 

@@ -1,0 +1,86 @@
+"""All views of a series placed anew, in an order of their own: however they came, they end at the same places.
+
+While a series runs each view is placed by what is known when it comes, far from any other one perhaps. Afterwards they
+are placed from the lowest tilt outwards, each against its true neighbours, and one that none of these recognises waits
+for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtomo.align import bundle
+from streamtomo.align.bundle import Poses
+from streamtomo.align.live import LiveAligner
+from streamtomo.config import Align
+
+Image = NDArray[np.float32]
+Shift = tuple[float, float]
+
+
+class Settling:
+    """The views of one series being placed anew; it may be left at any view and taken up again."""
+
+    def __init__(self, settings: Align, axis_deg: float, binning: int) -> None:
+        self.settings, self.axis_deg, self.binning = settings, axis_deg, binning
+        self._begin()
+
+    def _begin(self) -> None:
+        self._aligner = LiveAligner(self.settings, self.axis_deg, self.binning, measure_axis=False)
+        self._done: list[int] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by images beyond those given."""
+        return self._aligner.nbytes
+
+    def shifts(
+        self, views: Mapping[int, tuple[float, Image]], interrupted: Callable[[], bool]
+    ) -> dict[int, Shift] | None:
+        """Where the specimen lies in each view that was recognised, raw pixels; None if interrupted.
+
+        `views` are tilt angle and image by index. A series that grew at its ends goes on where it stood.
+        """
+        order = own_order({index: angle for index, (angle, _) in views.items()})
+        if self._done != order[: len(self._done)]:
+            self._begin()
+        for index in order[len(self._done) :]:
+            if interrupted():
+                return None
+            self._place(index, *views[index])
+            self._done.append(index)
+        waiting = [index for index in order if not self._aligner.knows(index)]
+        while waiting:
+            if interrupted():
+                return None
+            self._done = []  # those that waited are out of order: the next time all begins anew
+            found = [index for index in waiting if self._place(index, *views[index])]
+            waiting = [index for index in waiting if index not in found] if found else []
+        return {index: self._aligner.shift_of(index) for index in order if self._aligner.knows(index)}
+
+    def _place(self, index: int, angle_deg: float, image: Image) -> bool:
+        """Place a view, if it is recognised."""
+        placement = self._aligner.place(index, angle_deg, image)
+        if placement.credible:
+            self._aligner.accept(index, angle_deg, image, placement)
+        return placement.credible
+
+
+def own_order(angle_deg: Mapping[int, float]) -> list[int]:
+    """Views by tilt angle, the lowest first; only where angles are repeated it matters which came first."""
+    return sorted(angle_deg, key=lambda index: (abs(angle_deg[index]), angle_deg[index], index))
+
+
+def in_frame(
+    shifts: Mapping[int, Shift], of: Mapping[int, Shift], angle_deg: Mapping[int, float], axis_deg: float
+) -> dict[int, Shift]:
+    """The shifts with the specimen's origin where other ones `of` the same views (and more) have it."""
+    views = list(shifts)
+    n = len(views)
+    tilts, at = np.array([angle_deg[view] for view in views]), np.array([shifts[view] for view in views])
+    poses = Poses(tilts, np.full(n, axis_deg), np.ones(n), at.reshape(n, 2))
+    moved, _ = bundle.in_frame_of(poses, np.array([of[view] for view in views]).reshape(n, 2), flat=1.0)
+    return {view: (float(x), float(y)) for view, (x, y) in zip(views, moved.shift, strict=True)}
