@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from _truth import Errors, TrueView, errors, probe_grid, read_found
+
+from streamtomo.simulate.creep import Wave, crept
 
 
 def compare(folder: Path, truth: dict, *, final: bool) -> Errors:
@@ -17,8 +21,17 @@ def compare(folder: Path, truth: dict, *, final: bool) -> Errors:
     ny, nx = truth["shape_yx"]
     thickness_px = truth["specimen"]["thickness_nm"] * 10 / truth["pixel_size_A"]
     order, found = read_found(folder, truth["axis_deg"], final=final)
-    true = [true_view(truth["views"][index]) for index in order]
-    return errors(true, found, probe_grid(nx, ny, thickness_px))
+    return errors(true_views(truth, order), found, probe_grid(nx, ny, thickness_px))
+
+
+def true_views(truth: dict, order: list[int]) -> list[TrueView]:
+    """Some views of a truth file, by their order of acquisition."""
+    views = [truth["views"][index] for index in order]
+    lean, waves = truth.get("beam_tilt_deg", 0.0), tuple(Wave(**wave) for wave in truth.get("waves", ()))
+    if not waves:
+        return [replace(true_view(view), beam_deg=lean) for view in views]
+    creeps = [partial(crept, waves=waves, share=view["settled"]) for view in views]
+    return [replace(true_view(view), beam_deg=lean, moved=creep) for view, creep in zip(views, creeps, strict=True)]
 
 
 def true_view(view: dict) -> TrueView:

@@ -50,9 +50,9 @@ class Final(Table, frozen=True):
         | None
     ) = None
     align: Annotated[
-        Literal["auto", "beads", "patches", "coarse"],
-        "What the final alignment follows: gold beads, patches of the image, or nothing beyond the live placements; "
-        "auto takes beads where there are enough, else patches.",
+        Literal["auto", "beads", "patches", "mixed", "coarse"],
+        "What the final alignment follows: gold beads, patches of the image, both, or nothing beyond the live "
+        "placements; auto takes beads where there are enough all over the field, else both, else patches.",
     ] = "auto"
     position: Annotated[
         Literal["auto", "off"],

@@ -112,6 +112,24 @@ def rescale(transform: Array, binning: float) -> Array:
     return scaled
 
 
+def without_beam_tilt(transform: Array, tilt_deg: float, beam_deg: float) -> tuple[float, float, Array]:
+    """Tilt and x-axis tilt of a view whose beam leans, and the transform `(2, 3)` aligned to raw that goes with them.
+
+    The view sees `transform Rx(beam) Ry(tilt) Rx(-beam) P`; with what is returned it is `project(P, tilt, xtilt)`.
+    """
+    turn = rotation_x(beam_deg) @ rotation_y(tilt_deg) @ rotation_x(-beam_deg)
+    x, y, z = turn[2]  # the beam's direction in the specimen
+    tilt, xtilt = float(np.degrees(np.arcsin(-x))), float(np.degrees(np.arctan2(y, z)))
+    linear = turn[:2] @ np.linalg.pinv(project(np.eye(3), tilt, xtilt).T)
+    return tilt, xtilt, np.column_stack([transform[:, :2] @ linear, transform[:, 2]])
+
+
+def at_tilt(transform: Array, tilt_deg: float, other_deg: float) -> Array:
+    """The transform `(2, 3)` aligned to raw that goes with another tilt angle, near by: right for the plane Z = 0."""
+    ratio = float(tilt_terms(tilt_deg).cos / tilt_terms(other_deg).cos)
+    return np.column_stack([transform[:, :2] * [ratio, 1.0], transform[:, 2]])
+
+
 def tilt_stretch(axis_deg: float, from_tilt_deg: float, to_tilt_deg: float) -> Array:
     """Transform `(2, 3)`, raw to raw about the centre, that makes a flat specimen seen at one tilt look as at another.
 

@@ -170,8 +170,28 @@ class AlignedView(Struct, frozen=True, kw_only=True):
     """Solved tilt angle."""
     xf: tuple[float, float, float, float, float, float]
     """Raw-to-aligned transform `a11 a12 a21 a22 dx dy`, about the image centres, in raw pixels."""
+    xtilt_deg: float = 0.0
+    """Tilt about X that the specimen is seen at in this view: 0 but where a beam tilt was solved."""
     residual_px: float | None = None
     """RMS distance between predicted and measured points of this view, in raw pixels; None where none were used."""
+    points: int = 0
+    """Measured positions that count."""
+    error_px: float | None = None
+    """Expected error (RMS distance) at the centre of the field, raw pixels; None where nothing was measured."""
+    edge_error_px: float | None = None
+    """The same at its corners."""
+
+
+class WorstPoint(Struct, frozen=True, kw_only=True):
+    """A measured position that is far from where the solution has it."""
+
+    point: int
+    """Number of the bead or patch, from 0."""
+    row: int
+    """Of its view, in ascending tilt."""
+    residual_px: float
+    weight: float
+    """What it counts in the solution, 0 to 1."""
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
@@ -185,17 +205,30 @@ class Alignment(Struct, frozen=True, kw_only=True):
     """The final alignment of a series, in ascending tilt angle."""
 
     method: str
-    """"beads", "patches" or "coarse"."""
+    """"beads", "patches", "mixed" (both) or "coarse"."""
     axis_deg: float
     views: tuple[AlignedView, ...]
     left_out: tuple[LeftOut, ...] = ()
     residual_px: float | None = None
     """RMS over all points used, in raw pixels."""
+    mean_residual_px: float | None = None
+    """Mean distance over all points used, as IMOD's `tiltalign` tells it ..."""
+    sd_residual_px: float | None = None
+    """... and its standard deviation."""
+    left_out_px: float | None = None
+    """RMS distance of positions left out in turn from where the others have them."""
     error_px: float | None = None
-    """Expected error of a view's shift (RMS distance), from the covariance of the beads' positions, in raw pixels; None
-    for patches, whose positions err together."""
+    """Expected error (RMS distance) over the field and all views, in raw pixels, from the covariance of the positions;
+    patches are let err together from view to view."""
     points: int = 0
     """Measured positions used."""
+    worst: tuple[WorstPoint, ...] = ()
+    """The positions furthest off, those that do not count included, the furthest first."""
+    beam_tilt_deg: float = 0.0
+    solved: str = ""
+    """What was free, in words."""
+    verdict: str = ""
+    """How good it is, in words."""
     heights_px: tuple[float, float] | None = None
     """Lowest and highest of the beads or patches above the tilt axis, in raw pixels."""
     note: str = ""

@@ -24,21 +24,27 @@ LANES = 8
 """Weights of a row are filled up to a multiple of this with zeros."""
 BLOCKS = 24
 """What is nearby is the mean of a block; so many along the input's longer side."""
+UNBENT: geometry.Array = np.zeros((0, 0, 2))
 
 
 def shrink(
-    image: NDArray[Any], transform: geometry.Array, out_shape_yx: tuple[int, int], binning: int = 1
+    image: NDArray[Any],
+    transform: geometry.Array,
+    out_shape_yx: tuple[int, int],
+    binning: int = 1,
+    bend: geometry.Array | None = None,
 ) -> NDArray[np.float32]:
     """The image `(ny, nx)`, of whole or real numbers, moved by a raw-to-aligned `transform` and binned: float32.
 
     `transform` is a row of an `.xf` in pixels of the image; the output `out_shape_yx` is in pixels `binning` times
-    larger, about the same centre.
+    larger, about the same centre. `bend` `(my, mx, 2)`, on a grid from the first pixel of the output to the last: how
+    far from each pixel, in x and y, what it shows is found, in pixels of the output.
     """
     image = np.ascontiguousarray(image)
     coarser = np.asarray(transform, np.float64) / binning
     inverse = index_transform(coarser, image.shape, out_shape_yx)
     out = np.empty(out_shape_yx, np.float32)
-    _shrink(image, inverse, *_weights(binning), _block_means(image), out)
+    _shrink(image, inverse, *_weights(binning), _block_means(image), UNBENT if bend is None else bend, out)
     return out
 
 
@@ -122,15 +128,35 @@ def _at_border(image: Any, i: Any, j: Any, wx: Any, wy: Any, taps: Any) -> Any:
     return total
 
 
+@kernel
+def _bent(bend: Any, x: Any, y: Any, nx: Any, ny: Any) -> Any:
+    """Pixel (x, y) of an output of `nx` by `ny`, moved by a grid of shifts `(my, mx, 2)`, linear between its points."""
+    my, mx, _ = bend.shape
+    a, b = x * (mx - 1) / max(nx - 1, 1), y * (my - 1) / max(ny - 1, 1)
+    i, j = min(int(a), max(mx - 2, 0)), min(int(b), max(my - 2, 0))
+    f, g = a - i, b - j
+    dx = (1 - g) * ((1 - f) * bend[j, i, 0] + f * bend[j, i + 1, 0])
+    dx += g * ((1 - f) * bend[j + 1, i, 0] + f * bend[j + 1, i + 1, 0])
+    dy = (1 - g) * ((1 - f) * bend[j, i, 1] + f * bend[j, i + 1, 1])
+    dy += g * ((1 - f) * bend[j + 1, i, 1] + f * bend[j + 1, i + 1, 1])
+    return x + dx, y + dy
+
+
 @parallel_kernel
-def _shrink(image: Any, inverse: Any, first: Any, table: Any, means: Any, out: Any) -> None:
-    """`out[y, x]` from the image about `inverse @ (x, y, 1)`; `inverse` float64 `(2, 3)` in array indices of both."""
+def _shrink(image: Any, inverse: Any, first: Any, table: Any, means: Any, bend: Any, out: Any) -> None:
+    """`out[y, x]` from the image about `inverse @ (x, y, 1)`; `inverse` float64 `(2, 3)` in array indices of both.
+
+    `bend` float64 `(my, mx, 2)` moves (x, y) first; with no points it does nothing.
+    """
     ny, nx = image.shape
     taps = table.shape[1]
     for y in prange(out.shape[0]):
         for x in range(out.shape[1]):
-            u = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
-            v = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
+            p, q = np.float64(x), np.float64(y)
+            if bend.shape[0] > 1:
+                p, q = _bent(bend, x, y, out.shape[1], out.shape[0])
+            u = inverse[0, 0] * p + inverse[0, 1] * q + inverse[0, 2]
+            v = inverse[1, 0] * p + inverse[1, 1] * q + inverse[1, 2]
             if not (u >= -0.5 and u <= nx - 0.5 and v >= -0.5 and v <= ny - 0.5):
                 out[y, x] = _nearby(means, u, v, nx, ny)
                 continue

@@ -7,7 +7,7 @@ import numpy as np
 
 from streamtomo import geometry
 from streamtomo.correct.prepare import prepare
-from streamtomo.finish.refine import RefineView
+from streamtomo.finish.tracked import RefineView
 from streamtomo.simulate.pose import View
 from streamtomo.simulate.series import Motion, Plan, Series
 from streamtomo.simulate.specimen import Recipe

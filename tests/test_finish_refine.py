@@ -120,7 +120,7 @@ def test_views_come_out_in_ascending_tilt():
 
 def test_the_beads_come_with_it():
     series = simulated()
-    alignment, found = with_beads(series)
+    alignment, found, _ = with_beads(series)
     assert len(found.view) == alignment.points
     assert len(found.points) == found.point.max() + 1
     for row in (0, 15, 30):

@@ -2,6 +2,7 @@
 
     raw = mag * R(axis) S [X cos t + Z sin t, Y] + shift,    S = [1 + stretch, skew; skew, 1 - stretch]
 
+A beam tilt b puts `Rx(b) Ry(t) Rx(-b)` in the place of `Ry(t)`, and parts of the specimen may move (`local_motion`).
 Levenberg-Marquardt on the robustly weighted squares; the points are eliminated by the Schur complement (Triggs et al.
 2000), so that a step costs one dense system of the views' freedoms. The views' parameters are linear in these freedoms
 (one axis angle for all, a smooth curve, one value a view), each with a prior about its start.
@@ -16,55 +17,30 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from streamtomo import geometry
 from streamtomo.align import bundle_kernels as kernels
 from streamtomo.align.basis import Basis, Freedoms, basis_of
 from streamtomo.align.bundle_kernels import VIEW_PARAMETERS
+from streamtomo.align.expected import Expected, expected_errors, places, robust_factors, root_of_inverse
+from streamtomo.align.poses import Index as Index
+from streamtomo.align.poses import Poses as Poses
+from streamtomo.align.poses import Tracks as Tracks
+from streamtomo.align.poses import in_frame_of as in_frame_of
+from streamtomo.align.poses import jacobian, local_of
+from streamtomo.align.poses import make_tracks as make_tracks
+from streamtomo.align.poses import move_origin as move_origin
+from streamtomo.align.poses import predict as predict
+from streamtomo.align.poses import residuals_of as residuals_of
+from streamtomo.align.poses import terms_of as terms_of
 from streamtomo.align.robust import at_rest, huber, tukey, view_scales
 
 Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 POINT_PRIOR_PX = np.array([1e4, 1e4, 1e3])
 """Weak; a point seen once lies in the middle of the specimen rather than far above."""
 HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
 FLOOR_PX = 1e-3
 LEFT_OUT_STEPS = 3
-FRAME_ROUNDS, FRAME_NEAR_PX = 10, 0.1
-"""Rounds of the fit of a frame; distances below this count as this."""
-
-
-UNDISTORTED: Array = np.zeros((1, 2))
-
-
-class Tracks(NamedTuple):
-    """Measured positions: which view, which point, where (raw pixels about the image's centre, `(n, 2)`)."""
-
-    view: Index
-    point: Index
-    xy: Array
-    weight: Array
-    """Relative weight of each position before any robust weighting, mostly 1."""
-
-
-class Poses(NamedTuple):
-    """The views: tilt and axis angle (degrees), magnification, `(n,)` each; shift `(n, 2)` in raw pixels."""
-
-    tilt_deg: Array
-    axis_deg: Array
-    mag: Array
-    shift: Array
-    shape: Array = UNDISTORTED
-    """Stretch across the axis and skew, `(n, 2)` or the same for all, `(1, 2)`."""
-
-    def aligned_to_raw(self, i: int) -> Array:
-        """The transform `(2, 3)` from an aligned view to its raw image, raw pixels about the centres."""
-        stretch, skew = self.shape[min(i, len(self.shape) - 1)]
-        turned = geometry.aligned_to_raw(float(self.axis_deg[i]), self.shift[i], float(self.mag[i]))
-        turned[:, :2] = turned[:, :2] @ [[1 + stretch, skew], [skew, 1 - stretch]]
-        return turned
 
 
 class State(NamedTuple):
@@ -86,8 +62,6 @@ class Solution(NamedTuple):
     """Robust weights 0 to 1, `(n,)`."""
     scale: Array
     """Standard deviation of one coordinate of the residuals, a view, `(views,)`."""
-    error: Array
-    """Expected error (distance) of the field's centre in each view, `(views,)`, from the covariance."""
     freedoms: Freedoms
     state: State
     """Where to go on from with the same start and freedoms."""
@@ -106,14 +80,6 @@ class _Problem(NamedTuple):
     floor_px: float
 
 
-def make_tracks(view: Index, point: Index, xy: Array, weight: Array | None = None) -> Tracks:
-    """Tracks with the array types that the kernels are compiled for."""
-    ones = np.ones(len(view)) if weight is None else weight
-    return Tracks(
-        np.array(view, np.int64), np.array(point, np.int64), np.array(xy, float).reshape(-1, 2), np.array(ones, float)
-    )
-
-
 def solve(
     tracks: Tracks,
     start: Poses,
@@ -128,8 +94,8 @@ def solve(
     Points are numbered from 0 without gaps; views without measurements keep their start, but for the gauge.
     """
     freedoms = freedoms or Freedoms()
-    problem = _Problem(tracks, start, basis_of(freedoms, len(start.mag)), _count_points(tracks), floor_px)
-    state = State(np.zeros(problem.basis.matrix.shape[1]), np.zeros((problem.n_points, 3)))
+    problem = _problem(tracks, start, freedoms, floor_px)
+    state = State(np.zeros(len(problem.basis.prior_sd)), np.zeros((problem.n_points, 3)))
     weights = np.ones(len(tracks.view))
     if previous is not None:
         weights = previous.weights
@@ -140,77 +106,32 @@ def solve(
 
 def solve_without(tracks: Tracks, start: Poses, solution: Solution, left_out: NDArray[np.bool_]) -> tuple[Poses, Array]:
     """Poses and points of a solution redone without some positions, its weights and freedoms kept."""
-    problem = _Problem(tracks, start, basis_of(solution.freedoms, len(start.mag)), _count_points(tracks), FLOOR_PX)
+    problem = _problem(tracks, start, solution.freedoms)
     weights = np.where(left_out, 0.0, solution.weights)
     state = _minimise(problem, solution.state, _precision(problem, weights, solution.scale), LEFT_OUT_STEPS, 1e-4)
     return _poses(problem, state.q), state.points
 
 
-def predict(poses: Poses, points: Array, view: Index, point: Index) -> Array:
-    """Raw positions `(n, 2)` of given points in given views."""
-    out = np.empty((len(view), 2))
-    kernels.residuals(
-        np.asarray(view, np.int64), np.asarray(point, np.int64), np.zeros_like(out), terms_of(poses), poses.shift,
-        np.ascontiguousarray(points), out
-    )  # fmt: skip
-    return out
-
-
-def residuals_of(tracks: Tracks, poses: Poses, points: Array) -> Array:
-    """Predicted minus measured positions `(n, 2)`."""
-    out = np.empty_like(tracks.xy)
-    kernels.residuals(tracks.view, tracks.point, tracks.xy, terms_of(poses), poses.shift, points, out)
-    return out
-
-
-def move_origin(poses: Poses, points: Array, origin: Array) -> tuple[Poses, Array]:
-    """The same solution with the specimen's origin moved to `origin` `(3,)`."""
-    at_origin = predict(poses, origin.reshape(1, 3), np.arange(len(poses.mag)), np.zeros(len(poses.mag), np.int64))
-    return poses._replace(shift=at_origin), points - origin
-
-
-def in_frame_of(
-    poses: Poses, shift: Array, counted: NDArray[np.bool_] | None = None, flat: float = 0.0
-) -> tuple[Poses, Array]:
-    """The solution moved so that its shifts are those given but for single views' errors; and the new origin `(3,)`.
-
-    Least absolute distance over the views `counted` (None: all). The origin of a solution is the mean of its points,
-    which beads on one surface put above the specimen; `shift` `(views, 2)` says where it was before. `flat`: weight of
-    the mean height being 0, where few views cannot tell it (1: until some 20° are covered).
-    """
-    n = len(poses.mag)
-    views, none = np.arange(n), np.zeros(n, np.int64)
-    rows = np.stack([predict(poses, unit[None], views, none) - poses.shift for unit in np.eye(3)], axis=2)
-    weight = np.ones(n) if counted is None else counted.astype(np.float64)
-    share, origin = weight, np.zeros(3)
-    for _ in range(FRAME_ROUNDS):
-        weighted = (share[:, None, None] * rows).reshape(-1, 3)
-        normal = weighted.T @ rows.reshape(-1, 3) + np.diag([0.0, 0.0, flat])
-        origin = np.asarray(np.linalg.pinv(normal) @ (weighted.T @ (shift - poses.shift).ravel()), np.float64)
-        share = weight / np.maximum(np.hypot(*(poses.shift + rows @ origin - shift).T), FRAME_NEAR_PX)
-    return poses._replace(shift=poses.shift + rows @ origin), origin
-
-
 # ---------------------------------------------------------------------------------------------------- minimisation
 
 
+def _problem(tracks: Tracks, start: Poses, freedoms: Freedoms, floor_px: float = FLOOR_PX) -> _Problem:
+    basis = basis_of(freedoms, len(start.mag), start.when)
+    return _Problem(tracks, start, basis, int(tracks.point.max(initial=-1)) + 1, floor_px)
+
+
 def _poses(problem: _Problem, q: Array) -> Poses:
-    change = (problem.basis.matrix @ q).reshape(-1, VIEW_PARAMETERS)
     start = problem.start
-    return Poses(
+    change = problem.basis.to_views(q)
+    return start._replace(
         tilt_deg=start.tilt_deg + np.degrees(change[:, 3]),
         axis_deg=start.axis_deg + np.degrees(change[:, 2]),
         mag=start.mag * np.exp(change[:, 4]),
         shift=start.shift + change[:, :2],
-        shape=start.shape + change[:, 5:],
+        shape=start.shape + change[:, 5:7],
+        beam_deg=start.beam_deg + float(np.degrees(change[0, 7])),
+        local=change[:, VIEW_PARAMETERS:],
     )
-
-
-def terms_of(poses: Poses) -> Array:
-    """What the kernels need of the views, `(views, 7)`: cosine and sine of tilt and axis, magnification, shape."""
-    tilt, axis = geometry.tilt_terms(poses.tilt_deg), geometry.tilt_terms(poses.axis_deg)
-    shape = np.broadcast_to(poses.shape, poses.shift.shape)
-    return np.column_stack([tilt.cos, tilt.sin, axis.cos, axis.sin, poses.mag, shape])
 
 
 def _minimise(problem: _Problem, state: State, precision: Array, steps: int, tolerance: float = 1e-7) -> State:
@@ -252,22 +173,21 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(problem: _Problem, state: State, precision: Array, residual: Array) -> _Blocks:
-    n, p, matrix = len(problem.start.mag), problem.n_points, problem.basis.matrix
-    k = VIEW_PARAMETERS
-    by_view, by_point, mixed = np.zeros((n, k, k)), np.zeros((p, 3, 3)), np.zeros((k * n, 3 * p))
-    grad_view, grad_point = np.zeros(k * n), np.zeros((p, 3))
-    tracks, terms = problem.tracks, terms_of(_poses(problem, state.q))
+    (n, m, _), p = problem.basis.others.shape, problem.n_points
+    by_view, by_point, mixed = np.zeros((n, m, m)), np.zeros((p, 3, 3)), np.zeros((m * n, 3 * p))
+    grad_view, grad_point = np.zeros(m * n), np.zeros((p, 3))
+    tracks, poses = problem.tracks, _poses(problem, state.q)
     kernels.normal_equations(
-        tracks.view, tracks.point, precision, residual, terms, state.points,
+        tracks.view, tracks.point, precision, residual, terms_of(poses), *local_of(poses, state.points), state.points,
         by_view, by_point, mixed, grad_view, grad_point
     )  # fmt: skip
-    prior = 1 / problem.basis.prior_sd**2
-    of_views = sparse.bsr_array((by_view, np.arange(n), np.arange(n + 1)), shape=(k * n, k * n))
-    views = (matrix.T @ (of_views @ matrix)).toarray()
+    prior, basis = 1 / problem.basis.prior_sd**2, problem.basis
+    views = basis.normal(by_view)
     views[np.diag_indices_from(views)] += prior
     by_point += np.diag(1 / POINT_PRIOR_PX**2)
     grad_point += state.points / POINT_PRIOR_PX**2
-    return _Blocks(views, by_point, matrix.T @ mixed, matrix.T @ grad_view + prior * state.q, grad_point)
+    gradient = basis.from_views(grad_view.reshape(n, m)) + prior * state.q
+    return _Blocks(views, by_point, basis.from_views(mixed.reshape(n, m, -1)), gradient, grad_point)
 
 
 def _schur(blocks: _Blocks, damping: float) -> tuple[Array, Array, Array]:
@@ -275,7 +195,8 @@ def _schur(blocks: _Blocks, damping: float) -> tuple[Array, Array, Array]:
     diagonal = np.einsum("pii->pi", blocks.points)
     inverse = np.linalg.inv(blocks.points + damping * diagonal[:, :, None] * np.eye(3))
     q = len(blocks.views)
-    eliminated = np.einsum("qpi,pij->qpj", blocks.mixed.reshape(q, -1, 3), inverse).reshape(q, -1)
+    by_point = blocks.mixed.reshape(q, -1, 3).transpose(1, 0, 2) @ inverse
+    eliminated = by_point.transpose(1, 0, 2).reshape(q, -1)
     reduced = blocks.views - eliminated @ blocks.mixed.T
     reduced[np.diag_indices_from(reduced)] += damping * np.diag(blocks.views)
     return reduced, eliminated, inverse
@@ -327,10 +248,9 @@ def _lengths(problem: _Problem, state: State) -> tuple[Array, Array]:
 def _solution(problem: _Problem, state: State, weights: Array, scale: Array, freedoms: Freedoms) -> Solution:
     poses = _poses(problem, state.q)
     origin = _weighted_mean(problem, state.points, weights)
-    error = _expected_error(problem, state, weights, scale)
     poses, points = move_origin(poses, state.points, origin)
     residual = residuals_of(problem.tracks, poses, points)
-    return Solution(poses, points, residual, weights, scale, error, freedoms, state)
+    return Solution(poses, points, residual, weights, scale, freedoms, state)
 
 
 def _weighted_mean(problem: _Problem, points: Array, weights: Array) -> Array:
@@ -341,23 +261,42 @@ def _weighted_mean(problem: _Problem, points: Array, weights: Array) -> Array:
     return mean
 
 
-def _expected_error(problem: _Problem, state: State, weights: Array, scale: Array) -> Array:
-    """Standard deviation of each view's shift (distance) with the origin of the points held, `(views,)`."""
-    poses = _poses(problem, state.q)
-    precision = _precision(problem, weights, scale)
-    residual, _ = _evaluate(problem, state, precision)
-    reduced, _, _ = _schur(_blocks(problem, state, precision, residual), 0.0)
-    n = len(poses.mag)
-    views, none = np.arange(n), np.zeros(n, np.int64)
-    gauge = np.zeros((len(reduced), 3))
-    for k, unit in enumerate(np.eye(3)):
-        moved = predict(poses, unit.reshape(1, 3), views, none) - poses.shift
-        gauge[: 2 * n, k] = moved.ravel()
-    gauge, _ = np.linalg.qr(gauge)
-    covariance = np.linalg.inv(reduced + float(np.abs(np.diag(reduced)).max()) * gauge @ gauge.T)
-    error: Array = np.sqrt(np.maximum(np.diag(covariance)[: 2 * n].reshape(n, 2).sum(1), 0.0))
-    return error
+def expected(tracks: Tracks, start: Poses, solution: Solution, together: bool = False) -> Expected:
+    """How far off the solution is expected to be.
+
+    `together`: the positions of one point may err together from view to view, as those of patches do; the points, which
+    err each for itself, then tell how much (a sandwich of clusters, Liang and Zeger 1986). Else every position errs
+    for itself.
+    """
+    problem = _problem(tracks, start, solution.freedoms)
+    precision = _precision(problem, solution.weights, solution.scale)
+    residual, _ = _evaluate(problem, solution.state, precision)
+    blocks = _blocks(problem, solution.state, precision, residual)
+    reduced, eliminated, _ = _schur(blocks, 0.0)
+    length = np.sqrt((residual**2).sum(1) * tracks.weight) / solution.scale[tracks.view]
+    unknowns = 3 * problem.n_points + len(reduced)
+    alone, steeper = robust_factors(length, solution.weights, unknowns)
+    root = root_of_inverse(reduced)
+    if together:
+        count = max(problem.n_points, 2)
+        scores = _scores(problem, solution.state, precision, residual, eliminated)
+        root = steeper * np.sqrt(count / (count - 1)) * (root @ (root.T @ scores))
+    else:
+        root = np.sqrt(alone) * root
+    poses = _poses(problem, solution.state.q)
+    told = np.bincount(tracks.view, solution.weights, minlength=len(start.mag)) > 0
+    return expected_errors(poses, problem.basis.to_views(root), places(poses, solution.points), told)
 
 
-def _count_points(tracks: Tracks) -> int:
-    return int(tracks.point.max()) + 1 if len(tracks.point) else 0
+def _scores(problem: _Problem, state: State, precision: Array, residual: Array, eliminated: Array) -> Array:
+    """What each point alone would have the freedoms do, `(q, points)`: gradients with the points eliminated."""
+    tracks, (n, m, _) = problem.tracks, problem.basis.others.shape
+    by_view, by_point = jacobian(_poses(problem, state.q), state.points, tracks.view, tracks.point)
+    pulls = precision[:, None] * residual
+    of_views = np.zeros((n, problem.n_points, m))
+    np.add.at(of_views, (tracks.view, tracks.point), np.einsum("kim,ki->km", by_view, pulls))
+    of_points = np.zeros((problem.n_points, 3))
+    np.add.at(of_points, tracks.point, np.einsum("kim,ki->km", by_point, pulls))
+    direct = problem.basis.from_views(of_views.transpose(0, 2, 1))
+    scores: Array = direct - np.einsum("qpi,pi->qp", eliminated.reshape(len(direct), -1, 3), of_points)
+    return scores

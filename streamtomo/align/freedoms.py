@@ -11,21 +11,35 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.align.basis import Freedom, Freedoms
-from streamtomo.align.bundle import Poses, Solution, Tracks, residuals_of, solve, solve_without
+from streamtomo.align.basis import Freedoms
+from streamtomo.align.bundle import FLOOR_PX, Poses, Solution, Tracks, residuals_of, solve, solve_without
 
 FOLDS = 5
 LEAST_GAIN = 0.005
 """Share by which the left-out error must fall for a freedom to stay."""
-SHAPE_GAIN = 0.03
-"""What stretch and skew must gain beyond other freedoms: many programs cannot be told of them."""
-NEXT: dict[Freedom, tuple[Freedom, ...]] = {
+BENT_GAIN = 0.03
+"""What stretch and skew, a beam tilt and local motion must gain beyond other freedoms: many programs cannot be told of
+them."""
+LEAST_BENT_POINTS = 8
+"""With fewer points parts of the specimen are not told from each other."""
+RIGID: dict[str, tuple[str, ...]] = {
     "fixed": ("smooth", "each"),
     "one": ("smooth", "each"),
     "smooth": ("each",),
-    "each": (),
 }
 """Errors may be smooth over the views, or each view's own: then a smooth curve gains nothing, and is no way to go."""
+BENDING: dict[str, tuple[str, ...]] = {"fixed": ("quadratic",), "quadratic": ("cubic",)}
+NEXT: dict[str, dict[str, tuple[str, ...]]] = {
+    "axis": RIGID,
+    "tilt": RIGID,
+    "mag": RIGID,
+    "shape": RIGID,
+    "beam": {"fixed": ("one",)},
+    "image": BENDING,
+    "depth": BENDING,
+}
+UNUSUAL = slice(3, 7)
+"""Fields of `Freedoms`: stretch and skew, beam tilt, local motion."""
 
 
 class Validated(NamedTuple):
@@ -39,7 +53,8 @@ def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) ->
     """Solve with the freedoms that the measurements support, beginning with `first` (default: one axis angle)."""
     best = validated(tracks, start, first or supported(tracks, len(start.mag)))
     while True:
-        trials = [validated(tracks, start, freedoms, best.solution) for freedoms in _steps(best.solution.freedoms)]
+        steps = _steps(best.solution.freedoms, bending=_tells_bending(tracks, start))
+        trials = [validated(tracks, start, freedoms, best.solution) for freedoms in steps]
         if not trials:
             return best
         found = min(trials, key=lambda trial: _cost(trial, best))
@@ -49,9 +64,14 @@ def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) ->
 
 
 def _cost(trial: Validated, best: Validated) -> float:
-    """The left-out error, a little more where stretch and skew are what is new."""
-    bent = trial.solution.freedoms.shape != best.solution.freedoms.shape
-    return trial.left_out_px * (1 + SHAPE_GAIN * bent)
+    """The left-out error, a little more where what is new is understood by few programs."""
+    bent = trial.solution.freedoms[UNUSUAL] != best.solution.freedoms[UNUSUAL]
+    return trial.left_out_px * (1 + BENT_GAIN * bent)
+
+
+def _tells_bending(tracks: Tracks, start: Poses) -> bool:
+    """Whether motions of the specimen's parts can be told from these tracks."""
+    return any(start.field) and int(tracks.point.max(initial=-1)) + 1 >= LEAST_BENT_POINTS
 
 
 def supported(tracks: Tracks, n_views: int) -> Freedoms:
@@ -60,12 +80,18 @@ def supported(tracks: Tracks, n_views: int) -> Freedoms:
     return Freedoms() if 2 * len(tracks.view) > 1.2 * unknowns else Freedoms(axis="fixed")
 
 
-def validated(tracks: Tracks, start: Poses, freedoms: Freedoms, previous: Solution | None = None) -> Validated:
+def validated(
+    tracks: Tracks,
+    start: Poses,
+    freedoms: Freedoms,
+    previous: Solution | None = None,
+    floor_px: float = FLOOR_PX,
+) -> Validated:
     """Solve, and measure the left-out error; `previous` gives the first weights.
 
     Trials that are to be compared are judged with the weights of `previous`, so that none can gain by rejecting more.
     """
-    solution = solve(tracks, start, freedoms, previous)
+    solution = solve(tracks, start, freedoms, previous, floor_px)
     judge = previous or solution
     return Validated(solution, left_out_error(tracks, start, solution, judge.weights))
 
@@ -88,10 +114,11 @@ def _folds(tracks: Tracks) -> NDArray[np.int64]:
     return (tracks.view + 2 * tracks.point + tracks.view // FOLDS) % FOLDS
 
 
-def _steps(freedoms: Freedoms) -> list[Freedoms]:
-    """All sets in which one parameter has more freedom."""
+def _steps(freedoms: Freedoms, *, bending: bool) -> list[Freedoms]:
+    """All sets in which one parameter has more freedom; `bending`: parts of the specimen may move, too."""
     return [
         Freedoms(**{**freedoms._asdict(), name: more})
         for name, kind in freedoms._asdict().items()
-        for more in NEXT[kind]
+        for more in NEXT[name].get(kind, ())
+        if bending or NEXT[name] is not BENDING
     ]

@@ -248,11 +248,9 @@ def voxel_ratio(a: Work, b: Work) -> float:
 def flat_points(work: Work) -> Array:
     """Beads of the alignment `(n, 3)` in the tomogram as it lies, voxels from its middle; none if by patches."""
     solved, at = work.product("solve", Solved), work.product("position", Position)
-    if solved.alignment.method != "beads":
-        return np.zeros((0, 3))
     lie, binning = lie_of(work), work.product("stack", Stacked).binning
     to_flat = (geometry.rotation_y(at.offset_deg) @ geometry.rotation_x(lie.pitch_deg)).T
-    points = np.array(solved.points).reshape(-1, 3) / binning
+    points = solved.beads_px / binning
     return np.asarray(points @ to_flat.T - (0.0, 0.0, lie.height), np.float64)
 
 

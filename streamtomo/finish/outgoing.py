@@ -11,9 +11,8 @@ from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.work import Cleaned, Work
-from streamtomo.model import Alignment
 
-METHODS = {"beads": 0, "patches": 1}
+METHODS = {"beads": 0, "patches": 1, "mixed": 1}
 """batchruntomo's trackingMethod."""
 
 
@@ -95,7 +94,7 @@ def tilting_of(work: Work) -> imod_coms.Tilting:
     )
 
 
-TURNED_DEG, GROWN = 0.01, 1e-4
+TURNED_DEG, GROWN = 0.01, 5e-4
 """Angles and magnifications that differ by less are the same."""
 LEAST_ON_TWO_SURFACES = 8
 """Beads; fewer are not parted."""
@@ -118,12 +117,8 @@ def etomo_of(work: Work, exports: Exports) -> etomo.Etomo:
         tilts_solved=bool(np.abs(turned).max() > TURNED_DEG),
         axes_solved=bool(np.ptp([view.axis_deg for view in exports.views]) > TURNED_DEG),
         mags_solved=bool(np.ptp([view.mag for view in exports.views]) > GROWN),
-        surfaces=_surfaces(solved.alignment, len(solved.points)),
+        surfaces=2 if solved.gold >= LEAST_ON_TWO_SURFACES else 1,
     )
-
-
-def _surfaces(alignment: Alignment, beads: int) -> int:
-    return 2 if alignment.method == "beads" and beads >= LEAST_ON_TWO_SURFACES else 1
 
 
 def directives_of(work: Work) -> dict[str, str | float | int]:

@@ -20,7 +20,7 @@ from streamtomo.publish.report import Picture
 from streamtomo.sums import Done, sum_path
 
 TILT, ORDER = "tilt angle, degrees", "order of acquisition"
-LEAST_TURN_DEG, LEAST_GROWTH = 1e-3, 1e-5
+LEAST_TURN_DEG, LEAST_GROWTH = 0.006, 1e-4
 """Solved angles, axes and magnifications that vary less are the nominal ones, and are not drawn."""
 
 

@@ -37,6 +37,7 @@ class BlockSource(Struct, frozen=True, kw_only=True):
     pitch_deg: float
     height: float
     sds: tuple[float, ...] | None
+    xtilts_deg: tuple[float, ...] | None = None
     final: Final
     threads: int | None
 
@@ -52,6 +53,7 @@ class BlockSource(Struct, frozen=True, kw_only=True):
             pitch_deg=self.pitch_deg,
             height=self.height,
             sds=self.sds,
+            xtilts_deg=self.xtilts_deg,
         )
         return whole if self.half is None else whole.half(self.half)
 
@@ -70,6 +72,7 @@ def described(source: Source, stack: Path, final: Final, half: int | None, threa
             pitch_deg=source.pitch_deg,
             height=source.height,
             sds=None if source.sds is None else tuple(map(float, source.sds)),
+            xtilts_deg=None if source.xtilts_deg is None else tuple(map(float, source.xtilts_deg)),
             final=final,
             threads=threads,
         )

@@ -14,8 +14,11 @@ from msgspec import Struct
 from streamtomo import geometry
 from streamtomo.errors import InputError
 from streamtomo.export import fiducials, imod
-from streamtomo.finish.refine import Beads, PlacedView, RefineView, Tracked, solve, track
+from streamtomo.finish import motion
+from streamtomo.finish.aligned import Beads, Motion
+from streamtomo.finish.refine import solve, track
 from streamtomo.finish.state_file import stamp
+from streamtomo.finish.tracked import PlacedView, RefineView, Tracked
 from streamtomo.finish.work import Cleaned, Coarse, FinishJob, Work
 from streamtomo.model import Alignment
 
@@ -31,6 +34,15 @@ class Solved(Struct, frozen=True, kw_only=True):
     """The beads or patches in the aligned specimen, raw pixels from its origin."""
     seen: tuple[int, ...]
     """In how many views each of them counts."""
+    gold: int = 0
+    """So many of them, the first, are beads."""
+    motion: Motion | None = None
+    """Of the specimen's parts, where it was solved."""
+
+    @property
+    def beads_px(self) -> geometry.Array:
+        """The beads among the points, `(n, 3)`."""
+        return np.array(self.points[: self.gold]).reshape(-1, 3)
 
 
 # -- track -----------------------------------------------------------------------------------------------------------
@@ -75,6 +87,8 @@ def _from_model(work: Work, path: Path) -> Tracked:
         method="beads",
         note=f"{model.contour[-1] + 1} beads of {path.name}",
         binning=cleaned.align_binning,
+        field=(cleaned.nx / cleaned.align_binning, cleaned.ny / cleaned.align_binning),
+        beads=int(model.contour[-1]) + 1,
         view=tuple(view.tolist()),
         point=tuple(model.contour.tolist()),
         xy=tuple((x, y) for x, y in (xy / cleaned.align_binning).tolist()),
@@ -98,18 +112,27 @@ def run_solve(work: Work) -> tuple[Solved, tuple[str, ...]]:
     """The final alignment, and its files: a row a view, in ascending tilt angle."""
     tracked, cleaned = work.product("track", Tracked), work.product("clean", Cleaned)
     views, axis_deg = placed_views(work), work.product("coarse", Coarse).axis_deg
-    alignment, beads = solve(views, tracked, axis_deg=axis_deg, solution=work.solution)
+    alignment, beads, moved = solve(views, tracked, axis_deg=axis_deg, solution=work.solution)
     alignment = msgspec.structs.replace(alignment, left_out=(*cleaned.left_out, *alignment.left_out))
     _write_alignment(work, alignment)
     files = [f"{work.name}{suffix}" for suffix in (".xf", ".tlt", ".xtilt", ".tltxf", "_views.json")]
-    for suffix in BEAD_SUFFIXES:
+    for suffix in (*BEAD_SUFFIXES, motion.SUFFIX):
         work.path(suffix).unlink(missing_ok=True)
+    if moved is not None:
+        motion.write(work.path(motion.SUFFIX), work.name, moved, alignment)
+        files.append(f"{work.name}{motion.SUFFIX}")
     if beads is not None:
         _write_beads(work, beads)
         files += [f"{work.name}{suffix}" for suffix in BEAD_SUFFIXES]
     points = [] if beads is None else beads.points.tolist()
     seen = [] if beads is None else np.bincount(beads.point, minlength=len(points)).tolist()
-    made = Solved(alignment=alignment, points=tuple(map(tuple, points)), seen=tuple(seen))
+    made = Solved(
+        alignment=alignment,
+        points=tuple(map(tuple, points)),
+        seen=tuple(seen),
+        gold=0 if beads is None else beads.gold,
+        motion=moved,
+    )
     return made, tuple(files)
 
 
@@ -129,7 +152,7 @@ def _write_alignment(work: Work, alignment: Alignment) -> None:
         [geometry.compose(geometry.invert(pre), full) for pre, full in zip(global_, aligned, strict=True)],
     )
     imod.write_angles(work.path(".tlt"), [view.tilt_deg for view in alignment.views])
-    imod.write_angles(work.path(".xtilt"), [0.0] * len(alignment.views))
+    imod.write_angles(work.path(".xtilt"), [view.xtilt_deg for view in alignment.views])
     imod.write_text(work.path("_views.json"), _views_table(work, alignment))
 
 
@@ -167,6 +190,9 @@ def _views_table(work: Work, alignment: Alignment) -> str:
             **origin(view.index),
             "tilt_deg": round(view.tilt_deg, 3),
             "residual_px": view.residual_px,
+            "points": view.points,
+            "error_px": view.error_px,
+            "edge_error_px": view.edge_error_px,
         }
         for row, view in enumerate(alignment.views)
     ]

@@ -98,12 +98,12 @@ def erase(work: Work) -> tuple[Goldless, tuple[str, ...]]:
     """Views without gold, `NAME_erase_ali.mrc`: the beads of the alignment, and those found in a quick tomogram."""
     stacked, solved = work.product("stack", Stacked), work.product("solve", Solved)
     stack, tilts = work.aligned_stack("erase"), _tilts(work)
-    if solved.alignment.method != "beads" or len(solved.points) < LEAST_BEADS:
+    if solved.gold < LEAST_BEADS:
         work.warn("erase.skipped", f"{work.name}: no gold is erased: the alignment found none")
         return Goldless(beads=0, radius_px=0.0), (_write_views(work, "erase", stack, "as they were"),)
     low = np.argsort(np.abs(tilts), kind="stable")[:LOW_TILT_VIEWS]
     shape = find_shape([stack[i] for i in low], _known_radius(work, stacked))
-    beads = np.array(solved.points) / stacked.binning
+    beads = solved.beads_px / stacked.binning
     volume = _quick_volume(work, stack, tilts)
     erased, found = gold_step(
         stack,
@@ -127,7 +127,7 @@ def _known_radius(work: Work, stacked: Stacked) -> float | None:
 def _quick_volume(work: Work, stack: Image, tilts: list[float]) -> NDArray[np.generic]:
     """A tomogram that lies as the stage did, `(nz, ny, nx)` int16, deep enough for all beads."""
     at, stacked = work.product("position", Position), work.product("stack", Stacked)
-    highest = max(abs(z) for _, _, z in work.product("solve", Solved).points) / stacked.binning
+    highest = float(np.abs(work.product("solve", Solved).beads_px[:, 2]).max()) / stacked.binning
     depth = max(at.depth_px / stacked.binning, 2.4 * highest) + 2 * abs(at.height_px) / stacked.binning
     nz = int(min(max(stack.shape[1:]), max(2, round(depth / 2) * 2)))
     path = work.path("_find.mrc")

@@ -17,6 +17,7 @@ from streamtomo import __version__, geometry
 from streamtomo.cluster import ClusterError, connect, each
 from streamtomo.config import Final
 from streamtomo.export import mrc
+from streamtomo.finish import motion
 from streamtomo.finish.position import Position, find_position
 from streamtomo.finish.spread import described, make_block
 from streamtomo.finish.steps_align import Solved, transforms
@@ -31,6 +32,8 @@ from streamtomo.shrink import shrink
 
 LEAST_VIEWS = 4
 """Fewer views are not parted into halves."""
+LEAST_XTILT_DEG = 0.02
+"""Smaller x-axis tilts of single views are none: nobody sees them, and a volume is made faster without."""
 HALVES = ("_even_rec.mrc", "_odd_rec.mrc")
 CONTRAST = (0.1, 99.9)
 """Percentiles of the voxels in the middle that are told as black and white."""
@@ -80,6 +83,8 @@ class Lie(NamedTuple):
     nz: int
     pitch_deg: float
     height: float
+    xtilts_deg: list[float] | None
+    """What is added to the pitch in each view, where a beam tilt was solved."""
 
 
 def final_binning(nx: int, ny: int, final: Final) -> int:
@@ -98,10 +103,10 @@ def position(work: Work) -> tuple[Position, tuple[str, ...]]:
         work.align_images(),
         [geometry.rescale(one, cleaned.align_binning) for one in transforms(solved.alignment)],
         [view.tilt_deg for view in solved.alignment.views],
-        points_px=np.array(solved.points).reshape(-1, 3) / cleaned.align_binning,
-        seen=solved.seen,
+        points_px=(solved.beads_px if solved.gold else np.array(solved.points).reshape(-1, 3)) / cleaned.align_binning,
+        seen=solved.seen[: solved.gold] if solved.gold else solved.seen,
         axis_deg=solved.alignment.axis_deg,
-        beads=solved.alignment.method == "beads",
+        beads=solved.gold > 0,
         level=work.settings.final.position == "off",
     )
     work.images = None
@@ -118,12 +123,15 @@ def position(work: Work) -> tuple[Position, tuple[str, ...]]:
 
 def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
     """The aligned stack `NAME_ali.mrc`: from the full-size views in one interpolation, then weighted by dose."""
-    alignment, cleaned = work.product("solve", Solved).alignment, work.product("clean", Cleaned)
+    solved, cleaned = work.product("solve", Solved), work.product("clean", Cleaned)
+    alignment, moved = solved.alignment, solved.motion
     binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final)
     shape = geometry.aligned_shape((cleaned.ny, cleaned.nx), alignment.axis_deg, binning)
     aligned = np.empty((len(alignment.views), *shape), np.float32)
     for row, (view, transform) in enumerate(zip(work.full_views(), transforms(alignment), strict=True)):
-        aligned[row] = shrink(view, transform, shape, binning)
+        tilt_deg = alignment.views[row].tilt_deg
+        bend = None if moved is None else motion.bend(moved, row, tilt_deg, shape, binning)
+        aligned[row] = shrink(view, transform, shape, binning, bend)
         work.progress(0.7 * row / len(aligned))
     work.full = None
     sds = tuple(level(view)[1] for view in aligned)
@@ -234,7 +242,9 @@ def lie_of(work: Work) -> Lie:
     alignment, stacked = work.product("solve", Solved).alignment, work.product("stack", Stacked)
     at, binning = work.product("position", Position), stacked.binning
     nz = int(min(max(stacked.ny, stacked.nx), max(2, round(at.depth_px / binning / 2) * 2)))
-    return Lie([view.tilt_deg + at.offset_deg for view in alignment.views], nz, at.pitch_deg, at.height_px / binning)
+    tilts, xtilts = ([getattr(view, name) for view in alignment.views] for name in ("tilt_deg", "xtilt_deg"))
+    leant = xtilts if max(map(abs, xtilts)) > LEAST_XTILT_DEG else None
+    return Lie([tilt + at.offset_deg for tilt in tilts], nz, at.pitch_deg, at.height_px / binning, leant)
 
 
 def source_of(work: Work) -> Source:
@@ -249,6 +259,7 @@ def source_of(work: Work) -> Source:
         voxel_A=stacked.voxel_A,
         pitch_deg=lie.pitch_deg,
         height=lie.height,
+        xtilts_deg=lie.xtilts_deg,
         sds=None if log else stacked.sds,
     )
 

@@ -70,11 +70,13 @@ class Source(NamedTuple):
     """Of the tomogram's middle above the tilt axis, in the turned specimen, voxels."""
     sds: Sequence[float] | None = None
     """Standard deviations that the views are normalised by; None: their own."""
+    xtilts_deg: Sequence[float] | None = None
+    """What is added to the pitch in each view; SIRT does without."""
 
     def half(self, first: int) -> Source:
         """Every other view, from `first` on."""
-        sds = None if self.sds is None else self.sds[first::2]
-        return self._replace(stack=self.stack[first::2], tilts_deg=self.tilts_deg[first::2], sds=sds)
+        sds, xtilts = (None if of is None else of[first::2] for of in (self.sds, self.xtilts_deg))
+        return self._replace(stack=self.stack[first::2], tilts_deg=self.tilts_deg[first::2], sds=sds, xtilts_deg=xtilts)
 
     def levels(self) -> NDArray[np.float32]:
         """Mean and standard deviation of each view, `(n, 2)`."""
@@ -184,7 +186,8 @@ def _filtering(final: Final) -> Filtering:
 
 def _wbp_slabs(source: Source, final: Final) -> Slabs:
     _, ny, nx = source.stack.shape
-    views = wbp.weighted(source.stack, source.tilts_deg, source.pitch_deg, levels=source.levels())
+    xtilts = source.pitch_deg if source.xtilts_deg is None else [source.pitch_deg + one for one in source.xtilts_deg]
+    views = wbp.weighted(source.stack, source.tilts_deg, xtilts, levels=source.levels())
     box, scratch = Box(source.nz, ny, nx, (0.0, 0.0, source.height)), Scratch()
     filtering = _filtering(final)
     views = wbp.filtered_ahead(views, source.nz, filtering)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamtomo import jit
-from streamtomo.align.bundle import Solution
+from streamtomo.align.freedoms import Validated
 from streamtomo.camera import map_on_disk, set_up
 from streamtomo.config import Settings
 from streamtomo.config_preset import with_preset
@@ -114,7 +114,7 @@ class Work:
         """Views at the binning of the alignment, while a step that made them is followed by one that needs them."""
         self.full: list[NDArray[Any]] | None = None
         """Repaired full-size views, while they are kept."""
-        self.solution: Solution | None = None
+        self.solution: Validated | None = None
         """What the tracks were judged by, likewise."""
         self._aligned: tuple[str, Image] | None = None
         """The aligned stack as a step left it, likewise."""

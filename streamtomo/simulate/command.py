@@ -117,6 +117,9 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--jump", type=_jump, action="append", default=[], metavar="TILT:PX", help="a lasting shift")
     group.add_argument("--tilt-error", type=float, default=0.0, metavar="DEG", help="SD of the stage's error (0)")
     group.add_argument("--mag-change", type=float, default=0.0, help="relative, first to last tilt (0)")
+    group.add_argument("--beam-tilt", type=float, default=0.0, metavar="DEG", help="of the beam along the axis (0)")
+    group.add_argument("--local-motion", type=float, default=0.0, metavar="PX", help="RMS way of parts of the ice (0)")
+    group.add_argument("--dome", type=float, default=0.0, metavar="PX", help="height that the ice bends up to (0)")
     group.add_argument("--dark", type=_tilts, default=(), metavar="TILT,...", help="closed shutter")
     group.add_argument("--grid-bar", type=float, metavar="NM", help="opaque beyond this distance across the axis")
     group.add_argument("--xrays", type=float, default=10.0, help="hits an image (10)")
@@ -209,7 +212,16 @@ def _plan(args: argparse.Namespace) -> Plan:
             gradient=args.focus_gradient,
             focus_error_um=args.focus_error,
         ),
-        motion=Motion(args.drift, tuple(args.jump), args.tilt_error, args.frame_drift, args.mag_change),
+        motion=Motion(
+            drift_px=args.drift,
+            jumps=tuple(args.jump),
+            tilt_error_deg=args.tilt_error,
+            frame_drift_px=args.frame_drift,
+            mag_change=args.mag_change,
+            beam_tilt_deg=args.beam_tilt,
+            local_px=args.local_motion,
+            dome_px=args.dome,
+        ),
         dark=args.dark,
         grid_bar_nm=args.grid_bar,
         xrays=args.xrays,

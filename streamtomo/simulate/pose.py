@@ -11,6 +11,8 @@ from math import cos, radians, sin
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamtomo.simulate.creep import Wave, crept
+
 Array = NDArray[np.float64]
 
 
@@ -24,18 +26,26 @@ class View:
     shift_xy: tuple[float, float] = (0.0, 0.0)
     """Image shift in raw pixels."""
     mag: float = 1.0
+    beam_tilt_deg: float = 0.0
+    """The beam leans along the tilt axis: `Rx(b) Ry(t) Rx(-b)` instead of `Ry(t)`."""
+    waves: tuple[Wave, ...] = ()
+    settled: float = 0.0
+    """Share of the waves' way that matter has gone."""
 
     def matrix(self) -> Array:
         """`(2, 3)`: raw position from the image's centre, less the shift, of a specimen point X, Y, Z."""
-        t, a = radians(self.tilt_deg), radians(self.axis_deg)
-        tilt = np.array([[cos(t), 0.0, sin(t)], [0.0, 1.0, 0.0]])
+        t, a, b = radians(self.tilt_deg), radians(self.axis_deg), radians(self.beam_tilt_deg)
+        tilt = np.array([[cos(t), 0.0, sin(t)], [0.0, 1.0, 0.0], [-sin(t), 0.0, cos(t)]])
+        lean = np.array([[1.0, 0.0, 0.0], [0.0, cos(b), -sin(b)], [0.0, sin(b), cos(b)]])
+        tilt = (lean @ tilt @ lean.T)[:2]
         turn = np.array([[cos(a), -sin(a)], [sin(a), cos(a)]])
         matrix: Array = self.mag * turn @ tilt
         return matrix
 
     def raw(self, points: ArrayLike) -> Array:
         """Raw pixels from the image's centre, `(n, 2)` as x, y, of points `(n, 3)` in pixels from the specimen's."""
-        seen: Array = np.asarray(points) @ self.matrix().T + self.shift_xy
+        there = crept(np.asarray(points, np.float64), self.waves, self.settled)
+        seen: Array = there @ self.matrix().T + self.shift_xy
         return seen
 
 

@@ -14,6 +14,7 @@ from streamtomo.simulate import camera as cameras
 from streamtomo.simulate import optics as opticses
 from streamtomo.simulate import specimen as specimens
 from streamtomo.simulate.camera import Camera, Exposure
+from streamtomo.simulate.creep import make_waves, settled
 from streamtomo.simulate.optics import Optics
 from streamtomo.simulate.pose import View, path_factor, slope
 from streamtomo.simulate.specimen import Field, Map, Projection, Recipe, Specimen
@@ -40,6 +41,12 @@ class Motion:
     """Way of the specimen while one movie is exposed."""
     mag_change: float = 0.0
     """Relative change of magnification from the first tilt to the last."""
+    beam_tilt_deg: float = 0.0
+    """The beam leans along the tilt axis by this."""
+    local_px: float = 0.0
+    """Root mean square way in the plane that parts of the specimen creep against each other in the whole series."""
+    dome_px: float = 0.0
+    """Height of the dome that the specimen bends up into."""
     path_px: tuple[tuple[float, float], ...] | None = None
     """Shift `(x, y)` of each tilt in order of acquisition, instead of a random walk with jumps."""
 
@@ -237,6 +244,8 @@ class Series:
             "move_nm": plan.move_nm,
             "optics": asdict(plan.optics),
             "motion": asdict(plan.motion),
+            "beam_tilt_deg": plan.motion.beam_tilt_deg,
+            "waves": [asdict(wave) for wave in self.views[0].waves],
             "grid_bar_nm": plan.grid_bar_nm,
             "beads_nm": np.round(self.specimen.beads_nm, 4).tolist(),
             "beads_px": np.round(beads_px, 4).tolist(),
@@ -257,6 +266,7 @@ class Series:
             "axis_deg": view.axis_deg,
             "shift_xy": view.shift_xy,
             "mag": view.mag,
+            "settled": view.settled,
             "transmission": round(self.transmission(index), 6),
             "underfocus_um": self.optics(index).underfocus_um,
             "dark": index in self.plan.dark,
@@ -292,8 +302,17 @@ def _views(plan: Plan, read_deg: NDArray[np.float64], rng: np.random.Generator) 
         steps[index] += size * np.array([np.cos(directions[index]), np.sin(directions[index])])
     shifts = np.cumsum(steps, axis=0) if motion.path_px is None else np.asarray(motion.path_px, dtype=np.float64)
     mags = 1 + motion.mag_change * np.linspace(0, 1, count)
+    waves = make_waves(max(plan.shape_yx), motion.local_px, motion.dome_px, np.random.default_rng((plan.seed, 2**24)))
     return [
-        View(round(float(read_deg[i] + errors[i]), 6), plan.axis_deg, (float(sx), float(sy)), float(mags[i]))
+        View(
+            tilt_deg=round(float(read_deg[i] + errors[i]), 6),
+            axis_deg=plan.axis_deg,
+            shift_xy=(float(sx), float(sy)),
+            mag=float(mags[i]),
+            beam_tilt_deg=motion.beam_tilt_deg,
+            waves=waves,
+            settled=round(settled(i), 6),
+        )
         for i, (sx, sy) in enumerate(np.round(shifts, 4))
     ]
 

@@ -15,6 +15,7 @@ import scipy.fft as fft
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from streamtomo.simulate.creep import crept
 from streamtomo.simulate.pose import Array, View, centred_grid, holder_turn, slab_turn
 
 Map = NDArray[np.float32]
@@ -226,8 +227,8 @@ def project(specimen: Specimen, view: View, shape_yx: tuple[int, int], pixel_nm:
 
     def on_canvas(points_nm: NDArray[np.floating]) -> NDArray[np.floating]:
         moved = np.asarray(view.shift_xy) + centre
-        linear = view.matrix() / pixel_nm
-        seen: NDArray[np.floating] = points_nm @ linear.T.astype(points_nm.dtype) + moved.astype(points_nm.dtype)
+        there = crept(points_nm / points_nm.dtype.type(pixel_nm), view.waves, view.settled)
+        seen: NDArray[np.floating] = there @ view.matrix().T.astype(there.dtype) + moved.astype(there.dtype)
         return seen
 
     spectrum = np.zeros((ny, nx // 2 + 1), np.complex64)
