@@ -10,7 +10,7 @@ import numpy as np
 from streamtomo.config_judge import Limits
 from streamtomo.judge.law import path
 from streamtomo.judge.plan import branch
-from streamtomo.judge.record import Seen
+from streamtomo.judge.record import Seen, value_of
 
 LAST = 6
 """So many of the last tilts make a trend ..."""
@@ -51,11 +51,6 @@ def forecasts(seen: Sequence[Seen], left_deg: Sequence[float], limits: Limits) -
     found = [one for trend in _trends(limits) if (one := _follow(trend, seen, left_deg)) is not None]
     thick = _too_thick(seen, left_deg, limits)
     return sorted([*found, *([thick] if thick else [])], key=lambda one: one.tilts)
-
-
-def value_of(one: Seen, measure: str) -> float | None:
-    """A measure of a tilt; None if it has none."""
-    return next((each.value for each in one.verdict.measures if each.name == measure), None)
 
 
 def _trends(limits: Limits) -> tuple[_Trend, ...]:

@@ -45,7 +45,9 @@ def judge_image(new: Seen, before: Sequence[Seen], settings: Judge, limits: Limi
         reasons += _intensity(new, expected, limits, dark_field=dark_field)
         if not dark_field:
             reasons += _fading(lost_light([*before, new]), limits)
-            reasons += _depth(new, expected_light(new.angle_deg, _trusted(before)), limits)
+            trusted = _trusted(before)
+            depth = expected if len(trusted) == len(before) else expected_light(new.angle_deg, trusted)
+            reasons += _depth(new, depth, limits)
     if new.look is not None:
         if not dark_field:
             reasons += _shadows(new.look.blocked, new.look.blocked_side, new.look.blob, before, limits)
