@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections import Counter
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -37,8 +36,6 @@ from streamtomo.messages import TiltPlaced
 from streamtomo.model import RawImage, Tilt
 
 GOOD, FAULTY = 400, 210
-QUICK = 10
-"""One series in so many with --quick."""
 TUNING_SEED, REPORT_SEED = 1_000, 900_000
 INTERVAL_S = 35.0
 """Time that a tilt takes at the microscope."""
@@ -114,18 +111,48 @@ def _raw(case: Case, index: int) -> RawImage:
     )
 
 
-def _work(job: tuple[str, int, Settings]) -> Outcome:
-    kind, seed, settings = job
+def _work(task: tuple[Job, Settings]) -> tuple[Job, Outcome]:
+    (kind, seed), settings = task
     case = good(seed) if kind == "good" else faulty(kind, seed)
-    return judge(case, settings, told_plan=seed % 2 == 0)
+    return (kind, seed), judge(case, settings, told_plan=seed % 2 == 0)
 
 
-def jobs(settings: Settings, *, tuning: bool, every: int) -> list[tuple[str, int, Settings]]:
-    """Kind, seed and settings of each series, or of one in so many; of all kinds alike."""
+Job = tuple[str, int]
+"""Kind and seed of a series."""
+
+
+def jobs(*, tuning: bool) -> list[Job]:
+    """All series, so mixed that the first so many of them have good and faulty ones of all kinds in equal shares."""
     base, kinds = (TUNING_SEED, TUNED) if tuning else (REPORT_SEED, (*TUNED, *UNSEEN))
-    seeds = range(base, base + max(1, FAULTY // len(kinds) // every))
-    faults = [(kind, seed, settings) for seed in seeds for kind in kinds]
-    return [("good", base + n, settings) for n in range(GOOD // every)] + faults
+    faults = [(kind, base + n) for n in range(FAULTY // len(kinds)) for kind in kinds]
+    parts = [("good", base + n) for n in range(GOOD)], faults
+    placed = [((i + 0.5) / len(part), job) for part in parts for i, job in enumerate(part)]
+    return [job for _, job in sorted(placed, key=lambda one: one[0])]
+
+
+def run(todo: Sequence[Job], settings: Settings, records: Path | None, processes: int) -> dict[Job, Outcome]:
+    """What becomes of each series; those that `records` has, a line each, are not run again, the others are added."""
+    known = {(one.name, one.onset is None): one for one in _read(records)}
+    done = {job: known[key] for job in todo if (key := _key(job)) in known}
+    left = [job for job in todo if job not in done]
+    with get_context("spawn").Pool(processes) as pool:
+        for job, outcome in pool.imap_unordered(_work, [(job, settings) for job in left]):
+            done[job] = outcome
+            if records:
+                with records.open("ab") as file:
+                    file.write(msgspec.json.encode(outcome) + b"\n")
+    return {job: done[job] for job in todo}
+
+
+def _key(job: Job) -> tuple[str, bool]:
+    kind, seed = job
+    return f"{kind}-{seed}", kind == "good"
+
+
+def _read(records: Path | None) -> list[Outcome]:
+    if records is None or not records.exists():
+        return []
+    return [msgspec.json.decode(line, type=Outcome) for line in records.read_bytes().splitlines()]
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
@@ -184,23 +211,17 @@ def _delay(one: Outcome) -> int | None:
 def main() -> None:
     """Judge all series, print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"one series in {QUICK}")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="one series in N (all)")
+    parser.add_argument("--first", type=int, metavar="N", help="the first N series of the mix (all)")
     parser.add_argument("--tuning", action="store_true", help="the series that the limits were set on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="series at a time (all cores)")
-    parser.add_argument("--records", type=Path, help="write what became of each series to this file (JSON)")
+    parser.add_argument("--records", type=Path, help="write what became of each series here (JSON lines), or go on so")
     parser.add_argument("--wrong", action="store_true", help="also list the series that were judged wrongly")
     args = parser.parse_args()
-    todo = jobs(config_file.load(None, args.set), tuning=args.tuning, every=QUICK if args.quick else args.every)
-    start = time.perf_counter()
-    with get_context("spawn").Pool(args.processes) as pool:
-        outcomes = pool.map(_work, todo, chunksize=4)
+    todo = jobs(tuning=args.tuning)[: args.first]
+    outcomes = list(run(todo, config_file.load(None, args.set), args.records, args.processes).values())
     print(report(outcomes))
-    tilts = sum(len(one.states) for one in outcomes)
-    print(f"\n{len(outcomes)} series, {tilts} tilts in {time.perf_counter() - start:.0f} s")
-    if args.records:
-        args.records.write_bytes(msgspec.json.encode(outcomes))
+    print(f"\n{len(outcomes)} series, {sum(len(one.states) for one in outcomes)} tilts")
     if args.wrong:
         for one in outcomes:
             if (one.rejected is not None) if one.onset is None else _delay(one) is None:

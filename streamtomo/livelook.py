@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.live import STEEPEST_DEG, LiveAligner
 from streamtomo.config import Acquisition
-from streamtomo.correct.binning import bin_image
 from streamtomo.judge.agreement import agreement
-from streamtomo.judge.defocus import binning_for, places, quick_defocus
+from streamtomo.judge.defocus import binning_for, places, quick_defocus, tile_of
 from streamtomo.lens import Microscope
 from streamtomo.livebeads import LiveBeads
 from streamtomo.model import Placement, Tilt
@@ -36,10 +35,8 @@ def defocus_of(
     if not pixel_A:
         return None
     binning = binning_for(pixel_A)
-    tiles = [
-        bin_image(np.ascontiguousarray(raw[place]), binning)
-        for place in places((raw.shape[0], raw.shape[1]), pixel_A, axis_deg, tilt_deg)
-    ]
+    at = places((raw.shape[0], raw.shape[1]), pixel_A, axis_deg, tilt_deg)
+    tiles = [tile_of(raw, place, binning) for place in at]
     microscope = Microscope(scope.voltage_kV, scope.cs_mm, scope.amplitude_contrast)
     return quick_defocus(tiles, pixel_A * binning, microscope)
 

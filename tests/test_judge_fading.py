@@ -15,7 +15,8 @@ def losses(angles, level, noise=0.01, seed=1):
     """What is told after each tilt of a series whose light is `level(number, angle)`."""
     rng = np.random.default_rng(seed)
     tilts = [tilt(n, t, level(n, t) * math.exp(rng.normal(0, noise))) for n, t in enumerate(angles)]
-    return [lost_light(tilts[: n + 1]) for n in range(len(tilts))]
+    told = [lost_light(tilts[: n + 1]) for n in range(len(tilts))]
+    return [loss and loss.so_far for loss in told]
 
 
 @pytest.mark.parametrize("angles", SCHEMES)
@@ -34,6 +35,19 @@ def test_a_beam_that_weakens_is_seen_within_a_few_tilts(angles):
     assert seen - onset + 1 <= 5
     true = 1 - 0.9 ** (20 - onset + 1)
     assert 0.7 * true < told[20] < 1.05 * true
+
+
+def test_a_loss_that_goes_on_has_a_rate_and_a_step_has_none():
+    rng = np.random.default_rng(0)
+
+    def rate_of(level):
+        tilts = [
+            tilt(n, t, bright_field(t) * level(n) * math.exp(rng.normal(0, 0.005))) for n, t in enumerate(ONE_WAY[:25])
+        ]
+        return lost_light(tilts).per_tilt
+
+    assert rate_of(lambda n: 0.92 ** max(0, n - 9)) == pytest.approx(0.08, abs=0.015)
+    assert rate_of(lambda n: 0.6 if n > 9 else 1) == 0
 
 
 def test_one_dark_tilt_or_a_step_is_no_trend():

@@ -148,6 +148,30 @@ def test_beads_that_should_be_seen_again():
     ).reasons  # fmt: skip
 
 
+def test_beads_that_are_there_speak_for_a_tilt_that_agrees_badly():
+    judge = new_judge()
+    for n in range(6):
+        judge.add(tilt(n, DOSE_SYMMETRIC[n], placed={"beads_expected": 10, "beads_seen": 9}))
+    for seen, state in ((9, "doubtful"), (1, "bad")):
+        placed = {"agreement": 0.02, "beads_expected": 10, "beads_seen": seen}
+        assert judge.placement(tilt(6, 9.0, placed=placed)).state == state
+
+
+def test_tilts_that_were_not_recognised_do_not_tell_what_is_usual():
+    judge = new_judge()
+    verdicts = []
+    for n in range(14):
+        new, _ = judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed={"agreement": strange(n)}))
+        verdicts.append(new.verdict.state)
+    assert set(verdicts[8:]) == {"doubtful"}
+    assert judge.strangers == set(range(8, 14))
+
+
+def strange(n):
+    """Agreement of a tilt with those before the eighth, which are further and further away in angle."""
+    return 0.6 if n < 8 else 0.25 / (n // 2 - 3)
+
+
 def test_the_worst_counts_and_all_reasons_are_kept():
     both = combine(
         Verdict(state="doubtful", reasons=("a",)), Verdict(state="bad", reasons=("b",)), Verdict(state="good")
@@ -242,6 +266,17 @@ def test_a_slow_drift_is_rejected_before_the_target_has_left():
     first = states(after).index("r")
     assert shifts[first] < 450.0
     assert after[first].forecast.startswith("the target leaves the field at about ")
+
+
+@pytest.mark.parametrize(("kinship", "word"), [(0.5, "r"), (0.05, "w")])
+def test_tilts_that_agree_with_each_other_and_not_with_those_before_show_another_area(kinship, word):
+    judge, after = new_judge(), []
+    for n in range(12):
+        placed = {"agreement": strange(n), "kinship": kinship if n > 8 else None}
+        after.append(judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed=placed))[1])
+    assert states(after)[:11] == "g" * 10 + word
+    assert after[10].first_fault == 8
+    assert ("another area" in after[10].reasons[0]) == (word == "r")
 
 
 def test_what_is_rejected_stays_so_until_many_good_tilts_came():

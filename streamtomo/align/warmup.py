@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamtomo.align.beads import BeadShape, find_candidates
 from streamtomo.align.live import LiveAligner
 from streamtomo.config import Align
 
@@ -14,3 +15,4 @@ def warmup() -> None:
     aligner = LiveAligner(Align(), 10.0, 1)
     for index, angle_deg in enumerate((0.0, 3.0, -3.0)):
         aligner.accept(index, angle_deg, image, aligner.place(index, angle_deg, image))
+    find_candidates(image, BeadShape(3.0, -1.0))

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Place = tuple[slice, slice]
 
 TILE_PX = 256
-MOST_TILES = 8
+MOST_TILES = 6
 PIXEL_A = 4.0
 """Pixels are binned to about this size."""
 SAME_FOCUS_UM = 0.15
@@ -72,6 +72,18 @@ def _starts(n: int, side: int) -> list[int]:
     """Where tiles side by side about the middle begin."""
     count = n // side
     return [(n - count * side) // 2 + side * i for i in range(count)]
+
+
+def tile_of(raw: NDArray[Any], place: Place, binning: int) -> Image:
+    """A tile `(TILE_PX, TILE_PX)`: sums of the pixels of a place in a raw image."""
+    part = raw[place]
+    rows = part[::binning].astype(np.float32)
+    for k in range(1, binning):
+        rows += part[k::binning]
+    total = rows[:, ::binning].copy()
+    for k in range(1, binning):
+        total += rows[:, k::binning]
+    return total
 
 
 def quick_defocus(tiles: Sequence[Image], pixel_A: float, microscope: Microscope) -> float | None:

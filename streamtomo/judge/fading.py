@@ -32,8 +32,16 @@ PARAMETERS = 5
 """Of the law: level, depth, pretilt, onset, rate."""
 
 
-def lost_light(tilts: Sequence[Seen]) -> float | None:
-    """Share of the light that the last of these tilts has lost with time at least, from 0 to 1; None: they do not tell.
+class Loss(NamedTuple):
+    """Light lost with time, as shares from 0 to 1."""
+
+    so_far: float
+    per_tilt: float
+    """0 where it was lost at once."""
+
+
+def lost_light(tilts: Sequence[Seen]) -> Loss | None:
+    """What the last of these tilts has lost at least, and goes on losing; None: they do not tell.
 
     `tilts` in the order of acquisition.
     """
@@ -45,7 +53,7 @@ def lost_light(tilts: Sequence[Seen]) -> float | None:
     keep = _alike(_fits(angles, logs, number), angles, logs, number)
     if not keep[-1] or keep.sum() < ENOUGH:
         return None
-    return float(-np.expm1(-_least_loss(_fits(angles[keep], logs[keep], number[keep]), int(keep.sum()))))
+    return _least_loss(_fits(angles[keep], logs[keep], number[keep]), int(keep.sum()))
 
 
 class _Fits(NamedTuple):
@@ -91,10 +99,14 @@ def _alike(fits: _Fits, angles: Array, logs: Array, number: Array) -> NDArray[np
     return np.asarray(residual <= OUTLYING * max(LEAST_SCATTER, MAD_TO_SD * float(np.median(residual))))
 
 
-def _least_loss(fits: _Fits, tilts: int) -> float:
-    """The least loss of `ln light` at the last tilt that is within SURE standard deviations of the best fit."""
+def _least_loss(fits: _Fits, tilts: int) -> Loss:
+    """The least loss at the last tilt that is within SURE standard deviations of the best fit."""
     scatter2 = max(LEAST_SCATTER**2, float(fits.left.min()) / (tilts - PARAMETERS))
     room = SURE**2 - (fits.left - fits.left.min()) / scatter2
     loss = -fits.rate * fits.since[:, -1]
     low = loss - np.sqrt(np.maximum(room, 0.0) * fits.variance * scatter2) * fits.since[:, -1]
-    return float(np.maximum(0.0, low)[room >= 0].min())
+    low = np.where(room >= 0, np.maximum(0.0, low), np.inf)
+    row, column = np.unravel_index(int(low.argmin()), low.shape)
+    goes_on = low[row, column] > 0 and fits.since[column, -1] > 1
+    rate = -float(fits.rate[row, column]) if goes_on else 0.0
+    return Loss(float(-np.expm1(-low[row, column])), float(-np.expm1(-rate)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from streamtomo.config_judge import Limits
 from streamtomo.judge.law import path
 from streamtomo.judge.plan import branch
-from streamtomo.judge.record import Seen
+from streamtomo.judge.record import Seen, value_of
 
 LAST = 6
 """So many of the last tilts make a trend ..."""
@@ -50,12 +51,8 @@ def forecasts(seen: Sequence[Seen], left_deg: Sequence[float], limits: Limits) -
         return []
     found = [one for trend in _trends(limits) if (one := _follow(trend, seen, left_deg)) is not None]
     thick = _too_thick(seen, left_deg, limits)
-    return sorted([*found, *([thick] if thick else [])], key=lambda one: one.tilts)
-
-
-def value_of(one: Seen, measure: str) -> float | None:
-    """A measure of a tilt; None if it has none."""
-    return next((each.value for each in one.verdict.measures if each.name == measure), None)
+    dark = _faded(seen[-1], left_deg, limits)
+    return sorted([*found, *(one for one in (thick, dark) if one is not None)], key=lambda one: one.tilts)
 
 
 def _trends(limits: Limits) -> tuple[_Trend, ...]:
@@ -63,7 +60,6 @@ def _trends(limits: Limits) -> tuple[_Trend, ...]:
         _Trend("distance", "field", limits.shift_bad, True, 0.02, "the target leaves the field"),
         _Trend("blocked", "shadow", limits.blocked_bad, True, 0.02, "the field lies in shadow"),
         _Trend("blob", "shadow", limits.blocked_bad, True, 0.02, "the field is covered"),
-        _Trend("fading", "light", 1 - limits.dark_fraction, True, 0.02, "the intensity fails"),
         _Trend("intensity", "light", limits.dark_fraction, False, 0.02, "the intensity fails"),
     )
 
@@ -97,6 +93,17 @@ def _steps_to(trend: _Trend, values: Sequence[float]) -> int | None:
     if slope < trend.least or slope * (len(y) - 1) < CLEAR * scatter or lately < GOES_ON * slope:
         return None
     return max(0, int(np.ceil((limit - now) / slope)))
+
+
+def _faded(last: Seen, left_deg: Sequence[float], limits: Limits) -> Forecast | None:
+    """When too little light will be left of a beam that weakens."""
+    lost, rate = value_of(last, "fading"), value_of(last, "fading_rate")
+    if lost is None or not rate or not lost < 1 or not rate < 1:
+        return None
+    tilts = max(0, math.ceil((math.log(limits.dark_fraction) - math.log1p(-lost)) / math.log1p(-rate)))
+    if tilts > min(AHEAD, len(left_deg)):
+        return None
+    return Forecast("light", "the intensity fails", left_deg[tilts - 1] if tilts else last.angle_deg, tilts)
 
 
 def _too_thick(seen: Sequence[Seen], left_deg: Sequence[float], limits: Limits) -> Forecast | None:

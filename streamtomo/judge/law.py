@@ -58,7 +58,7 @@ def expected_light(angle_deg: float, accepted: Sequence[Seen]) -> Expectation | 
         nearest = int(np.argmin(np.abs(angles - angle_deg)))
         longer = float(path(angle_deg) - path(angles[nearest]))
         return Expectation(math.exp(logs[nearest]), 0.0, STEEPEST * max(0.0, longer))
-    return min((_law(angle_deg, angles, logs, pretilt) for pretilt in _pretilts(angles)), key=lambda law: law.scatter)
+    return _law(angle_deg, angles, logs, np.array(_pretilts(angles)))
 
 
 def path(angle_deg: float | Array) -> Array:
@@ -72,39 +72,46 @@ def _pretilts(angles: Array) -> Sequence[float]:
     return PRETILTS_DEG if told else PRETILTS_DEG[:1]
 
 
-def _law(angle_deg: float, angles: Array, logs: Array, pretilt_deg: float) -> Expectation:
-    """Prediction of the law with a given pretilt."""
-    paths, here = path(angles - pretilt_deg), float(path(angle_deg - pretilt_deg))
-    known = float(np.ptp(paths)) >= SLOPE_KNOWN
-    offset, slope = _robust_line(paths - 1, logs) if known else (float(np.median(logs)), 0.0)
-    residuals = logs - offset - slope * (paths - 1)
+def _law(angle_deg: float, angles: Array, logs: Array, pretilts_deg: Array) -> Expectation:
+    """Prediction of the law with that of the pretilts `(m,)` with which it scatters least."""
+    paths, here = path(angles - pretilts_deg[:, None]), path(angle_deg - pretilts_deg)
+    known = np.ptp(paths, axis=1) >= SLOPE_KNOWN
+    offset, slope = _robust_lines(paths - 1, logs)
+    offset, slope = np.where(known, offset, np.median(logs)), np.where(known, slope, 0.0)
+    residuals = logs - offset[:, None] - slope[:, None] * (paths - 1)
     # the median of absolute residuals of a fitted line is too small for few points; the line itself is unsure far out
-    n, spread = len(logs), float(((paths - paths.mean()) ** 2).sum())
-    lever = (here - float(paths.mean())) ** 2 / spread if known else 0.0
-    sd = 1.4826 * float(np.median(np.abs(residuals))) * math.sqrt(n / (n - 2))
-    longer = here - float(paths.max())
-    slack = STEEPEST / 3 * (longer - float(np.ptp(paths)) / 2) if known else STEEPEST * longer
+    n, mean = len(logs), paths.mean(axis=1)
+    spread = ((paths - mean[:, None]) ** 2).sum(axis=1)
+    lever = np.where(known, (here - mean) ** 2 / np.maximum(spread, 1e-12), 0.0)
+    sd = 1.4826 * np.median(np.abs(residuals), axis=1) * math.sqrt(n / (n - 2))
+    scatter = sd * np.sqrt(1 + 1 / n + lever)
+    best = int(scatter.argmin())
+    longer = float(here[best] - paths[best].max())
+    slope_known = bool(known[best])
+    slack = STEEPEST / 3 * (longer - float(np.ptp(paths[best])) / 2) if slope_known else STEEPEST * longer
+    left = float((residuals[best] ** 2).sum())  # outliers count here
     return Expectation(
-        light=math.exp(offset + slope * (here - 1)),
-        scatter=sd * math.sqrt(1 + 1 / n + lever),
+        light=math.exp(offset[best] + slope[best] * (here[best] - 1)),
+        scatter=float(scatter[best]),
         slack=max(0.0, slack),
-        depth=-slope if known else None,
-        depth_error=float(np.sqrt((residuals**2).sum() / (n - 2) / spread)) if known else 0.0,  # outliers count here
-        pretilt_deg=pretilt_deg,
+        depth=-float(slope[best]) if slope_known else None,
+        depth_error=math.sqrt(left / (n - 2) / spread[best]) if slope_known else 0.0,
+        pretilt_deg=float(pretilts_deg[best]),
     )
 
 
-def _robust_line(x: Array, y: Array) -> tuple[float, float]:
-    """Offset and slope of the line through points, by least squares with Huber's weights."""
+def _robust_lines(x: Array, y: Array) -> tuple[Array, Array]:
+    """Offsets and slopes `(m,)` of the lines through points, `x` `(m, n)` and `y` `(n,)`, with Huber's weights."""
     weights = np.ones_like(x)
-    offset = slope = 0.0
+    offset = slope = np.zeros(len(x))
     for _ in range(8):
-        total = float(weights.sum())
-        mean_x, mean_y = float(weights @ x) / total, float(weights @ y) / total
-        across = x - mean_x
-        slope = float((weights * across) @ (y - mean_y)) / float((weights * across) @ across)
+        total = weights.sum(axis=1)
+        mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
+        across = x - mean_x[:, None]
+        spread = np.maximum((weights * across**2).sum(axis=1), 1e-12)
+        slope = (weights * across * (y - mean_y[:, None])).sum(axis=1) / spread
         offset = mean_y - slope * mean_x
-        residuals = np.abs(y - offset - slope * x)
-        limit = max(1.345 * 1.4826 * float(np.median(residuals)), 1e-6)
-        weights = np.minimum(1.0, limit / np.maximum(residuals, 1e-12))
+        residuals = np.abs(y - offset[:, None] - slope[:, None] * x)
+        limit = np.maximum(1.345 * 1.4826 * np.median(residuals, axis=1), 1e-6)
+        weights = np.minimum(1.0, limit[:, None] / np.maximum(residuals, 1e-12))
     return offset, slope

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
-from streamtomo.judge.fading import lost_light
+from streamtomo.judge.fading import Loss, lost_light
 from streamtomo.judge.law import STEEPEST_TILT_DEG, Expectation, expected_light, path
 from streamtomo.judge.limit import above, below, graded, note, verdict_of
 from streamtomo.judge.record import Seen
@@ -45,7 +45,9 @@ def judge_image(new: Seen, before: Sequence[Seen], settings: Judge, limits: Limi
         reasons += _intensity(new, expected, limits, dark_field=dark_field)
         if not dark_field:
             reasons += _fading(lost_light([*before, new]), limits)
-            reasons += _depth(new, expected_light(new.angle_deg, _trusted(before)), limits)
+            trusted = _trusted(before)
+            depth = expected if len(trusted) == len(before) else expected_light(new.angle_deg, trusted)
+            reasons += _depth(new, depth, limits)
     if new.look is not None:
         if not dark_field:
             reasons += _shadows(new.look.blocked, new.look.blocked_side, new.look.blob, before, limits)
@@ -81,13 +83,15 @@ def _intensity(new: Seen, expected: Expectation, limits: Limits, *, dark_field: 
         yield graded("intensity", ratio, (dim, dark), words, expected=1.0, unit="fraction", falling=True)
 
 
-def _fading(lost: float | None, limits: Limits) -> Iterator[tuple[Measure, str]]:
+def _fading(lost: Loss | None, limits: Limits) -> Iterator[tuple[Measure, str]]:
     """Light lost with time, whatever the path."""
     if lost is None:
         return
     both = 1 - limits.dim_fraction, 1 - limits.dark_fraction
-    words = f"{lost:.0%} of the light was lost with time, whatever the tilt"
-    yield graded("fading", lost, both, words, expected=0.0, unit="fraction")
+    words = f"{lost.so_far:.0%} of the light was lost with time, whatever the tilt"
+    yield graded("fading", lost.so_far, both, words, expected=0.0, unit="fraction")
+    if lost.per_tilt > 0:
+        yield note("fading_rate", lost.per_tilt, "fraction a tilt")
 
 
 def _trusted(before: Sequence[Seen]) -> list[Seen]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
 from streamtomo.judge.limit import above, below, graded, note, verdict_of
-from streamtomo.judge.record import Seen, apart
+from streamtomo.judge.record import Seen, apart, value_of
 from streamtomo.judge.spectrum import LIKE, sharpness
 from streamtomo.model import Measure, Placement, Verdict, VerdictState
 
@@ -20,6 +20,8 @@ WANDERED = 0.35
 """A distance of this part of the bad one makes a tilt doubtful."""
 LEAST_AGREEMENT = 0.08
 """Where tilts at like angles agree no better than this, agreement tells nothing."""
+UNMOVED = 0.5
+"""A tilt tells the usual shape of the power spectrum if its own differs by less than this share of the limit."""
 RECOGNITION = ("agreement", "correlation", "beads")
 """Measures that say that nothing, or something else, was recognised; such a tilt does not tell what is usual."""
 ENOUGH = 4
@@ -30,6 +32,8 @@ FEW_BEADS = 3
 """Fewer beads than this say nothing."""
 UNUSUAL_DRIFT = 3.0
 """Drift of so many times the usual one is more than usual."""
+NEVER = -1.0
+"""No fraction is below this."""
 PLAN_DEG = 3.0
 """An angle further than this from all planned ones is another plan."""
 
@@ -130,7 +134,8 @@ def _recognition(
     usual *= min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
     ratio = placement.agreement / usual if usual > LEAST_AGREEMENT else 1.0
     words = f"agrees with its neighbour by {placement.agreement:.2f}, usual at like angles {usual:.2f}"
-    both = limits.agree_doubtful, limits.agree_bad
+    seen = any(measure.state == "good" for measure, _ in _beads(new, placement, before, limits))
+    both = limits.agree_doubtful, limits.agree_bad if not seen else NEVER  # its beads are there: it is the specimen
     yield graded("agreement", ratio, both, words, unit="fraction", expected=1.0, falling=True)
     if placement.kinship is not None and usual > LEAST_AGREEMENT:
         yield note("kinship", placement.kinship / usual, "fraction")
@@ -182,7 +187,8 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
     if found is None:
         return
     detail, shape = found
-    unmoved = [one for one in before if not _fails(one, "rings")]  # a defocus that drifts must not take others along
+    least = UNMOVED * limits.rings_doubtful  # a defocus that drifts must not take along what others are compared with
+    unmoved = [one for one in before if (value_of(one, "rings") or 0.0) < least]
     shape = max(shape, (_against(new, unmoved) or found)[1])
     words = f"{detail:.2f} of the detail of tilts at like angles"
     both = limits.sharp_doubtful, limits.sharp_bad

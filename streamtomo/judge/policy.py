@@ -15,11 +15,11 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from streamtomo.config_judge import Judge, limits
-from streamtomo.judge.forecast import Forecast, forecasts, value_of
+from streamtomo.judge.forecast import Forecast, forecasts
 from streamtomo.judge.light import judge_image
 from streamtomo.judge.place import Field, judge_placement, overlap, zero_tilt
 from streamtomo.judge.plan import Plan, branch, planned_tilts, remaining
-from streamtomo.judge.record import Seen
+from streamtomo.judge.record import Seen, value_of
 from streamtomo.messages import SeriesVerdict
 from streamtomo.model import Verdict
 

@@ -70,3 +70,8 @@ def seen(tilt: Tilt, placed: TiltPlaced) -> Seen:
 def apart(a: tuple[float, float], b: tuple[float, float], field_px: tuple[int, int]) -> float:
     """Distance of two shifts as a fraction of the field."""
     return math.hypot((a[0] - b[0]) / field_px[0], (a[1] - b[1]) / field_px[1])
+
+
+def value_of(one: Seen, measure: str) -> float | None:
+    """A measure of a tilt; None if it has none."""
+    return next((each.value for each in one.verdict.measures if each.name == measure), None)

@@ -9,8 +9,7 @@ from collections import deque
 from statistics import median
 
 from streamtomo.config_judge import Judge, limits
-from streamtomo.judge.forecast import value_of
-from streamtomo.judge.record import Seen
+from streamtomo.judge.record import Seen, value_of
 
 LAST = 3
 """So many of the last tilts must be dim, of two targets at least, where targets are exposed in turn ..."""
