@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,8 @@ from threadpoolctl import threadpool_limits  # noqa: E402
 numba: Any = _typed_numba
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 # No "nnan"/"ninf": kernels must see NaN as NaN.
 _MATHS = {"reassoc", "contract", "nsz", "arcp", "afn"}
@@ -83,6 +86,15 @@ def use_threads(count: int | None) -> int:
 def threads() -> int:
     """How many threads the calling thread's kernels use."""
     return int(numba.get_num_threads())
+
+
+def each(make: Callable[[_Item], _Made], items: Sequence[_Item]) -> list[_Made]:
+    """What is made of each item, in their order, on all the calling thread's threads; kernels then have one each."""
+    workers = min(threads(), len(items))
+    if workers <= 1:
+        return [make(item) for item in items]
+    with ThreadPoolExecutor(workers, initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(make, items))
 
 
 def threading_layer() -> str:

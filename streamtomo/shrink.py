@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.jit import kernel, parallel_kernel, prange
 from streamtomo.resample import index_transform
+from streamtomo.window import LANES, window_sum
 
 LOBES = 3
 FRACTIONS = 128
 """The weights are tabulated at this many fractions of an input pixel."""
-LANES = 8
-"""Weights of a row are filled up to a multiple of this with zeros."""
 BLOCKS = 24
 """What is nearby is the mean of a block; so many along the input's longer side."""
 UNBENT: geometry.Array = np.zeros((0, 0, 2))
@@ -102,21 +101,8 @@ def _nearby(means: Any, u: Any, v: Any, nx: Any, ny: Any) -> Any:
 
 
 @kernel
-def _inside(image: Any, i: Any, j: Any, wx: Any, wy: Any, taps: Any) -> Any:
-    """Weighted mean of the pixels from column `i` and row `j` on, all within the image."""
-    total = np.float32(0.0)
-    for k in range(taps):
-        row = image[j + k, i : i + taps]
-        part = np.float32(0.0)
-        for x in range(row.shape[0]):
-            part += wx[x] * np.float32(row[x])
-        total += wy[k] * part
-    return total
-
-
-@kernel
 def _at_border(image: Any, i: Any, j: Any, wx: Any, wy: Any, taps: Any) -> Any:
-    """The same where pixels are missing: the border's count again."""
+    """`window_sum` where pixels are missing: the border's count again."""
     ny, nx = image.shape
     total = np.float32(0.0)
     for k in range(taps):
@@ -165,6 +151,6 @@ def _shrink(image: Any, inverse: Any, first: Any, table: Any, means: Any, bend: 
             wy = table[int((v - j) * FRACTIONS + 0.5)]
             i, j = i + first, j + first
             if i >= 0 and j >= 0 and i + taps <= nx and j + taps <= ny:
-                out[y, x] = _inside(image, i, j, wx, wy, taps)
+                out[y, x] = window_sum(image, j, i, wy, wx)
             else:
                 out[y, x] = _at_border(image, i, j, wx, wy, taps)

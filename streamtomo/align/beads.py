@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from streamtomo import geometry
+from streamtomo import geometry, jit
 from streamtomo.jit import kernel
 
 Image = NDArray[np.float32]
@@ -53,10 +53,12 @@ class Candidates(NamedTuple):
 def find_shape(images: Sequence[Image], radius_px: float | None) -> BeadShape:
     """Size (unless given) and polarity of the strongest compact extrema of some views of low tilt."""
     radii = [radius_px] if radius_px else _radii(images[0].shape)
-    spectra = [_spectrum(image) for image in images]
+    views = [(_spectrum(image), image.shape) for image in images]
+    tried = [(spectrum, shape, radius) for radius in radii for spectrum, shape in views]
+    found = iter(jit.each(lambda one: _scores(*one), tried))
     scores: dict[tuple[float, float], float] = {}
     for radius in radii:
-        both = [_scores(spectrum, image.shape, radius) for spectrum, image in zip(spectra, images, strict=True)]
+        both = [next(found) for _ in images]
         for sign, of_views in zip((-1.0, 1.0), zip(*both, strict=True), strict=True):
             scores[radius, sign] = float(np.mean(of_views))
     return BeadShape(*max(scores, key=lambda key: scores[key]))

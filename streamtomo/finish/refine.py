@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo import jit
 from streamtomo.align import bead_fit, beads, bundle, remeasure, tracks
 from streamtomo.align.basis import Freedoms
 from streamtomo.align.bundle import Poses, Tracks
@@ -157,7 +158,7 @@ def _solution(method: str, measured: Tracks, start: Poses) -> Validated:
 def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) -> Followed:
     low = np.argsort(np.abs(start.tilt_deg), kind="stable")[:LOW_TILT_VIEWS]
     shape = beads.find_shape([images[i] for i in low], radius_px)
-    candidates = [beads.find_candidates(image, shape) for image in images]
+    candidates = jit.each(lambda image: beads.find_candidates(image, shape), images)
     ny, nx = images[0].shape
     gate = max(GATE_SHARE * max(nx, ny), GATE_RADII * shape.radius_px)
     search = tracks.Search((nx, ny), shape.radius_px, gate, DEPTH_SHARE * max(nx, ny))

@@ -15,13 +15,14 @@ from streamtomo.reconstruct.wbp import make_slab, weighted
 
 def warmup() -> None:
     """Run every kernel of the live volume once on something small."""
-    for dtype in (np.int16, np.float32):
+    flat, noise = np.ones((16, 16), np.float32), np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    for dtype, image in ((np.int16, flat), (np.int16, noise), (np.float32, noise)):  # flat: no sums in int16
         volume = LiveVolume((8, 16, 16))
         volume.recall(np.zeros((16, 8, 16), dtype), [], [])
         for tilt in range(9):
-            volume.add(np.ones((16, 16), np.float32), float(tilt), geometry.IDENTITY)
+            volume.add(image, float(tilt), geometry.IDENTITY)
         volume.rebuild(lambda: False)
-        volume.leave_one_out(0, np.ones((16, 16), np.float32), geometry.IDENTITY, lambda: False)
+        volume.leave_one_out(0, image, geometry.IDENTITY, lambda: False)
         volume.central_slabs()
     iterated_sections(np.ones((9, 16, 16), np.float32), list(range(9)), 8, 2, lambda: False)
 

@@ -6,7 +6,7 @@ Source: Grant and Grigorieff, eLife 2015;4:e06980: at a spatial frequency k (1/Ã
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,7 @@ def weigh(stack: Image, doses_e_A2: list[float], pixel_size_A: float, voltage_kV
     def one(row: int) -> None:
         stack[row] = filtered(stack[row], doses_e_A2[row], pixel_size_A, voltage_kV)
 
-    with ThreadPoolExecutor(jit.threads()) as pool:
-        list(pool.map(one, range(len(stack))))
+    jit.each(one, range(len(stack)))
 
 
 def filtered(image: Image, dose_e_A2: float, pixel_size_A: float, voltage_kV: float) -> Image:
@@ -52,9 +51,14 @@ def filtered(image: Image, dose_e_A2: float, pixel_size_A: float, voltage_kV: fl
     spectrum = fft.rfft2(padded, workers=1)
     table_k = np.linspace(0.0, 0.7072 / pixel_size_A, STEPS)
     table = np.exp(-dose_e_A2 / (2 * critical_dose(table_k, voltage_kV))).astype(np.float32)
-    ky, kx = fft.fftfreq(shape[0]), fft.rfftfreq(shape[1])
-    scale = (STEPS - 1) / 0.7072
-    for row, y in zip(spectrum, ky, strict=True):
-        row *= table[(np.sqrt(y * y + kx * kx) * scale + 0.5).astype(np.int32)]
+    spectrum *= table[_steps(shape)]
     back = fft.irfft2(spectrum, s=shape, workers=1, overwrite_x=True)
     return np.asarray(back[: image.shape[0], : image.shape[1]] + np.float32(mean), np.float32)
+
+
+@lru_cache(maxsize=2)
+def _steps(shape_yx: tuple[int, ...]) -> NDArray[np.int16]:
+    """The step of the table that each frequency of a spectrum belongs to."""
+    ky, kx = fft.fftfreq(shape_yx[0]), fft.rfftfreq(shape_yx[1])
+    steps: NDArray[np.int16] = (np.hypot(ky[:, None], kx) * ((STEPS - 1) / 0.7072) + 0.5).astype(np.int16)
+    return steps
