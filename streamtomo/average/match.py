@@ -28,7 +28,7 @@ STRONGEST = 5.0
 GOLD = 20.0
 """Voxels further than this are gold; nothing is looked for where a ball holds any."""
 BY_GOLD = 3.0
-"""Within so many radii of gold its halos and streaks look like particles: places there are judged by themselves."""
+"""Within so many radii of gold its halos look like balls: places there are judged by themselves where a ball is sought."""
 LOWEST = 0.05
 """Correlations below this are looked at no further."""
 FALSE = 0.05
@@ -101,9 +101,10 @@ def _without_faces(scores: Volume, margin: int) -> None:
 def _found(
     scores: Volume, against: Volume, which: NDArray[np.int32], template: Template, count: int | None, gold: Array
 ) -> Found:
-    """Places above noise, those by gold and all others judged apart from each other."""
+    """Places above noise; of a round template those by gold and all others judged apart from each other."""
     places, noise = (peaks(one, LOWEST, 2 * APART * template.radius, None) for one in (scores, against))
-    near = [_is_near(gold, xyz, BY_GOLD * template.radius) for xyz, _ in (places, noise)]
+    reach = BY_GOLD * template.radius if len(template.turns) == 1 else 0.0
+    near = [_is_near(gold, xyz, reach) for xyz, _ in (places, noise)]
     limits = [_threshold(places[1][near[0] == by], noise[1][near[1] == by]) for by in (False, True)]
     kept = np.flatnonzero(places[1] >= np.where(near[0], limits[1], limits[0]))[:count]
     xyz, nearest = places[0][kept], np.rint(places[0][kept]).astype(int)
