@@ -4,7 +4,7 @@ A probe point P of the specimen lies in view `v` at `mag R(axis) project(P, tilt
 The alignment under test maps that raw position to an aligned one, which should be `project(P', tilt)` at its own tilt
 angle, where P' is P moved by one rigid motion and one scale for all views: where they are is nobody's error.
 That motion is fitted by least squares; what remains is the error. Where parts of the specimen move against each other
-it is not said either which of its states the tomogram shows: then each point may be moved by itself, in all views alike.
+it is not said either which of its states the tomogram shows: then each point may be moved by itself, in all views.
 """
 
 from __future__ import annotations
