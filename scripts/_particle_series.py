@@ -40,16 +40,23 @@ def written(
     apart_A: float = 340.0,
     beads_A: float = 280.0,
     drift_px: float = 3.0,
+    other: Cloud | None = None,
 ) -> Truth:
-    """Write `path` (int16, 41 views) and its `.rawtlt`; `contrast` is the particle's absorption of electrons."""
+    """Write `path` (int16, 41 views) and its `.rawtlt`; `contrast` is the particle's absorption of electrons.
+
+    Every second particle is an `other` one, if there is one, of the same width of its Gaussians.
+    """
     rng = np.random.default_rng(seed)
     xyz = _placed(rng, count, size, apart_A / pixel_A)
     turns = random_turns(rng, count)
     beads = np.column_stack(
         [rng.uniform(-0.45, 0.45, (BEADS, 2)) * size, rng.choice([-1.0, 1.0], BEADS) * beads_A / pixel_A]
     )
-    points = (np.einsum("pij,nj->pni", turns, particle.xyz_A / pixel_A) + xyz[:, None]).reshape(-1, 3)
-    masses = np.tile(particle.masses, count)
+    kinds = [particle if other is None or number % 2 == 0 else other for number in range(count)]
+    points = np.concatenate(
+        [at + one.xyz_A / pixel_A @ turn.T for at, turn, one in zip(xyz, turns, kinds, strict=True)]
+    )
+    masses = np.concatenate([one.masses for one in kinds])
     tilts = np.arange(-60, 61, 3.0)
     images = np.empty((len(tilts), size, size), np.int16)
     for number, tilt in enumerate(np.radians(tilts)):

@@ -47,6 +47,17 @@ def cloud(rng: np.random.Generator, diameter_A: float = 250.0, points: int = 90,
     return Cloud(placed - np.average(placed, axis=0, weights=masses), masses, sigma_A)
 
 
+def symmetric(particle: Cloud, order: int) -> Cloud:
+    """The particle and its turns about z, all together: of symmetry C`order`."""
+    turns = np.arange(order) * 2 * np.pi / order
+    rows = [[[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]] for a in turns]
+    return Cloud(
+        np.concatenate([particle.xyz_A @ np.array(row).T for row in rows]),
+        np.tile(particle.masses, order),
+        particle.sigma_A,
+    )
+
+
 def drawn(particle: Cloud, n: int, voxel_A: float, turn: Array, shift: Array) -> Volume:
     """The density `(n, n, n)` of a particle, turned about its middle and moved by voxels x, y, z from `n // 2`."""
     at = particle.xyz_A @ turn.T / voxel_A + shift + n // 2

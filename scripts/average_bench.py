@@ -3,6 +3,7 @@
 Boxes: lopsided particles at 10 Å a voxel, turned at random, with white noise and what views beyond +-60 degrees would
 show missing. Their average is compared with that of the known poses. Series (`--series`): particles and gold in a slab,
 as tilt series with electrons counted, are finished, their particles found or taken from where they are, and averaged.
+Places (`--places`): tomograms of such series are searched with a ball and with the particle; what is found is counted.
 """
 
 import argparse
@@ -17,17 +18,21 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import _particle_series
+import mrcfile
 from _particles import Array, Cloud, Simulated, cloud, drawn, simulated
+from _restoration_truth import volume_of
+from scipy.spatial import cKDTree
 
 from streamtomo import jit
 from streamtomo.average.combine import add_up
 from streamtomo.average.extract import Pile, box_masks, normalised
 from streamtomo.average.fsc import Curve, agreement, shell_correlation
+from streamtomo.average.match import Template, match, sphere
 from streamtomo.average.refine import Averaged, Plan, halves_of, refine
 from streamtomo.average.search import Poses
-from streamtomo.average.spectra import components, levelled, resampled, wedge
+from streamtomo.average.spectra import Volume, components, levelled, resampled, wedge
 from streamtomo.average.start import first_reference
-from streamtomo.average.turns import angles_between_deg, symmetry
+from streamtomo.average.turns import angles_between_deg, even_turns, symmetry
 
 VOXEL_A = 10.0
 BOX = 48
@@ -43,8 +48,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="so many particles of other shape (1)")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--series", type=int, default=0, help="whole tilt series besides, of 60 particles each (0)")
+    parser.add_argument(
+        "--places", action="store_true", help="only how many particles are found, and how many are none"
+    )
     args = parser.parse_args()
     jit.use_threads(None)
+    if args.places:
+        with tempfile.TemporaryDirectory() as folder:
+            _places(Path(folder))
+        return
     for seed in range(1, args.seeds + 1):
         for snr in args.snr:
             _boxes(seed, snr, args.particles, args.rounds)
@@ -124,6 +136,38 @@ def _hand(particle: Cloud, sim: Simulated, found: Averaged) -> str:
         truth = -drawn(one, BOX, VOXEL_A, frame.T, -np.median(off, axis=0))
         told.append(shell_correlation(box, levelled(truth, mask))[10:16].mean())
     return f"{told[0]:.2f} / {told[1]:.2f}"
+
+
+# -- places ----------------------------------------------------------------------------------------------------------
+
+
+def _places(folder: Path) -> None:
+    """Tomograms of 512 x 512 x 120 at 10 Å a voxel with 14 beads, binned by 3 as the program does."""
+    _row("particles, absorption", "template", "found", "of them false", "s")
+    for seed, (count, contrast) in enumerate([(60, 0.015), (16, 0.015), (60, 0.006), (60, 0.01), (12, 0.01)]):
+        tomogram, true = _tomogram(folder / "TS.mrc", count, contrast, (0, 1, 2, 4, 5)[seed])
+        side, radius, turns = 16, DIAMETER_A / VOXEL_A / 6, even_turns(30.0)
+        box = -drawn(cloud(np.random.default_rng(5), sigma_A=8.0), side, 3 * VOXEL_A, np.eye(3), np.zeros(3))
+        for name, template in {"ball": sphere(side, radius, turns), "particle": Template(box, radius, turns)}.items():
+            begun = time.perf_counter()
+            found = match(tomogram, template, wedge(TILTS), None, lambda part: None)
+            distance, which = cKDTree(true).query(found.xyz) if len(found.xyz) else (np.empty(0), np.empty(0, int))
+            hits = len(np.unique(which[distance < 0.8 * radius]))
+            told = f"{hits} of {count}", str(len(found.xyz) - hits), f"{time.perf_counter() - begun:.0f}"
+            _row(f"{count}, {contrast}", name, *told)
+
+
+def _tomogram(path: Path, count: int, contrast: float, seed: int) -> tuple[Volume, Array]:
+    """A binned tomogram of a simulated series placed as it truly was, and where its particles are, indices."""
+    particle = cloud(np.random.default_rng(5), sigma_A=8.0)
+    truth = _particle_series.written(
+        path, particle, count=count, size=512, pixel_A=VOXEL_A, dose=3.0, contrast=contrast, seed=seed, drift_px=0.0
+    )
+    stack = mrcfile.read(path).astype(np.float32)
+    views = np.log(np.maximum(stack / stack.mean(axis=(1, 2), keepdims=True), 0.02))
+    volume = volume_of(views, list(TILTS), 120)[:, :510, :510]
+    binned = volume.reshape(40, 3, 170, 3, 170, 3).mean(axis=(1, 3, 5))
+    return binned, (truth.xyz_px + np.array([255.5, 255.5, 59.5]) - 1) / 3
 
 
 # -- series ----------------------------------------------------------------------------------------------------------

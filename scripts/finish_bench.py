@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from streamtomo import jit
 from streamtomo.config import Final, Settings, Specimen
+from streamtomo.config_preset import COLUMNS
 from streamtomo.finish import recipe
 from streamtomo.finish.position import Position
 from streamtomo.finish.recipe import FinishJob, JobTilt
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts (3)")
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
     parser.add_argument("--depth", type=int, help="sections of the tomogram (default: as found)")
+    parser.add_argument("--preset", choices=COLUMNS, default="standard", help="final.preset (standard)")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     jit.use_threads(None)
@@ -85,7 +87,7 @@ def _job(folder: Path, args: argparse.Namespace, slab: Slab, seed: int) -> Finis
         tilts.append(JobTilt(tilt=Tilt(index=index, image=image), placement=placement))
     pixel = series.plan.pixel_size_A
     depth_nm = args.depth * (args.binning or 1) * pixel / 10 if args.depth else None
-    settings = Settings(specimen=Specimen(thickness_nm=depth_nm), final=Final(binning=args.binning))
+    settings = Settings(specimen=Specimen(thickness_nm=depth_nm), final=Final(binning=args.binning, preset=args.preset))
     return FinishJob(
         series="TS", folder=str(folder / "out"), settings=settings,
         axis_deg=series.plan.axis_deg, pixel_size_A=pixel, tilts=tuple(tilts),

@@ -47,7 +47,7 @@ class Order(NamedTuple):
     """What is asked for."""
 
     series: tuple[Path, ...]
-    """Folders of finished series."""
+    """Folders of finished series, or of a session: all its finished series."""
     out: Path
     particles: tuple[Path, ...] = ()
     template: str | None = None
@@ -68,8 +68,11 @@ class Particles(NamedTuple):
     """Particles too near to a face of the tomogram."""
 
 
-def average(order: Order, settings: Settings) -> int:
-    """Do it, say it, write it; returns the exit status. Raises StreamtomoError."""
+def average(order: Order, settings: Settings, known: dict[str, Picked] | None = None) -> int:
+    """Do it, say it, write it; returns the exit status. Raises StreamtomoError.
+
+    `known` has the particles that were found before, by series, and is added to.
+    """
     start, wanted = time.monotonic(), settings.average
     if wanted.diameter_nm is None:
         raise SettingsError("average.diameter_nm is not set: the diameter of the particle; give --diameter-nm")
@@ -77,7 +80,7 @@ def average(order: Order, settings: Settings) -> int:
     series = read_all(order.series)
     plan, n = _plan(wanted, wanted.diameter_nm * 10 / series[0].voxel_A)
     _make_folder(order.out)
-    picked = _picked(order, series, plan, n, wanted)
+    picked = _picked(order, series, plan, n, wanted, {} if known is None else known)
     particles = _all(picked, series, n)
     _say(f"{len(particles.xyz)} particles of {len(series)} series in boxes of {n} voxels of {series[0].voxel_A:.2f} Å")
     with tempfile.TemporaryFile(dir=order.out) as room:
@@ -146,11 +149,14 @@ def _make_folder(out: Path) -> None:
 # -- particles -------------------------------------------------------------------------------------------------------
 
 
-def _picked(order: Order, series: Sequence[Series], plan: Plan, n: int, wanted: Average) -> Mapping[str, Picked]:
+def _picked(
+    order: Order, series: Sequence[Series], plan: Plan, n: int, wanted: Average, found: dict[str, Picked]
+) -> Mapping[str, Picked]:
     if order.template is None:
         return read_particles(order.particles, series)
-    found = {}
     for one in series:
+        if one.name in found:
+            continue
         begun = time.monotonic()
         places = _matched(order, one, plan, n, wanted)
         found[one.name] = places

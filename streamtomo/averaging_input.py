@@ -101,9 +101,18 @@ def read_series(folder: Path) -> Series:
     )
 
 
+def series_in(folders: Sequence[Path]) -> list[Path]:
+    """Folders of series, those of sessions replaced by their finished series, in the order of their names."""
+    found = []
+    for folder in folders:
+        within = sorted(one for one in folder.glob("*/") if "reconstruct" in read_state(one, one.name))
+        found += within or [folder]
+    return found
+
+
 def read_all(folders: Sequence[Path]) -> list[Series]:
-    """All series, with the same voxels. Raises InputError."""
-    series = [read_series(folder) for folder in folders]
+    """All series, or those finished of a session's folder, with the same voxels. Raises InputError."""
+    series = [read_series(folder) for folder in series_in(folders)]
     names = [one.name for one in series]
     if len(set(names)) < len(names):
         raise InputError(f"{', '.join(names)}: two series have the same name; their particles could not be told apart")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamtomo import __version__, cli_average, cli_finish, cli_orders
-from streamtomo.cli_options import add_device, add_keys_option, add_settings, count, positive
+from streamtomo.cli_options import add_align, add_device, add_keys_option, add_settings, count, positive
 from streamtomo.errors import StreamtomoError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _add_run(verbs: Verbs) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_device(parser)
+    add_align(parser)
     parser.add_argument(
         "--exit-when-idle",
         type=positive,

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verb to a command line."""
     parser = verbs.add_parser("average", help="average the particles of finished series: subvolume averages, classes")
-    parser.add_argument("series", type=Path, nargs="+", help="folder of a finished series (OUT/NAME), or several")
+    parser.add_argument(
+        "series",
+        type=Path,
+        nargs="+",
+        help="folders of finished series (OUT/NAME), or OUT: all that are finished in it",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the average; made if need be")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -35,6 +40,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--reference", type=Path, metavar="MRC", help="begin with this volume; only its coarse features are used"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="with --match: average anew whenever another series is finished, until Ctrl-C",
+    )
     parser.add_argument("--diameter-nm", type=positive, metavar="NM", help="average.diameter_nm")
     parser.add_argument("--symmetry", help="average.symmetry: C1, C4, D7, ...")
     add_settings(parser)
@@ -42,7 +52,8 @@ def add(verbs: Verbs) -> None:
 
 
 def _average(args: argparse.Namespace) -> int:
-    from streamtomo import averaging, config_file
+    from streamtomo import averaging, averaging_session, config_file
+    from streamtomo.errors import SettingsError
 
     given = {"diameter_nm": args.diameter_nm, "symmetry": args.symmetry}
     also = [f"average.{name}={value}" for name, value in given.items() if value is not None]
@@ -55,4 +66,8 @@ def _average(args: argparse.Namespace) -> int:
         most=args.most,
         reference=args.reference,
     )
+    if args.follow:
+        if args.match is None:
+            raise SettingsError("--follow needs --match: nobody has picked the particles of a series to come")
+        averaging_session.follow(order, settings)
     return averaging.average(order, settings)

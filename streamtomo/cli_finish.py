@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamtomo.cli_options import add_device, add_settings
+from streamtomo.cli_options import add_align, add_device, add_settings
 
 if TYPE_CHECKING:
     from streamtomo.cli_options import Verbs
@@ -39,6 +39,7 @@ def _add_finish(verbs: Verbs) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, as in final.method=sirt"
     )
     add_device(parser)
+    add_align(parser)
     parser.set_defaults(verb=_finish)
 
 

@@ -19,21 +19,32 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """A short form of a setting."""
+    """Where reconstructions are computed."""
+    _add_short(parser, "--device", "run.device", ("auto", "cpu", "gpu"), "where reconstructions are computed")
+
+
+def add_align(parser: argparse.ArgumentParser) -> None:
+    """What the final alignment follows."""
+    ways = ("auto", "beads", "patches", "mixed", "coarse")
+    _add_short(parser, "--align", "final.align", ways, "what the final alignment follows")
+
+
+def _add_short(parser: argparse.ArgumentParser, option: str, setting: str, values: tuple[str, ...], what: str) -> None:
+    """An option that is a short form of a setting."""
+
+    def override(text: str) -> str:
+        if text not in values:
+            raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(values)}")
+        return f"{setting}={text}"
+
     parser.add_argument(
-        "--device",
+        option,
         dest="set",
         action="append",
-        type=_device,
-        metavar="cpu|gpu",
-        help="where reconstructions are computed: the setting run.device",
+        type=override,
+        metavar="|".join(values),
+        help=f"{what}: the setting {setting}",
     )
-
-
-def _device(text: str) -> str:
-    if text not in ("auto", "cpu", "gpu"):
-        raise argparse.ArgumentTypeError(f"{text} is neither cpu nor gpu")
-    return f"run.device={text}"
 
 
 def add_keys_option(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamtomo.cli_options import add_keys_option, add_settings
+from streamtomo.cli_options import add_align, add_keys_option, add_settings
 from streamtomo.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def add(verbs: Verbs) -> None:
             parser.add_argument("--reason", default="", help="why, in words")
         if name == "again":
             add_settings(parser)
+            add_align(parser)
         _add_run_asked(parser, name)
     parser = verbs.add_parser("watch", help="let a run watch a further folder, or change the settings of one")
     parser.add_argument("folder", type=Path, help="folder that the microscope writes to")

@@ -103,7 +103,6 @@ def test_views_without_positions_keep_their_start_but_for_the_origin():
     seen = ~np.isin(np.arange(31), (7, 8, 30))
     assert distances(solution, truth, points)[seen].max() < 4  # the three wrong views take part in the origin's fit
     assert np.abs(solution.poses.shift - start.shift)[~seen].max() < 12
-    assert solution.error[~seen].min() > 10 * solution.error[seen].max()
 
 
 def test_the_axis_never_jumps_to_the_other_hand():
@@ -112,15 +111,6 @@ def test_the_axis_never_jumps_to_the_other_hand():
     assert solution.poses.axis_deg == pytest.approx(12, abs=0.05)
     other = bundle.solve(tracks, start._replace(axis_deg=np.full(31, 195.0)))
     assert other.poses.axis_deg == pytest.approx(192, abs=0.05)
-
-
-def test_expected_errors_agree_with_the_truth():
-    ratios = []
-    for seed in range(12):
-        tracks, truth, points, start, _ = series(100 + seed, m=10, missing=0.2)
-        solution = bundle.solve(tracks, start._replace(axis_deg=truth.axis_deg), Freedoms(axis="fixed"))
-        ratios.append(np.sqrt((distances(solution, truth, points) ** 2).mean() / (solution.error**2).mean()))
-    assert 0.85 < np.mean(ratios) < 1.15
 
 
 def test_freedoms_are_added_where_the_left_out_error_falls():

@@ -12,16 +12,22 @@ from scipy.spatial import cKDTree
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 from _particle_series import written
-from _particles import cloud, drawn
+from _particles import cloud, drawn, symmetric
 
-from streamtomo.average.turns import angles_between_deg
+from streamtomo import averaging_session
+from streamtomo.average.turns import angles_between_deg, symmetry
+from streamtomo.averaging import Order
 from streamtomo.cli import main
+from streamtomo.config import Settings
+from streamtomo.errors import InputError
 from streamtomo.export import star
 from streamtomo.export.fiducials import read_model
 from streamtomo.export.particles import from_peet_angles, from_relion_angles
 
 PIXEL_A, SIZE, COUNT = 20.0, 224, 16
-PARTICLE = cloud(np.random.default_rng(5), 260.0, sigma_A=14.0)
+PARTICLE = symmetric(cloud(np.random.default_rng(5), 260.0, points=45, sigma_A=14.0), 2)
+OTHER = PARTICLE._replace(masses=np.where(PARTICLE.xyz_A[:, 2] > 25, 0.0, PARTICLE.masses))
+"""It lacks a domain."""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +44,7 @@ def finished(tmp_path_factory):
         contrast=0.1,
         seed=4,
         drift_px=0.3,
+        other=OTHER,
     )
     settings = ["--set", "acquisition.tilt_axis_deg=0", "--set", f"acquisition.pixel_size_A={PIXEL_A}"]
     more = ["--set", "final.position=off", "--set", "specimen.thickness_nm=120"]
@@ -56,9 +63,11 @@ def averaged(finished):
     middle = (np.array([summary["nx"], summary["ny"], summary["nz"]]) - 1) / 2
     picks = truth.xyz_px + middle + np.random.default_rng(0).uniform(-1, 1, truth.xyz_px.shape)
     (folder / "picks.csv").write_text("x,y,z\n" + "".join(",".join(map(str, row)) + "\n" for row in picks))
-    command = ["average", str(folder / "out/TS_1"), "--out", str(folder / "sta"), "--diameter-nm", "26"]
+    # the folder of the session stands for its series
+    command = ["average", str(folder / "out"), "--out", str(folder / "sta"), "--diameter-nm", "26", "--symmetry", "C2"]
     begin = ["--particles", str(folder / "picks.csv"), "--reference", str(folder / "reference.mrc")]
     options = ["--set", "average.bright_reference=true", "--set", "average.rounds=2", "--set", "average.reach_nm=6"]
+    options += ["--set", "average.classes=2"]
     assert main([*command, *begin, *options]) == 0
     return folder / "sta", truth, middle
 
@@ -85,9 +94,46 @@ def test_relion_is_told_the_true_poses(averaged):
     offset = np.median(xyz - truth.xyz_px[cKDTree(truth.xyz_px).query(xyz)[1]], axis=0)  # where the series lies
     distance, which = cKDTree(truth.xyz_px + offset).query(xyz)
     assert np.median(distance) < 1.5
-    assert np.median(angles_between_deg(turns, truth.turns[which])) < 6  # handed, and in the reference's own frame
+    off = np.min([angles_between_deg(turns, truth.turns[which] @ twin) for twin in symmetry("C2")], axis=0)
+    assert np.median(off) < 6  # handed, and in the reference's own frame
     assert star.read(folder / "tomograms.star")["global"]["rlnTomoName"] == ["TS_1"]
     assert star.read(folder / "optimisation_set.star")[""]["rlnTomoParticlesFile"] == [str(folder / "particles.star")]
+
+
+def test_classes_are_the_two_kinds_that_there_are(averaged):
+    folder, truth, _ = averaged
+    table = star.read(folder / "particles.star")["particles"]
+    xyz = np.stack([star.numbers(table[f"rlnCenteredCoordinate{axis}Angst"]) for axis in "XYZ"], axis=1) / PIXEL_A
+    kind = cKDTree(truth.xyz_px).query(xyz)[1] % 2
+    found = np.array(star.numbers(table["rlnClassNumber"])) == 2
+    assert max(np.mean(found == kind), np.mean(found != kind)) > 0.85
+    assert all((folder / f"class{number}.mrc").exists() for number in (1, 2))
+
+
+def test_an_average_follows_a_session(finished, tmp_path, monkeypatch, capsys):
+    folder, _ = finished
+    orders, looks = [], iter([[], [Path("a")], [Path("a")], [Path("a"), Path("b")]])
+
+    def averaged(order, settings, known):
+        if not (found := averaging_session.series_in(order.series)):
+            raise InputError("no particles")
+        known["a"] = orders.append(order)
+        (tmp_path / "average.mrc").touch()
+        told = {"resolution_A": 30.0, "particles": dict.fromkeys(map(str, found), 9), "more": 1}
+        (tmp_path / "average.json").write_text(json.dumps(told))
+
+    seen: list[list[Path]] = [[]]
+    monkeypatch.setattr(averaging_session, "average", averaged)
+    monkeypatch.setattr(averaging_session, "series_in", lambda _: seen[-1])
+    with pytest.raises(StopIteration):
+        averaging_session.follow(
+            Order((folder,), tmp_path, template="sphere"), Settings(), lambda _: seen.append(next(looks))
+        )
+    assert [order.reference for order in orders] == [None, tmp_path / "average.mrc"]
+    assert [line.split()[1:] for line in (tmp_path / "average_history.txt").read_text().splitlines()] == [
+        ["1", "9", "30.00"],
+        ["2", "18", "30.00"],
+    ]
 
 
 def test_peet_is_told_the_same(averaged):

@@ -40,7 +40,7 @@ POINT_PRIOR_PX = np.array([1e4, 1e4, 1e3])
 """Weak; a point seen once lies in the middle of the specimen rather than far above."""
 HUBER_ROUNDS, TUKEY_ROUNDS = 5, 12
 FLOOR_PX = 1e-3
-LEFT_OUT_STEPS = 3
+LEFT_OUT_STEPS, PROMISE_STEPS = 3, 2
 
 
 class State(NamedTuple):
@@ -112,6 +112,16 @@ def solve_without(tracks: Tracks, start: Poses, solution: Solution, left_out: ND
     return _poses(problem, state.q), state.points
 
 
+def promise(tracks: Tracks, solution: Solution, freedoms: Freedoms) -> float:
+    """What more freedoms would take from the cost with the weights kept, per freedom: about 1 if they fit noise."""
+    problem = _problem(tracks, solution.poses, freedoms)
+    state = State(np.zeros(len(problem.basis.prior_sd)), solution.points)
+    precision = _precision(problem, solution.weights, solution.scale)
+    _, before = _evaluate(problem, state, precision)
+    _, after = _evaluate(problem, _minimise(problem, state, precision, PROMISE_STEPS), precision)
+    return (before - after) / max(len(state.q) - len(solution.state.q), 1)
+
+
 # ---------------------------------------------------------------------------------------------------- minimisation
 
 
@@ -130,8 +140,15 @@ def _poses(problem: _Problem, q: Array) -> Poses:
         shift=start.shift + change[:, :2],
         shape=start.shape + change[:, 5:7],
         beam_deg=start.beam_deg + float(np.degrees(change[0, 7])),
-        local=change[:, VIEW_PARAMETERS:],
+        local=_sum(start.local, change[:, VIEW_PARAMETERS:]),
     )
+
+
+def _sum(start: Array, change: Array) -> Array:
+    """Numbers of the local motion; those of higher degree than `start` has begin at 0."""
+    if not start.shape[1]:
+        return change
+    return change + np.pad(start, ((0, 0), (0, change.shape[1] - start.shape[1])))
 
 
 def _minimise(problem: _Problem, state: State, precision: Array, steps: int, tolerance: float = 1e-7) -> State:
@@ -265,8 +282,8 @@ def expected(tracks: Tracks, start: Poses, solution: Solution, together: bool = 
     """How far off the solution is expected to be.
 
     `together`: the positions of one point may err together from view to view, as those of patches do; the points, which
-    err each for itself, then tell how much (a sandwich of clusters, Liang and Zeger 1986). Else every position errs
-    for itself.
+    err each for itself, then tell how much (a jackknife over the points: what leaving each one out would change). Else
+    every position errs for itself.
     """
     problem = _problem(tracks, start, solution.freedoms)
     precision = _precision(problem, solution.weights, solution.scale)
@@ -276,27 +293,29 @@ def expected(tracks: Tracks, start: Poses, solution: Solution, together: bool = 
     length = np.sqrt((residual**2).sum(1) * tracks.weight) / solution.scale[tracks.view]
     unknowns = 3 * problem.n_points + len(reduced)
     alone, steeper = robust_factors(length, solution.weights, unknowns)
-    root = root_of_inverse(reduced)
     if together:
-        count = max(problem.n_points, 2)
-        scores = _scores(problem, solution.state, precision, residual, eliminated)
-        root = steeper * np.sqrt(count / (count - 1)) * (root @ (root.T @ scores))
+        root = steeper * _jackknife(problem, solution.state, precision, residual, reduced, eliminated)
     else:
-        root = np.sqrt(alone) * root
+        root = np.sqrt(alone) * root_of_inverse(reduced)
     poses = _poses(problem, solution.state.q)
     told = np.bincount(tracks.view, solution.weights, minlength=len(start.mag)) > 0
     return expected_errors(poses, problem.basis.to_views(root), places(poses, solution.points), told)
 
 
-def _scores(problem: _Problem, state: State, precision: Array, residual: Array, eliminated: Array) -> Array:
-    """What each point alone would have the freedoms do, `(q, points)`: gradients with the points eliminated."""
-    tracks, (n, m, _) = problem.tracks, problem.basis.others.shape
+def _jackknife(
+    problem: _Problem, state: State, precision: Array, residual: Array, reduced: Array, eliminated: Array
+) -> Array:
+    """Changes of the freedoms by leaving each point out, `(q, points)`."""
+    tracks, basis, n = problem.tracks, problem.basis, len(problem.start.mag)
     by_view, by_point = jacobian(_poses(problem, state.q), state.points, tracks.view, tracks.point)
-    pulls = precision[:, None] * residual
-    of_views = np.zeros((n, problem.n_points, m))
-    np.add.at(of_views, (tracks.view, tracks.point), np.einsum("kim,ki->km", by_view, pulls))
-    of_points = np.zeros((problem.n_points, 3))
-    np.add.at(of_points, tracks.point, np.einsum("kim,ki->km", by_point, pulls))
-    direct = problem.basis.from_views(of_views.transpose(0, 2, 1))
-    scores: Array = direct - np.einsum("qpi,pi->qp", eliminated.reshape(len(direct), -1, 3), of_points)
-    return scores
+    changes = np.zeros((len(reduced), problem.n_points))
+    for j in range(problem.n_points):
+        own = tracks.point == j
+        rows = np.zeros((2 * int(own.sum()), n, by_view.shape[2]))
+        rows[np.arange(len(rows)), np.repeat(tracks.view[own], 2)] = by_view[own].reshape(len(rows), -1)
+        of_views = basis.from_views(rows.transpose(1, 2, 0))
+        weight, of_point = np.repeat(precision[own], 2), by_point[own].reshape(len(rows), 3)
+        left = of_views - eliminated[:, 3 * j : 3 * j + 3] @ of_point.T
+        share = (left * weight) @ of_views.T
+        changes[:, j] = np.linalg.solve(reduced - share, (left * weight) @ residual[own].ravel())
+    return changes * np.sqrt(1 - 1 / max(problem.n_points, 2))

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.align.basis import Freedoms
-from streamtomo.align.bundle import FLOOR_PX, Poses, Solution, Tracks, residuals_of, solve, solve_without
+from streamtomo.align.bundle import FLOOR_PX, Poses, Solution, Tracks, promise, residuals_of, solve, solve_without
 
 FOLDS = 5
 LEAST_GAIN = 0.005
 """Share by which the left-out error must fall for a freedom to stay."""
+LEAST_PROMISE = 2.0
+"""Freedoms that would take less from the cost, per freedom, are not tried: noise alone gives 1."""
 BENT_GAIN = 0.03
 """What stretch and skew, a beam tilt and local motion must gain beyond other freedoms: many programs cannot be told of
 them."""
@@ -54,6 +56,7 @@ def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) ->
     best = validated(tracks, start, first or supported(tracks, len(start.mag)))
     while True:
         steps = _steps(best.solution.freedoms, bending=_tells_bending(tracks, start))
+        steps = [freedoms for freedoms in steps if promise(tracks, best.solution, freedoms) > LEAST_PROMISE]
         trials = [validated(tracks, start, freedoms, best.solution) for freedoms in steps]
         if not trials:
             return best

@@ -23,14 +23,18 @@ BLOCK_VOXELS = 16e6
 """Of a block that is transformed at once."""
 LEAST_SPREAD = 0.05
 """Places whose spread is less than this part of the tomogram's hold nothing."""
-STRONGEST = 10.0
+STRONGEST = 5.0
 """Voxels further from the mean, in standard deviations, are taken as this far: gold would outshine all particles."""
 GOLD = 20.0
 """Voxels further than this are gold; nothing is looked for where a ball holds any."""
+BY_GOLD = 3.0
+"""Within so many radii of gold its halos look like balls: places there are judged by themselves where a ball is sought."""
 LOWEST = 0.05
 """Correlations below this are looked at no further."""
 FALSE = 0.05
 """Part of the places found that may be noise."""
+TAIL = 20
+"""Best places of the template's negative that tell how noise ends."""
 APART = 0.7
 """Particles are this part of their diameter apart at least."""
 
@@ -54,7 +58,7 @@ class Found(NamedTuple):
     turns: Array
     scores: Array
     threshold: float
-    """Lower scores may be noise."""
+    """Lower scores may be noise, far from gold."""
 
 
 def sphere(n: int, radius: float, turns: Array) -> Template:
@@ -73,20 +77,45 @@ def match(
     rows = int(np.clip(BLOCK_VOXELS / ((nz + n) * (nx + n)) - n, n, ny))
     scores, against = (np.empty(tomogram.shape, np.float32) for _ in range(2))
     which = np.empty(tomogram.shape, np.int32)
-    level, sd = _level(tomogram)
+    (level, sd), gold = _level(tomogram), list[Array]()
     for y0 in range(0, ny, rows):
         last = min(y0 + rows, ny)
         first, end = max(y0 - n // 2, 0), min(last + n // 2, ny)
         block = (np.asarray(tomogram[:, first:end], np.float32) - np.float32(level)) / np.float32(sd)
         best, worst, at = _scored(block, boxes, mask, partial(_tell, progress, y0 / ny, rows / ny))
         inner = slice(y0 - first, last - first)
+        gold.append(np.asarray(np.argwhere(np.abs(block[:, inner]) > GOLD)[:, ::-1] + (0.0, y0, 0.0)))
         scores[:, y0:last], against[:, y0:last], which[:, y0:last] = best[:, inner], worst[:, inner], at[:, inner]
-    apart = 2 * APART * template.radius
-    threshold = _threshold(*(peaks(one, LOWEST, apart, None)[1] for one in (scores, against)))
-    xyz, found = peaks(scores, threshold, apart, count)
-    nearest = np.rint(xyz).astype(int)
+    for one in (scores, against):
+        _without_faces(one, int(np.ceil(template.radius)))
+    return _found(scores, against, which, template, count, np.concatenate(gold))
+
+
+def _without_faces(scores: Volume, margin: int) -> None:
+    """Balls that reach beyond the tomogram are no places: its faces stand out as particles do."""
+    for axis in range(3):
+        turned, wide = scores.swapaxes(0, axis), min(margin, scores.shape[axis] // 3)
+        turned[:wide], turned[-wide:] = -1, -1
+
+
+def _found(
+    scores: Volume, against: Volume, which: NDArray[np.int32], template: Template, count: int | None, gold: Array
+) -> Found:
+    """Places above noise; of a round template those by gold and all others judged apart from each other."""
+    places, noise = (peaks(one, LOWEST, 2 * APART * template.radius, None) for one in (scores, against))
+    reach = BY_GOLD * template.radius if len(template.turns) == 1 else 0.0
+    near = [_is_near(gold, xyz, reach) for xyz, _ in (places, noise)]
+    limits = [_threshold(places[1][near[0] == by], noise[1][near[1] == by]) for by in (False, True)]
+    kept = np.flatnonzero(places[1] >= np.where(near[0], limits[1], limits[0]))[:count]
+    xyz, nearest = places[0][kept], np.rint(places[0][kept]).astype(int)
     turns = template.turns[which[nearest[:, 2], nearest[:, 1], nearest[:, 0]]]
-    return Found(xyz, turns, found, threshold)
+    return Found(xyz, turns, places[1][kept], limits[0])
+
+
+def _is_near(gold: Array, xyz: Array, distance: float) -> NDArray[np.bool_]:
+    if not len(gold) or not len(xyz):
+        return np.zeros(len(xyz), np.bool_)
+    return np.asarray(cKDTree(gold).query(xyz, distance_upper_bound=distance)[0] < np.inf)
 
 
 def _level(tomogram: NDArray[Any]) -> tuple[float, float]:
@@ -99,12 +128,17 @@ def _level(tomogram: NDArray[Any]) -> tuple[float, float]:
 def _threshold(scores: Array, against: Array) -> float:
     """The lowest score above which no more than a part FALSE of the places is expected to be noise.
 
-    Noise knows no sign: places that look like the template's negative are as many, and as good.
+    Noise knows no sign: places that look like the template's negative are as many, and as good (targets and decoys:
+    Elias and Gygi 2007, Nature Methods 4, 207). Few are as good as the best, so that their number is taken from the
+    tail, where the squares of scores fall off exponentially, as those of the maxima of Gaussian noise do.
     """
-    for number in range(len(scores), 0, -1):  # scores fall
-        if np.count_nonzero(against >= scores[number - 1]) <= FALSE * number:
-            return float(scores[number - 1])
-    return float("inf")
+    tail = against[: TAIL + 1] ** 2
+    if len(tail) < 3:
+        return LOWEST
+    excess = max(float((tail[:-1] - tail[-1]).mean()), 1e-30)
+    expected = (len(tail) - 1) * np.exp(-(scores**2 - tail[-1]) / excess)
+    good = (expected <= FALSE * np.arange(1, len(scores) + 1)) & (scores**2 > tail[-1])
+    return float(scores[np.flatnonzero(good)[-1]]) if good.any() else float("inf")
 
 
 def _tell(progress: Callable[[float], None], done: float, share: float, part: float) -> None:
