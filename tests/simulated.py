@@ -45,10 +45,13 @@ def simulated(
     thickness=100.0,
     pitch=0.0,
     pretilt=0.0,
+    beam_tilt=0.0,
+    local_px=0.0,
+    dome_px=0.0,
 ):
     """A series whose live placements are wrong by a smooth drift and noise of `error_px`."""
     recipe = Recipe(thickness_nm=thickness, beads=beads, bead_surface=surface, pitch_deg=pitch, pretilt_deg=pretilt)
-    motion = Motion(tilt_error_deg=tilt_error)
+    motion = Motion(tilt_error_deg=tilt_error, beam_tilt_deg=beam_tilt, local_px=local_px, dome_px=dome_px)
     plan = Plan(
         tilts, (size, size), axis_deg=axis, dose_e_A2=dose, recipe=recipe, motion=motion, seed=seed, hot=5, xrays=3
     )

@@ -27,7 +27,8 @@ MAG_PRIOR = (0.0, 0.01)
 SHAPE_PRIOR = (0.0, 0.005)
 """Standard deviations of what all views share (0: fixed, as no measurement tells), and of a view's own deviation."""
 BEAM_PRIOR_DEG = 1.0
-LOCAL_PRIOR_PX = 3.0
+LOCAL_PRIOR_PX = {"quadratic": 2.0, "cubic": 0.7}
+"""Of the shapes up to that degree: the finer, the less ice moves. Without it they run wild where no bead is."""
 SMOOTH_VIEWS = 8
 """Views from one knot of a smooth curve to the next."""
 
@@ -112,9 +113,10 @@ def _curves(freedoms: Freedoms, n: int, when: Array | None) -> list[tuple[Array,
     slow = local_motion.in_time(
         np.arange(n, dtype=float) if when is None else when, max(1, round((n - 1) / SMOOTH_VIEWS))
     )
-    for free in local_motion.allowed(freedoms.image, freedoms.depth):
+    for number, free in enumerate(local_motion.allowed(freedoms.image, freedoms.depth)):
         curve = slow if free else np.zeros((n, 0))
-        found.append((curve, np.full(curve.shape[1], LOCAL_PRIOR_PX)))
+        degree = "quadratic" if number < 3 * local_motion.SHAPES["quadratic"] else "cubic"
+        found.append((curve, np.full(curve.shape[1], LOCAL_PRIOR_PX[degree])))
     return found
 
 

@@ -25,6 +25,7 @@ from streamtomo.align.expected import Expected, expected_errors, places, robust_
 from streamtomo.align.poses import Index as Index
 from streamtomo.align.poses import Poses as Poses
 from streamtomo.align.poses import Tracks as Tracks
+from streamtomo.align.poses import fitted_points as fitted_points
 from streamtomo.align.poses import in_frame_of as in_frame_of
 from streamtomo.align.poses import jacobian, local_of
 from streamtomo.align.poses import make_tracks as make_tracks
@@ -318,4 +319,5 @@ def _jackknife(
         left = of_views - eliminated[:, 3 * j : 3 * j + 3] @ of_point.T
         share = (left * weight) @ of_views.T
         changes[:, j] = np.linalg.solve(reduced - share, (left * weight) @ residual[own].ravel())
-    return changes * np.sqrt(1 - 1 / max(problem.n_points, 2))
+    changes *= np.sqrt(1 - 1 / max(problem.n_points, 2))
+    return changes

@@ -1,7 +1,8 @@
 """Which freedoms a solution may have: they are added one at a time, only while a left-out error falls.
 
 The left-out error is the weighted RMS distance between positions that took no part in a solution and what it predicts
-for them (k-fold cross-validation over single positions, all folds with the robust weights of the full solution).
+for them (k-fold cross-validation over single positions, all folds with the robust weights of the full solution). Motion
+of the specimen's parts must, besides, be foretold where no point is: whole points are left out for that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo.align.basis import Freedoms
-from streamtomo.align.bundle import FLOOR_PX, Poses, Solution, Tracks, promise, residuals_of, solve, solve_without
+from streamtomo.align.bundle import (
+    FLOOR_PX,
+    Poses,
+    Solution,
+    Tracks,
+    fitted_points,
+    promise,
+    residuals_of,
+    solve,
+    solve_without,
+)
 
 FOLDS = 5
 LEAST_GAIN = 0.005
@@ -40,8 +51,8 @@ NEXT: dict[str, dict[str, tuple[str, ...]]] = {
     "image": BENDING,
     "depth": BENDING,
 }
-UNUSUAL = slice(3, 7)
-"""Fields of `Freedoms`: stretch and skew, beam tilt, local motion."""
+UNUSUAL, BENDS = slice(3, 7), slice(5, 7)
+"""Fields of `Freedoms`: stretch and skew, beam tilt, local motion; local motion."""
 
 
 class Validated(NamedTuple):
@@ -58,6 +69,7 @@ def solve_freely(tracks: Tracks, start: Poses, first: Freedoms | None = None) ->
         steps = _steps(best.solution.freedoms, bending=_tells_bending(tracks, start))
         steps = [freedoms for freedoms in steps if promise(tracks, best.solution, freedoms) > LEAST_PROMISE]
         trials = [validated(tracks, start, freedoms, best.solution) for freedoms in steps]
+        trials = [trial for trial in trials if _foretells(trial, best, tracks, start)]
         if not trials:
             return best
         found = min(trials, key=lambda trial: _cost(trial, best))
@@ -70,6 +82,15 @@ def _cost(trial: Validated, best: Validated) -> float:
     """The left-out error, a little more where what is new is understood by few programs."""
     bent = trial.solution.freedoms[UNUSUAL] != best.solution.freedoms[UNUSUAL]
     return trial.left_out_px * (1 + BENT_GAIN * bent)
+
+
+def _foretells(trial: Validated, best: Validated, tracks: Tracks, start: Poses) -> bool:
+    """Whether motion of the specimen's parts that is new in a trial holds for points that took no part in it."""
+    if trial.solution.freedoms[BENDS] == best.solution.freedoms[BENDS]:
+        return True
+    judged = best.solution.weights
+    now, before = (points_left_out(tracks, start, one.solution, judged) for one in (trial, best))
+    return now < (1 - BENT_GAIN) * before
 
 
 def _tells_bending(tracks: Tracks, start: Poses) -> bool:
@@ -107,6 +128,20 @@ def left_out_error(tracks: Tracks, start: Poses, solution: Solution, judged: NDA
         out = fold == k
         distance = (residuals_of(tracks, *solve_without(tracks, start, solution, out))[out] ** 2).sum(1)
         weight = (judged * tracks.weight)[out]
+        squares += float(weight @ distance)
+        total += float(weight.sum())
+    return float(np.sqrt(squares / max(total, 1e-12)))
+
+
+def points_left_out(tracks: Tracks, start: Poses, solution: Solution, judged: NDArray[np.float64]) -> float:
+    """Weighted RMS distance of the positions of whole points left out, in turn; they are free to lie where they fit."""
+    squares, total = 0.0, 0.0
+    for k in range(FOLDS):
+        out = tracks.point % FOLDS == k
+        poses, _ = solve_without(tracks, start, solution, out)
+        weight = np.where(out, judged * tracks.weight, 0.0)
+        points = fitted_points(tracks, poses, solution.state.points, weight)
+        distance = (residuals_of(tracks, poses, points) ** 2).sum(1)
         squares += float(weight @ distance)
         total += float(weight.sum())
     return float(np.sqrt(squares / max(total, 1e-12)))

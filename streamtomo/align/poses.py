@@ -16,6 +16,7 @@ Index = NDArray[np.int64]
 
 FRAME_ROUNDS, FRAME_NEAR_PX = 10, 0.1
 """Rounds of the fit of a frame; distances below this count as this."""
+FIT_STEPS = 2
 UNDISTORTED: Array = np.zeros((1, 2))
 STILL: Array = np.zeros((1, 0))
 
@@ -113,6 +114,18 @@ def jacobian(poses: Poses, points: Array, view: Index, point: Index) -> tuple[Ar
         np.ascontiguousarray(points), by_view, by_point
     )  # fmt: skip
     return by_view, by_point
+
+
+def fitted_points(tracks: Tracks, poses: Poses, points: Array, weight: Array) -> Array:
+    """Points `(n, 3)` where they fit best in given views, from those given on; those without weight stay."""
+    for _ in range(FIT_STEPS):
+        _, slopes = jacobian(poses, points, tracks.view, tracks.point)
+        normal, pull = np.zeros((len(points), 3, 3)), np.zeros((len(points), 3))
+        np.add.at(normal, tracks.point, np.einsum("k,kij,kim->kjm", weight, slopes, slopes))
+        residual = residuals_of(tracks, poses, points)
+        np.add.at(pull, tracks.point, np.einsum("k,kij,ki->kj", weight, slopes, residual))
+        points = points - np.einsum("pij,pj->pi", np.linalg.pinv(normal, hermitian=True), pull)
+    return points
 
 
 def move_origin(poses: Poses, points: Array, origin: Array) -> tuple[Poses, Array]:

@@ -18,6 +18,7 @@ from streamtomo.finish.steps_align import Solved
 from streamtomo.finish.steps_restore import Denoised, Goldless, Lens
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.work import DUAL, Work
+from streamtomo.model import Alignment
 from streamtomo.publish import journal
 from streamtomo.publish.report import SMALL_PICTURE_PX, Line, Page, Picture, page, session_page, small
 from streamtomo.publish.state import SeriesRow, SessionState
@@ -62,6 +63,8 @@ def _page(work: Work) -> Page:
         plots=plots(work),
         tables={
             "Views left out": [("tilt", "why"), *left_out],
+            "Worst points": _worst(solved.alignment),
+            "Views": _views(solved.alignment),
             "Settings that are not the default": [("setting", "value"), *_other_settings(work)],
             "Steps": steps,
             "Files": [("file",), *((file,) for file in sorted(files))],
@@ -101,15 +104,70 @@ def _facts(work: Work) -> dict[str, str]:
     return {
         "views": f"{len(alignment.views)} of {len(work.job.tilts)}",
         "alignment": f"by {alignment.method}: {alignment.note}",
+        **_quality(alignment, work.job.pixel_size_A),
         "tilt axis": f"{alignment.axis_deg:.2f}° (nominal {work.job.axis_deg:.2f}°)",
-        "residual": _number(alignment.residual_px, " px", 2),
-        "expected error of a view": _number(alignment.error_px, " px", 2),
         "thickness of the specimen": _nm(at.thickness_px, work.job.pixel_size_A),
+        "its surfaces, above the tilt axis": _surfaces(at, work.job.pixel_size_A),
         "pitch, tilt offset": f"{at.pitch_deg:.2f}°, {at.offset_deg:.2f}° ({at.note})",
         "dose": stacked.note or "views are not weighted by dose",
         "tomogram": f"{tomogram.nx} x {tomogram.ny} x {tomogram.nz} voxels of {_number(stacked.voxel_A, ' Å', 3)}",
         "made by": f"{made.how}; value = density * {made.scale:.6g} + {made.offset:.6g}",
     }
+
+
+def _surfaces(at: Position, pixel_size_A: float | None) -> str:
+    """Heights of the lower and the upper one, in the specimen lying flat."""
+    if at.thickness_px is None:
+        return "not found"
+    return " and ".join(_nm(at.height_px + side * at.thickness_px / 2, pixel_size_A) for side in (-1, 1))
+
+
+def _quality(alignment: Alignment, pixel_size_A: float | None) -> dict[str, str]:
+    """How good the alignment is, in words and in numbers."""
+
+    def length(value: float | None) -> str:
+        if value is None:
+            return "not known"
+        return f"{value:.3f} px" + (f" ({value * pixel_size_A / 10:.3f} nm)" if pixel_size_A else "")
+
+    facts = {"verdict": alignment.verdict}
+    if alignment.residual_px is None:
+        return facts
+    told = [view for view in alignment.views if view.points]
+    counts = [view.points for view in alignment.views]
+    centre, edge = (
+        float(np.sqrt(np.mean([value**2 for view in told if (value := getattr(view, name)) is not None] or [np.nan])))
+        for name in ("error_px", "edge_error_px")
+    )
+    return facts | {
+        "solved": alignment.solved,
+        "residual": f"mean {length(alignment.mean_residual_px)}, sd {length(alignment.sd_residual_px)}",
+        "error of points left out": length(alignment.left_out_px),
+        "expected error": f"{length(alignment.error_px)} over the field; {length(centre)} at its centre, "
+        f"{length(edge)} at its corners",
+        "points a view": f"{min(counts)} to {max(counts)}, median {np.median(counts):.0f}; {alignment.points} in all",
+    }
+
+
+def _worst(alignment: Alignment) -> list[tuple[str, ...]]:
+    head = ("point", "row", "tilt, °", "residual, px", "counts")
+    rows = [
+        (str(one.point + 1), str(one.row), f"{alignment.views[one.row].tilt_deg:.1f}", f"{one.residual_px:.2f}",
+         f"{one.weight:.2f}")
+        for one in alignment.worst
+    ]  # fmt: skip
+    return [head, *rows]
+
+
+def _views(alignment: Alignment) -> list[tuple[str, ...]]:
+    """A row a view: how well it fits and is known."""
+    head = ("row", "tilt, °", "points", "residual, px", "expected error, px", "at the corners")
+    rows = [
+        (str(row), f"{view.tilt_deg:.2f}", str(view.points), _number(view.residual_px, "", 3),
+         _number(view.error_px, "", 3), _number(view.edge_error_px, "", 3))
+        for row, view in enumerate(alignment.views)
+    ]  # fmt: skip
+    return [head, *rows]
 
 
 def _number(value: float | None, unit: str, digits: int) -> str:

@@ -16,7 +16,7 @@ from streamtomo.align import bead_fit, beads, bundle, remeasure, tracks
 from streamtomo.align.basis import Freedoms
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
-from streamtomo.align.freedoms import Validated, solve_freely, validated
+from streamtomo.align.freedoms import Validated, solve_freely, supported, validated
 from streamtomo.align.patch_tracks import PatchTracks
 from streamtomo.align.shade import unshaded
 from streamtomo.finish import mixed
@@ -123,10 +123,10 @@ def _chosen(method: Method, gold: Followed, patched: Followed, start: Poses) -> 
 
 
 def _is_spread(gold: Followed, start: Poses) -> bool:
-    """Whether beads tell all of the field as well as patches would."""
+    """Whether beads, of a specimen as stiff as patches take it for, tell all of the field as well as patches would."""
     assert gold.tracks is not None
-    assert gold.solution is not None
-    return bundle.expected(gold.tracks, start, gold.solution.solution).rms <= PATCH_ERROR_PX
+    stiff = bundle.solve(gold.tracks, start, supported(gold.tracks, len(start.mag)))
+    return bundle.expected(gold.tracks, start, stiff).rms <= PATCH_ERROR_PX
 
 
 def solve(
