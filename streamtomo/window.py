@@ -1,7 +1,7 @@
 """A sum that the compiler does not put into vectors by itself: weighted pixels of a small window of an image.
 
-Its loops are too short for that. So it is written down here as the compiler's own code is (LLVM), for whatever
-processor; beside `jit` this is the only module that imports numba.
+Its loops are too short for that. So it is written down here in the compiler's own language (LLVM), for whatever
+processor.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from streamtomo.jit import numba
+
+cgutils, types = numba.core.cgutils, numba.types
 
 LANES = 8
 """Columns that are added up side by side; weights are filled up to a multiple of this with zeros."""
@@ -22,8 +23,7 @@ VECTOR = ir.VectorType(ir.FloatType(), LANES)
 FUSED = ("contract",)
 
 
-@intrinsic
-def window_sum(typing: Any, image: Any, j: Any, i: Any, rows: Any, columns: Any) -> Any:
+def _window_sum(typing: Any, image: Any, j: Any, i: Any, rows: Any, columns: Any) -> Any:
     """The sum over k, x of `rows[k] * columns[x] * image[j + k, i + x]`, float32.
 
     `image` `(ny, nx)`, contiguous, of whole numbers or float32; `rows` and `columns` `(taps,)` float32, contiguous,
@@ -52,6 +52,10 @@ def window_sum(typing: Any, image: Any, j: Any, i: Any, rows: Any, columns: Any)
         return _sum_of_lanes(builder, builder.load(total))
 
     return types.float32(image, j, i, rows, columns), generate
+
+
+window_sum: Any = numba.extending.intrinsic(_window_sum)
+"""`_window_sum` in a kernel."""
 
 
 def _add_product(builder: Any, to: Any, a: Any, b: Any) -> None:
