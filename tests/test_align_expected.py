@@ -1,4 +1,4 @@
-"""Expected errors of a bundle adjustment against what its errors are; tilts of the beam and motion of parts as freedoms."""
+"""Expected errors of a bundle adjustment against what its errors are; beam tilt and motion of parts as freedoms."""
 
 import numpy as np
 import pytest
@@ -74,8 +74,8 @@ def test_derivatives_are_those_of_the_positions():
         poses._replace(axis_deg=poses.axis_deg + turn),
         poses._replace(tilt_deg=poses.tilt_deg + turn),
         poses._replace(mag=poses.mag * np.exp(step)),
-        poses._replace(shape=poses.shape + [step, 0]),
-        poses._replace(shape=poses.shape + [0, step]),
+        poses._replace(shape=poses.shape + np.array([step, 0.0])),
+        poses._replace(shape=poses.shape + np.array([0.0, step])),
         poses._replace(beam_deg=poses.beam_deg + turn),
         *(poses._replace(local=poses.local + step * unit) for unit in np.eye(24)),
     ]
