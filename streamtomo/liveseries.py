@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, correlate, masked, taper
 from streamtomo.align.live import STEEPEST_DEG, LiveAligner
-from streamtomo.align.settle import Settling, in_frame
+from streamtomo.align.places import in_frame
+from streamtomo.align.settle import Settling
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
@@ -25,7 +26,7 @@ from streamtomo.judge.place import Field, is_recognised
 from streamtomo.judge.policy import Judgement, SeriesJudge
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
-from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
+from streamtomo.model import Correction, Look, Place, Placement, RawImage, Tilt, Verdict
 from streamtomo.reconstruct import score
 from streamtomo.reconstruct.live import LiveVolume, aligned
 from streamtomo.reconstruct.sections import Sections, iterated_sections
@@ -399,6 +400,11 @@ class LiveSeries:
         over[:, 2] = np.array(here) / self.binning
         over[:, 2] -= over[:, :2] @ np.array(self.aligner.shift_of(other)) / self.binning
         return over
+
+    def places(self) -> tuple[Place, ...]:
+        """Where the aligner has all tilts."""
+        at = {index: self.aligner.shift_of(index) for index in self.views}
+        return tuple(Place(index, round(x, 3), round(y, 3)) for index, (x, y) in at.items())
 
     def axis_news(self) -> float | None:
         """The tilt axis, if it was measured anew since this was asked last."""

@@ -2,7 +2,7 @@
 
 from streamtomo.config import Settings
 from streamtomo.lanes import EVEN, LiveQueue
-from streamtomo.model import RawImage, Tilt
+from streamtomo.model import RawImage
 from streamtomo.series import Process, Series
 
 
