@@ -63,6 +63,8 @@ WRONG_AXIS_DEG = (0, 0, 0, 8, -8)
 """Error of the nominal axis, for the series as a whole."""
 SOUND_PX = 2.0
 """A final alignment worse than this has failed."""
+LIVE_PX = 5.0
+"""A live one worse than this is no start for a final one, nor is its volume worth looking at."""
 
 
 def drawn(seed: int) -> tuple[str, str]:
@@ -71,7 +73,6 @@ def drawn(seed: int) -> tuple[str, str]:
     options = {key: rng.choice(values) for key, values in GRID.items()}
     tilts = rng.choice(((41, 3), (61, 2), (33, 4)))
     options |= {"--tilts": tilts[0], "--step": tilts[1], "--seed": seed}
-    options |= {"--start": -60} if options["--scheme"] == "unidirectional" else {}
     words = [f"{key}={value}" for key, value in options.items()]
     axis = options["--axis"] + rng.choice(WRONG_AXIS_DEG)
     run = "" if axis == options["--axis"] else f"--set acquisition.tilt_axis_deg={axis}"
@@ -133,8 +134,8 @@ def table(cases: dict[str, tuple[str, str]]) -> list[dict]:
     return everything
 
 
-def summary(everything: list[dict]) -> None:
-    """Quantiles by method, failures, and how often the expected error is right."""
+def summary(names: list[str], everything: list[dict]) -> None:
+    """Quantiles by method, how often the expected error is right, and every failure by name."""
     for method in ("beads", "mixed", "patches", "coarse"):
         chosen = [one for one in everything if one and one["summary"]["alignment"]["method"] == method]
         if not chosen:
@@ -147,6 +148,14 @@ def summary(everything: list[dict]) -> None:
         print(f", {sum(final > SOUND_PX)} failed; expected error right in {right} of {len(told)}", end="")
         above = [one["final"].rms / one["bound"] for one in chosen if one["bound"]]
         print(f"; {np.median(above):.1f} times the bound (median)" if above else "")
+    for which, most in (("live", LIVE_PX), ("final", SOUND_PX)):
+        bad = [
+            f"{name} ({one[which].rms:.1f})"
+            for name, one in zip(names, everything, strict=True)
+            if one and one[which].rms > most
+        ]
+        print(f"{which} errors above {most:g} px: {', '.join(bad) or 'none'}")
+    print(f"not finished: {', '.join(name for name, one in zip(names, everything, strict=True) if not one) or 'none'}")
 
 
 def main() -> None:
@@ -157,7 +166,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of the first one (1000)")
     args = parser.parse_args()
     if args.grid:
-        summary(table({f"seed {seed}": drawn(seed) for seed in range(args.seed, args.seed + args.grid)}))
+        cases = {f"seed {seed}": drawn(seed) for seed in range(args.seed, args.seed + args.grid)}
+        summary(list(cases), table(cases))
     else:
         table({name: (CASES[name], "") for name in args.cases or CASES})
 

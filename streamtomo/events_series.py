@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from streamtomo.happening import Happening
-from streamtomo.model import Alignment, Tomogram
+from streamtomo.model import Alignment, Place, Tomogram
 
 SeriesState = Literal["collecting", "complete", "finishing", "finished", "failed", "too few", "rejected"]
 Witness = Literal["count", "mdoc", "stack", "siblings", "silence", "operator"]
@@ -49,6 +49,8 @@ class AxisMeasured(Happening, frozen=True, kw_only=True, tag="axis.measured"):
     nominal_deg: float
     tilts: int
     """Views that it was measured from."""
+    places: tuple[Place, ...] = ()
+    """Those tilts, placed anew by it; their placements as told before were made by another axis."""
 
 
 class SeriesJudged(Happening, frozen=True, kw_only=True, tag="series.judged"):

@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from streamtomo.align.axis import axis_warning
 from streamtomo.camera import Cameras
 from streamtomo.config import Settings
 from streamtomo.correct.prepare import Repaired, binned, repair
@@ -259,8 +260,16 @@ class Lane:
         axis_deg = live.axis_news()
         if axis_deg is None:
             return []
-        axis_deg = round(axis_deg, 2)
-        return [AxisMeasured(series=placed.series, axis_deg=axis_deg, nominal_deg=live.axis_deg, tilts=len(live.views))]
+        measured = AxisMeasured(
+            series=placed.series,
+            axis_deg=round(axis_deg, 2),
+            nominal_deg=live.axis_deg,
+            tilts=len(live.views),
+            places=live.places(),
+        )
+        words = axis_warning(measured.axis_deg, live.axis_deg)
+        warned = [Warned(code="axis.wrong", text=f"{placed.series}: {words}", series=placed.series)] if words else []
+        return [measured, *warned]
 
     def _judge_series(self, live: LiveSeries, tilt: Tilt, placed: TiltPlaced) -> Sequence[Event]:
         one, told = seen(tilt, placed), live.told

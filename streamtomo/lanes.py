@@ -231,7 +231,7 @@ def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str
     tilts = tuple(
         JobTilt(
             tilt=state.tilt,
-            placement=state.placed.placement if state.placed else None,
+            placement=state.placement,
             verdict=state.placed.verdict if state.placed and not state.wanted else None,
             failure=_failure(state) or (None if state.placed else why_missing(series.name, state.tilt.index)),
         )

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.correlate import Band, correlate, masked, taper
 from streamtomo.align.live import LiveAligner
-from streamtomo.align.settle import Settling, in_frame
+from streamtomo.align.places import in_frame
+from streamtomo.align.settle import Settling
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
@@ -25,7 +26,7 @@ from streamtomo.judge.policy import Judgement, SeriesJudge
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
 from streamtomo.livelook import Recogniser, defocus_of
-from streamtomo.model import Correction, Look, Placement, RawImage, Tilt, Verdict
+from streamtomo.model import Correction, Look, Place, Placement, RawImage, Tilt, Verdict
 from streamtomo.reconstruct import score
 from streamtomo.reconstruct.live import BUFFERS, LiveVolume, aligned
 from streamtomo.reconstruct.sections import Sections, iterated_sections
@@ -377,6 +378,11 @@ class LiveSeries:
         """Whether it knows tilts that are not among these, but for one that it may have left unplaced."""
         others = {one.index for one in self.judge.seen}.difference(indices)
         return bool(others - ({unplaced} - self.views.keys()))
+
+    def places(self) -> tuple[Place, ...]:
+        """Where the aligner has all tilts."""
+        at = {index: self.aligner.shift_of(index) for index in self.views}
+        return tuple(Place(index, round(x, 3), round(y, 3)) for index, (x, y) in at.items())
 
     def axis_news(self) -> float | None:
         """The tilt axis, if it was measured anew since this was asked last."""

@@ -135,6 +135,14 @@ class Placement(Struct, frozen=True, kw_only=True):
     """How many of them are there."""
 
 
+class Place(Struct, frozen=True, array_like=True):
+    """Where the specimen lies in a tilt that was placed anew, raw pixels, as in a placement."""
+
+    index: int
+    shift_x: float
+    shift_y: float
+
+
 VerdictState = Literal["good", "doubtful", "bad"]
 
 

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streamtomo import config_file
 from streamtomo.config import Settings
@@ -36,7 +37,7 @@ from streamtomo.messages import (
     TiltRetried,
     TiltUpdated,
 )
-from streamtomo.model import Tilt
+from streamtomo.model import Place, Placement, Tilt
 from streamtomo.plan import planned_angles
 
 LONGEST_PAUSE_S = 300.0
@@ -49,6 +50,8 @@ class TiltState(Struct):
     tilt: Tilt
     status: Literal["waiting", "placed", "failed"] = "waiting"
     placed: TiltPlaced | None = None
+    moved: Place | None = None
+    """Where it lies by a tilt axis that was measured after it was placed."""
     attempts: int = 0
     retry_at: float | None = None
     """When a failed tilt is tried again; None: not by itself."""
@@ -63,6 +66,14 @@ class TiltState(Struct):
         if self.placed is None or self.placed.placement is None or self.excluded is not None:
             return False
         return self.wanted or (self.placed.verdict.state != "bad" and not self.placed.unplaced)
+
+    @property
+    def placement(self) -> Placement | None:
+        """The newest one; None if it was never placed."""
+        placement = self.placed.placement if self.placed is not None else None
+        if placement is None or self.moved is None:
+            return placement
+        return replace(placement, shift_x=self.moved.shift_x, shift_y=self.moved.shift_y)
 
     @property
     def is_reference(self) -> bool:
@@ -184,7 +195,7 @@ class SeriesRecord:
                     self._last_activity = max(time, self._last_activity or time)
             case TiltPlaced():
                 state = self.tilts[event.index]
-                state.status, state.placed, state.retry_at = "placed", event, None
+                state.status, state.placed, state.moved, state.retry_at = "placed", event, None, None
                 self._placed.pop(event.index, None)
                 self._placed[event.index] = None
             case TiltFailed():
@@ -201,6 +212,8 @@ class SeriesRecord:
                 self.judged = event
             case AxisMeasured():
                 self.measured_axis_deg = event.axis_deg
+                for place in event.places:
+                    self.tilts[place.index].moved = place
             case FinishAsked():
                 self.settings = config_file.changed(self.settings, event.overrides)
             case _:

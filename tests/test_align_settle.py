@@ -5,7 +5,8 @@ import pytest
 from simulated import simulated
 
 from streamtomo.align.live import LiveAligner
-from streamtomo.align.settle import Settling, in_frame, own_order
+from streamtomo.align.places import in_frame, own_order
+from streamtomo.align.settle import Settling
 from streamtomo.config import Align
 
 AXIS, SIZE, N = 20.0, 256, 15

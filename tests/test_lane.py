@@ -9,7 +9,7 @@ import pytest
 from simulated import simulated
 
 from streamtomo.align.live import LiveAligner
-from streamtomo.align.settle import in_frame
+from streamtomo.align.places import in_frame
 from streamtomo.config import Settings
 from streamtomo.lane import Job, Lane, LiveSeries
 from streamtomo.messages import (

@@ -5,6 +5,7 @@ import pytest
 from streamtomo.config import Acquisition, Settings, Watch
 from streamtomo.errors import SettingsError
 from streamtomo.messages import (
+    AxisMeasured,
     FinishAsked,
     FinishDone,
     FinishFailed,
@@ -23,7 +24,7 @@ from streamtomo.messages import (
     TiltRetried,
     TiltUpdated,
 )
-from streamtomo.model import Alignment, Correction, Placement, RawImage, Tomogram, Verdict
+from streamtomo.model import Alignment, Correction, Place, Placement, RawImage, Tomogram, Verdict
 from streamtomo.series import Finish, Process, Say, Series
 
 
@@ -178,6 +179,18 @@ def test_too_few_tilts_are_a_state_of_their_own():
         series.image(image(n), 1200.0 + n)
         series.processed(placed(n), 1200.0 + n)
     assert series.close(1300.0, "operator", "again")[-1] == Finish("TS"), "more tilts came: no error, no end"
+
+
+def test_placements_made_by_a_wrong_axis_are_replaced_and_later_ones_count_again():
+    series = collected(3)
+    places = (Place(0, 1.0, 2.0), Place(1, 3.0, 4.0))
+    news = AxisMeasured(series="TS", axis_deg=8.0, nominal_deg=0.0, tilts=2, places=places)
+    assert said(series.processed(news, 1040.0)) == [AxisMeasured]
+    at = [series.tilts[n].placement for n in range(3)]
+    assert [(one.shift_x, one.shift_y) for one in at] == [(1.0, 2.0), (3.0, 4.0), (0.0, 0.0)]
+    assert series.placed()[0][1].placement.shift_x == 0.0, "the lane does again what it did then"
+    series.processed(placed(1), 1041.0)
+    assert series.tilts[1].placement == placed(1).placement
 
 
 def test_bad_tilts_do_not_count_as_usable():

@@ -34,6 +34,10 @@ SIGNIFICANT = 60.0
 side by side err together, so that the chi-square is too high by some factor."""
 
 
+WRONG_DEG = 2.0
+"""A nominal axis is that good, or somebody should know."""
+
+
 class Axis(NamedTuple):
     """A measured tilt axis."""
 
@@ -73,3 +77,17 @@ def _vertex(before: float, at: float, after: float) -> float:
     """Where the parabola through three neighbours has its lowest point, in steps from the middle one."""
     bend = before - 2 * at + after
     return float(np.clip(0.5 * (before - after) / bend, -1, 1)) if bend > 0 else 0.0
+
+
+def axis_warning(measured_deg: float, nominal_deg: float) -> str:
+    """What to say of a nominal axis that was found wrong, in words; empty if it is nearly right.
+
+    Of a line nobody can tell which end is up: both are compared modulo 180 degrees.
+    """
+    off, mirrored = (abs(wrap_angle(2 * (measured_deg - sign * nominal_deg))) / 2 for sign in (1, -1))
+    if off <= WRONG_DEG:
+        return ""
+    words = f"the tilt axis is at {measured_deg:.1f}°, not at {nominal_deg:.1f}° as stated"
+    if mirrored <= WRONG_DEG:
+        return f"{words}: mirrored; its sign is wrong, or the images are read upside down (or flipped)"
+    return f"{words}; set acquisition.tilt_axis_deg, above all if the hand of the specimen matters"

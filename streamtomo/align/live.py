@@ -13,14 +13,17 @@ that: the alignment drifts. The repeated correlation is therefore limited to fre
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtomo import geometry
+from streamtomo.align import common_lines
 from streamtomo.align.correlate import Band, Peak, correlate, masked, taper
-from streamtomo.align.patch_tracks import Memory, PatchTracks, nearness
+from streamtomo.align.patch_tracks import Memory, PatchTracks
+from streamtomo.align.places import in_frame, nearness, own_order
 from streamtomo.align.shade import unshaded
 from streamtomo.config import Align
 from streamtomo.geometry import wrap_angle
@@ -49,10 +52,12 @@ SMEAR = 0.25
 """Cycles over which the features of that depth may spread at the upper edge of the band."""
 LEAST_SCORE = 6.0
 """A peak lower than this is no start for following patches."""
-AXIS_LOOKS = frozenset({9, 14, 21, 32, 48, 72, 108, 162, 243})
+AXIS_LOOKS = frozenset({9, 14, 17, 21, 26, 32, 40, 48, 60, 72, 90, 108, 135, 162, 200, 243})
 """Numbers of views at which the tilt axis is measured."""
 WORSE = 1.05
-"""What an axis leaves must be so much more than what the measured one does for that to take its place."""
+"""What the nominal axis leaves must be so much more than what the measured one does for that to take its place."""
+ROUGHLY_DEG = 2.0
+"""Common lines are that good, early in a series."""
 LEAST_TURN_DEG = 1.0
 """Half a degree is the error of a measured axis, early in a series."""
 PATCH_BAND = Band(0.01, 0.15)
@@ -89,7 +94,7 @@ class LiveAligner:
 
     def __init__(self, settings: Align, axis_deg: float, binning: int, *, measure_axis: bool = True) -> None:
         self.settings = settings
-        self._measures_axis = measure_axis
+        self._nominal_deg, self._measures_axis = axis_deg, measure_axis
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
@@ -142,19 +147,63 @@ class LiveAligner:
         """Take a placed tilt as a reference for those to come; the image is kept."""
         shift = np.array([placement.shift_x, placement.shift_y]) / self.binning
         given, image = image, self._unshaded(image)
-        self._views[index] = _View(_stretchable(angle_deg), image, shift, unshaded=image is not given)
-        self._patches.accept(index, _stretchable(angle_deg), image, shift)
-        for other, moved in self._patches.shifts.items():
-            self._views[other] = self._views[other]._replace(shift=moved)
+        self._take(index, _View(_stretchable(angle_deg), image, shift, unshaded=image is not given))
         if self._measures_axis and len(self._views) in AXIS_LOOKS:
             self._look_at_axis()
 
     def _look_at_axis(self) -> None:
-        found = self._patches.measured_axis()
-        if found is None or found.nominal_px < WORSE * found.left_px:
-            return
-        if abs(wrap_angle(found.deg - self.axis_deg)) >= LEAST_TURN_DEG:
-            self._patches.turn(found.deg)
+        """Place all views anew where the axis is clearly another one; by that one patches may tell it better."""
+        for measured in (self._measured_axis, self._axis_by_patches):
+            axis_deg = measured()
+            if axis_deg is None or abs(wrap_angle(axis_deg - self.axis_deg)) < LEAST_TURN_DEG:
+                return
+            self._turn(axis_deg)
+
+    def _take(self, index: int, view: _View) -> None:
+        self._views[index] = view
+        self._patches.accept(index, view.angle_deg, view.image, view.shift)
+        self._move(self._patches.shifts)
+
+    def _move(self, shifts: Mapping[int, geometry.Array]) -> None:
+        for index, shift in shifts.items():
+            self._views[index] = self._views[index]._replace(shift=shift)
+
+    def _measured_axis(self) -> float | None:
+        """The tilt axis, where it is clearly not the one by which views are placed.
+
+        Common lines tell it whatever the views show, but only to a degree or two; patches tell it well, but with a
+        wrong axis they may not have been followed.
+        """
+        fine, rough = self._axis_by_patches(), self._rough_axis()
+        if fine is None or rough is None:
+            return rough if fine is None else fine
+        return fine if abs(wrap_angle(fine - rough)) < common_lines.STEP_DEG else rough
+
+    def _axis_by_patches(self) -> float | None:
+        found, is_nominal = self._patches.measured_axis(), self.axis_deg == self._nominal_deg
+        if found is None or (is_nominal and found.nominal_px < WORSE * found.left_px):
+            return None
+        return found.deg
+
+    def _rough_axis(self) -> float | None:
+        views = [common_lines.View(view.angle_deg, view.image, view.shift) for view in self._views.values()]
+        rough = common_lines.better_axis(views, self._nominal_deg)
+        return rough if rough is not None and abs(wrap_angle(rough - self.axis_deg)) >= ROUGHLY_DEG else None
+
+    def _turn(self, axis_deg: float) -> None:
+        """Go on with another tilt axis: all views are placed anew by it, in an order of their own."""
+        before, self._views = self._views, {}
+        self._patches = PatchTracks(axis_deg, PATCH_BAND)
+        angles = {index: view.angle_deg for index, view in before.items()}
+        for index in own_order(angles):
+            at = self.place(index, angles[index], before[index].image)
+            shift = np.array([at.shift_x, at.shift_y]) / self.binning
+            found = at.credible and at.neighbour is not None
+            self._take(index, before[index]._replace(shift=shift if found else before[index].shift))
+        here, there = ({i: tuple(view.shift) for i, view in views.items()} for views in (self._views, before))
+        moved = {index: np.array(shift) for index, shift in in_frame(here, there, angles, axis_deg).items()}
+        self._patches.shifts = moved
+        self._move(moved)
 
     @property
     def nbytes(self) -> int:

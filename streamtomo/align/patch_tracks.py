@@ -22,6 +22,7 @@ from streamtomo.align.axis import Axis, find_axis
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.patches import Finder, Frame, Sights
+from streamtomo.align.places import nearness
 from streamtomo.align.shifts import solve_shifts
 from streamtomo.align.tracks import without_short
 
@@ -133,12 +134,6 @@ class PatchTracks:
         start = self._poses(list(views), 0.0, np.zeros(2))
         tracks = tracks._replace(view=number[tracks.view])
         return find_axis(tracks, start.tilt_deg, self.axis_deg, start.shift, POSITION_PX)
-
-    def turn(self, axis_deg: float) -> None:
-        """Go on with another tilt axis."""
-        self.axis_deg = axis_deg
-        self._frames = {view: frame._replace(axis_deg=axis_deg) for view, frame in self._frames.items()}
-        self._pending.clear()
 
     def memory(self) -> Memory:
         """What is to be kept for `recall`."""
@@ -282,11 +277,3 @@ class PatchTracks:
         poses, _ = bundle.in_frame_of(start._replace(shift=solution.shift), start.shift, others, flat=1.0)
         weights = {row[1]: float(w) for row, w in zip(rows, solution.weights, strict=True) if row[0] == len(views)}
         return weights, dict(zip([*views, index], poses.shift, strict=True))
-
-
-def nearness(tilt_deg: float, to_deg: float, index: int) -> tuple[float, float, int]:
-    """Sorts views by how near they are in angle; of equally near ones the lower tilt first, of equal tilts the newest.
-
-    So it does not matter when they came, unless tilts are repeated.
-    """
-    return abs(tilt_deg - to_deg), abs(tilt_deg), -index

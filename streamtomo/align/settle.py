@@ -12,13 +12,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.align import bundle
-from streamtomo.align.bundle import Poses
 from streamtomo.align.live import LiveAligner
+from streamtomo.align.places import Shift, own_order
 from streamtomo.config import Align
 
 Image = NDArray[np.float32]
-Shift = tuple[float, float]
 
 
 class Settling:
@@ -67,20 +65,3 @@ class Settling:
         if placement.credible:
             self._aligner.accept(index, angle_deg, image, placement)
         return placement.credible
-
-
-def own_order(angle_deg: Mapping[int, float]) -> list[int]:
-    """Views by tilt angle, the lowest first; only where angles are repeated it matters which came first."""
-    return sorted(angle_deg, key=lambda index: (abs(angle_deg[index]), angle_deg[index], index))
-
-
-def in_frame(
-    shifts: Mapping[int, Shift], of: Mapping[int, Shift], angle_deg: Mapping[int, float], axis_deg: float
-) -> dict[int, Shift]:
-    """The shifts with the specimen's origin where other ones `of` the same views (and more) have it."""
-    views = list(shifts)
-    n = len(views)
-    tilts, at = np.array([angle_deg[view] for view in views]), np.array([shifts[view] for view in views])
-    poses = Poses(tilts, np.full(n, axis_deg), np.ones(n), at.reshape(n, 2))
-    moved, _ = bundle.in_frame_of(poses, np.array([of[view] for view in views]).reshape(n, 2), flat=1.0)
-    return {view: (float(x), float(y)) for view, (x, y) in zip(views, moved.shift, strict=True)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtomo import __version__, geometry
 from streamtomo.align.live import LiveAligner
-from streamtomo.align.settle import own_order
+from streamtomo.align.places import own_order
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
 from streamtomo.errors import AlignmentError, InputError

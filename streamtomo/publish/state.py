@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from streamtomo.messages import (
     AlarmCleared,
@@ -253,10 +254,19 @@ def _apply(row: SeriesRow, event: Event, time_s: float) -> None:
             row.judged = event
         case AxisMeasured():
             row.measured_axis = event
+            _move(row, event)
         case Picture():
             row.pictures[event.plane] = event
         case _:
             _apply_phase(row, event)
+
+
+def _move(row: SeriesRow, event: AxisMeasured) -> None:
+    for place in event.places:
+        tilt = row.tilts.get(place.index)
+        if tilt is not None and tilt.placed is not None and tilt.placed.placement is not None:
+            at = replace(tilt.placed.placement, shift_x=place.shift_x, shift_y=place.shift_y)
+            tilt.placed = replace(tilt.placed, placement=at)
 
 
 def _tilt(row: SeriesRow, index: int, angle_deg: float, time_s: float) -> TiltRow:
