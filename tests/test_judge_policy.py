@@ -130,22 +130,31 @@ def test_a_specimen_that_moves_more_than_usual_during_the_exposure():
     assert "moved by 30.0 nm" in calm.placement(moved(6, 30.0)).reasons[0]
 
 
-def test_beads_that_should_be_seen_again():
+@pytest.mark.parametrize(
+    ("usual", "agreement", "beads", "state"),
+    [
+        (0.6, 0.6, (10, 1), "good"),  # all else agrees: they lie a little aside
+        (0.6, 0.25, (10, 8), "doubtful"),
+        (0.6, 0.25, (10, 3), "doubtful"),
+        (0.6, 0.25, (10, 1), "bad"),
+        (0.6, 0.6, (2, 0), "good"),
+        (0.05, 0.05, (10, 8), "good"),  # agreement tells nothing here
+        (0.05, 0.05, (10, 3), "doubtful"),
+        (0.05, 0.05, (10, 0), "doubtful"),
+        (0.05, 0.05, (None, None), "good"),
+    ],
+)
+def test_beads_that_should_be_seen_again(usual, agreement, beads, state):
     judge = new_judge()
     for n in range(6):
-        judge.add(tilt(n, DOSE_SYMMETRIC[n], placed={"beads_expected": 10, "beads_seen": 9}))
-    for expected, seen, state in (
-        (10, 8, "good"),
-        (10, 3, "doubtful"),
-        (2, 0, "good"),
-        (10, 1, "bad"),
-        (None, None, "good"),
-    ):
-        verdict = judge.placement(tilt(6, 9.0, placed={"beads_expected": expected, "beads_seen": seen}))
-        assert verdict.state == state
-    assert "3 beads are seen where 9 should be, limit 4.50" in judge.placement(
-        tilt(6, 9.0, placed={"beads_expected": 10, "beads_seen": 3})
-    ).reasons  # fmt: skip
+        placed = {"agreement": usual, "beads_expected": 10, "beads_seen": 9}
+        judge.add(tilt(n, DOSE_SYMMETRIC[n], placed=placed))
+    expected, seen = beads
+    placed = {"agreement": agreement, "beads_expected": expected, "beads_seen": seen}
+    verdict = judge.placement(tilt(6, 9.0, placed=placed))
+    assert verdict.state == state
+    words = f"{seen} beads are seen where 9 should be"
+    assert any(reason.startswith(words) for reason in verdict.reasons) == (seen in (0, 1, 3) and state != "good")
 
 
 def test_beads_that_are_there_speak_for_a_tilt_that_agrees_badly():

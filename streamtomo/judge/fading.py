@@ -8,6 +8,7 @@ acquisition; or one step down at the onset. Every onset and pretilt is tried, ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -72,6 +73,10 @@ class _Fits(NamedTuple):
 
 
 def _fits(angles: Array, logs: Array, number: Array) -> _Fits:
+    """Least squares in two variables less their means, path `x` and what the rate is multiplied with `h`, all at once.
+
+    A slope that would rise is set to 0, and then a rate that would.
+    """
     onsets = number[FEWEST_BEFORE : len(number) - FEWEST_AFTER + 1]
     slow = np.maximum(0.0, number - (onsets - 1)[:, None])
     since = np.vstack([np.zeros_like(number), slow, slow > 0])
@@ -109,4 +114,4 @@ def _least_loss(fits: _Fits, tilts: int) -> Loss:
     row, column = np.unravel_index(int(low.argmin()), low.shape)
     goes_on = low[row, column] > 0 and fits.since[column, -1] > 1
     rate = -float(fits.rate[row, column]) if goes_on else 0.0
-    return Loss(float(-np.expm1(-low[row, column])), float(-np.expm1(-rate)))
+    return Loss(1 - math.exp(-low[row, column]), 1 - math.exp(-rate))

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamtomo.config_judge import Judge, Limits
 from streamtomo.judge.limit import above, below, graded, note, verdict_of
-from streamtomo.judge.record import Seen, apart, value_of
+from streamtomo.judge.record import Seen, apart
 from streamtomo.judge.spectrum import LIKE, sharpness
 from streamtomo.model import Measure, Placement, Verdict, VerdictState
 
@@ -20,8 +20,6 @@ WANDERED = 0.35
 """A distance of this part of the bad one makes a tilt doubtful."""
 LEAST_AGREEMENT = 0.08
 """Where tilts at like angles agree no better than this, agreement tells nothing."""
-UNMOVED = 0.5
-"""A tilt tells the usual shape of the power spectrum if its own differs by less than this share of the limit."""
 RECOGNITION = ("agreement", "correlation", "beads")
 """Measures that say that nothing, or something else, was recognised; such a tilt does not tell what is usual."""
 ENOUGH = 4
@@ -59,8 +57,10 @@ def judge_placement(
     found += _defocus(new, before, limits)
     if new.placement is not None and new.placement.neighbour is not None:
         found += _position(new, new.placement, before, field, limits)
-        found += _recognition(new, new.placement, before, limits)
-        found += _beads(new, new.placement, before, limits)
+        beads = _beads_again(new, new.placement, before)
+        found += _recognition(new, new.placement, before, limits, beads)
+        if beads is not None:
+            found.append(_beads(beads, limits, next((one for one, _ in found if one.name == "agreement"), None)))
         found += _sharpness(new, before, limits)
     return verdict_of(found, settings)
 
@@ -118,10 +118,19 @@ def _position(
     yield note("overlap", overlap(new, reference, field), "fraction of the field", expected=1.0)
 
 
+class _BeadsAgain(NamedTuple):
+    seen: int
+    expected: float
+    """By what tilts at like angles show of theirs."""
+
+
 def _recognition(
-    new: Seen, placement: Placement, before: Sequence[Seen], limits: Limits
+    new: Seen, placement: Placement, before: Sequence[Seen], limits: Limits, beads: _BeadsAgain | None
 ) -> Iterator[tuple[Measure, str]]:
-    """Whether the neighbour was recognised; where the agreement was not measured the correlation peak has to tell."""
+    """Whether the neighbour was recognised; where the agreement was not measured the correlation peak has to tell.
+
+    A tilt is bad if neither the agreement nor the beads speak for it.
+    """
     known = [one for one in before if one.placement is not None and not _fails(one, *RECOGNITION)]
     near = like(new, [one for one in known if one.placement is not None and one.placement.agreement is not None])
     usual = float(np.median([_agreement(one) for one in near])) if len(near) >= ENOUGH else None
@@ -132,24 +141,36 @@ def _recognition(
     yield note("ambiguity", placement.ambiguity, "fraction")
     here, usually = _gap(new, known), float(np.median([_gap(one, known) for one in near]))
     usual *= min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
-    ratio = placement.agreement / usual if usual > LEAST_AGREEMENT else 1.0
+    if usual <= LEAST_AGREEMENT:
+        yield note("agreement", placement.agreement / max(usual, LEAST_AGREEMENT), "fraction", expected=1.0)
+        return
+    ratio = placement.agreement / usual
     words = f"agrees with its neighbour by {placement.agreement:.2f}, usual at like angles {usual:.2f}"
-    seen = any(measure.state == "good" for measure, _ in _beads(new, placement, before, limits))
-    both = limits.agree_doubtful, limits.agree_bad if not seen else NEVER  # its beads are there: it is the specimen
+    seen = beads is not None and beads.seen >= limits.beads_doubtful * beads.expected
+    both = limits.agree_doubtful, NEVER if seen else limits.agree_bad
     yield graded("agreement", ratio, both, words, unit="fraction", expected=1.0, falling=True)
-    if placement.kinship is not None and usual > LEAST_AGREEMENT:
+    if placement.kinship is not None:
         yield note("kinship", placement.kinship / usual, "fraction")
 
 
-def _beads(new: Seen, placement: Placement, before: Sequence[Seen], limits: Limits) -> Iterator[tuple[Measure, str]]:
-    """Beads seen again, of those that should be by what tilts at like angles show of theirs."""
+def _beads_again(new: Seen, placement: Placement, before: Sequence[Seen]) -> _BeadsAgain | None:
+    """Beads seen again, and how many should be; None where too few tell."""
     near = like(new, [one for one in before if _expected_beads(one) >= FEW_BEADS and not _fails(one, *RECOGNITION)])
     if len(near) < ENOUGH or placement.beads_seen is None or _expected_beads(new) < FEW_BEADS:
-        return
-    expected = _expected_beads(new) * float(np.median([_share_of_beads(one) for one in near]))
-    words = f"{placement.beads_seen} beads are seen where {expected:.0f} should be"
-    both = limits.beads_doubtful * expected, limits.beads_bad * expected
-    yield graded("beads", placement.beads_seen, both, words, unit="beads", expected=expected, falling=True)
+        return None
+    usual = float(np.median([_share_of_beads(one) for one in near]))
+    return _BeadsAgain(placement.beads_seen, usual * _expected_beads(new))
+
+
+def _beads(beads: _BeadsAgain, limits: Limits, agreement: Measure | None) -> tuple[Measure, str]:
+    """Beads against their limit; where all else agrees they lie a little aside, and where nothing does they decide."""
+    seen, expected = beads
+    words = f"{seen} beads are seen where {expected:.0f} should be"
+    state = agreement.state if agreement is not None and agreement.limit is not None else None
+    if state == "good":
+        return note("beads", seen, "beads", expected)
+    both = limits.beads_doubtful * expected, limits.beads_bad * expected if state is not None else NEVER
+    return graded("beads", seen, both, words, unit="beads", expected=expected, falling=True)
 
 
 def _expected_beads(one: Seen) -> int:
@@ -187,8 +208,7 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
     if found is None:
         return
     detail, shape = found
-    least = UNMOVED * limits.rings_doubtful  # a defocus that drifts must not take along what others are compared with
-    unmoved = [one for one in before if (value_of(one, "rings") or 0.0) < least]
+    unmoved = [one for one in before if not _fails(one, "rings")]  # a defocus that drifts must not take others along
     shape = max(shape, (_against(new, unmoved) or found)[1])
     words = f"{detail:.2f} of the detail of tilts at like angles"
     both = limits.sharp_doubtful, limits.sharp_bad

@@ -95,7 +95,7 @@ class SeriesJudge:
     @property
     def strangers(self) -> set[int]:
         """Tilts that were accepted though they were not recognised."""
-        return {one.index for one in self.accepted if "recognition" in failing(one)}
+        return {one.index for one in self.accepted if is_strange(one)}
 
     def image(self, new: Seen) -> Verdict:
         """The verdict on a tilt before it is placed."""
@@ -165,6 +165,12 @@ def failing(one: Seen) -> set[str]:
     return {SIGN_OF[each.name] for each in one.verdict.measures if each.state != "good" and each.name in SIGN_OF}
 
 
+def is_strange(one: Seen) -> bool:
+    """Whether a tilt was not recognised, not even by its beads."""
+    beads_seen = any(each.name == "beads" and each.state == "good" for each in one.verdict.measures)
+    return "recognition" in failing(one) and not beads_seen
+
+
 def usable(seen: Sequence[Seen], planned: int, field: Field) -> str:
     """What can be used of a series, in words."""
     good = [one for one in seen if one.in_volume]
@@ -223,7 +229,7 @@ def _left(seen: Sequence[Seen]) -> list[_Evidence]:
 
 def _another_area(seen: Sequence[Seen], alike: float) -> list[_Evidence]:
     """The last tilts agree with each other, and not with those before."""
-    strange = _trailing(seen, lambda one: "recognition" in failing(one))
+    strange = _trailing(seen, is_strange)
     if sum((value_of(one, "kinship") or 0.0) >= alike for one in strange) < KIN:
         return []
     words = f"the last {len(strange)} tilts agree with each other and not with those before: another area"
