@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtomo import config_file, schema
+from streamtomo import cli, config_file, schema
 from streamtomo.config import Settings
 from streamtomo.config_preset import with_preset
 from streamtomo.errors import SettingsError
@@ -110,3 +110,15 @@ def test_a_preset_says_what_is_not_set(preset, wanted):
     assert with_preset(meant) == meant
     kept = with_preset(config_file.load(None, [f"final.preset={preset}", "ctf.correct=wiener", "denoise.iterations=0"]))
     assert (kept.ctf.correct, kept.denoise.iterations) == ("wiener", 0)
+
+
+@pytest.mark.parametrize(
+    "verb", [["run", "scope", "--out", "out"], ["finish", "A", "--out", "out"], ["again", "A", "--out", "out"]]
+)
+def test_what_the_final_alignment_follows_has_a_short_form(verb, capsys):
+    given = [*verb, "--align", "mixed", "--set", "final.binning=2"]
+    args = cli._parser(given).parse_args(given)
+    assert args.set == ["final.align=mixed", "final.binning=2"]
+    with pytest.raises(SystemExit):
+        cli._parser(None).parse_args([*verb, "--align", "gold"])
+    assert "gold is none of auto, beads" in capsys.readouterr().err

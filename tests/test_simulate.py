@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from streamtomo import geometry
 from streamtomo.correct import defects, gain
 from streamtomo.simulate import command, references
+from streamtomo.simulate.creep import crept
 from streamtomo.simulate.mdoc_text import Shot, rotation_angle, tomo5_axis
 from streamtomo.simulate.optics import Optics, graded_intensity, intensity
 from streamtomo.simulate.pose import View, path_factor, slab_turn, slope
@@ -22,6 +23,7 @@ from streamtomo.watch.images import read_image
 from streamtomo.watch.movies import read_frames
 
 SHAPE = (96, 128)
+RESTLESS = Motion(beam_tilt_deg=2.0, local_px=4.0, dome_px=10.0)
 
 
 # -- schemes -------------------------------------------------------------------------------------------------------
@@ -57,6 +59,28 @@ def test_its_geometry_agrees_with_the_packages(axis, tilt):
     assert here == pytest.approx(there)
 
 
+def test_a_leaning_beam_sees_what_the_package_says():
+    points = np.random.default_rng(1).normal(0, 50, (9, 3))
+    here = View(35.0, 85.3, (4.0, -7.0), beam_tilt_deg=1.5).raw(points)
+    tilt, xtilt, transform = geometry.without_beam_tilt(geometry.aligned_to_raw(85.3, (4.0, -7.0)), 35.0, 1.5)
+    assert here == pytest.approx(geometry.apply(transform, geometry.project(points, tilt, xtilt)))
+
+
+def test_ice_creeps_and_bends_up_with_exposure():
+    views = Series(plan(motion=Motion(drift_px=0.0, local_px=3.0, dome_px=8.0))).views
+    points = np.random.default_rng(1).uniform(-60, 60, (200, 3))
+    still = [View(view.tilt_deg, view.axis_deg) for view in views]
+    moved = [np.hypot(*(view.raw(points) - at.raw(points)).T).mean() for view, at in zip(views, still, strict=True)]
+    assert moved[0] == 0
+    assert 0.1 < moved[1] < moved[3]
+    middle = crept(np.zeros((1, 3)), views[3].waves, views[3].settled)[0, 2]
+    edge = crept(np.array([[64.0, 64.0, 0.0]]), views[3].waves, views[3].settled)[0, 2]
+    assert middle == pytest.approx(8.0 * views[3].settled)
+    assert edge == pytest.approx(0.0, abs=1e-6)
+    truth = Series(plan(motion=RESTLESS)).truth()
+    assert len(truth["waves"]) == len(views[0].waves)
+
+
 def test_signs_are_those_of_the_conventions():
     assert View(30.0).raw([[0, 0, 10.0]])[0] == pytest.approx((5.0, 0.0)), "what is up goes to +x at positive tilt"
     assert View(0.0, 90.0).raw([[0, 10.0, 0]])[0] == pytest.approx((-10.0, 0.0)), "counter-clockwise"
@@ -88,9 +112,9 @@ def test_the_same_seed_is_the_same_image_whenever_asked():
     assert (Series(plan(seed=4)).expose(0).image != expected[0]).any()
 
 
-@pytest.mark.parametrize("axis", [85.3, -12.0])
-def test_beads_are_dark_where_the_truth_puts_them(axis):
-    series = Series(plan(axis_deg=axis))
+@pytest.mark.parametrize(("axis", "motion"), [(85.3, Motion()), (-12.0, Motion()), (85.3, RESTLESS)])
+def test_beads_are_dark_where_the_truth_puts_them(axis, motion):
+    series = Series(plan(axis_deg=axis, motion=motion))
     for index, view in enumerate(series.views):
         image = series.electrons(index)
         places = view.raw(series.specimen.beads_nm * 10 / series.plan.pixel_size_A)

@@ -18,5 +18,6 @@ def warmup() -> None:
     bead_fit.average_profile([image], [fits], [np.array([True])], len(profile))
     views, points = np.divmod(np.arange(15), 3)
     start = bundle.Poses(np.linspace(-20, 20, 5), np.zeros(5), np.ones(5), np.zeros((5, 2)))
-    bundle.solve(bundle.make_tracks(views, points, np.random.default_rng(0).normal(0, 9, (15, 2))), start)
+    measured = bundle.make_tracks(views, points, np.random.default_rng(0).normal(0, 9, (15, 2)))
+    bundle.expected(measured, start, bundle.solve(measured, start))
     tracks.find_tracks(candidates, start, tracks.Search((48, 48), 3.0, 4.0, 10.0))
