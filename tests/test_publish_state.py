@@ -289,6 +289,7 @@ def test_every_kind_of_event_is_taken_in(story):
         messages.TiltRealigned(series="TS", index=4, shift_x=1.0, shift_y=2.0, moved_px=9.0, before=0.1, after=0.5),
         messages.VolumeRebuilt(series="TS", views=9, seconds=0.5),
         messages.VolumeIterated(series="TS", views=9, iterations=10, residual=0.3, binning=4, seconds=0.5),
+        messages.VolumeSaved(series="TS", path="/out/TS/TS_live.mrc", views=9, seconds=0.5),
         SeriesTooFew(series="TS", usable=1, needed=5),
         SeriesJudged(series="TS", state="watch"),
         completed(),

@@ -50,10 +50,11 @@ from streamtomo.messages import (
     TomogramReady,
     VolumeIterated,
     VolumeRebuilt,
+    VolumeSaved,
     Warned,
 )
 
-IdleWork = TiltScored | TiltRealigned | VolumeRebuilt | VolumeIterated
+IdleWork = TiltScored | TiltRealigned | VolumeRebuilt | VolumeIterated | VolumeSaved
 MESSAGES_KEPT = 200
 """Warnings and refused files that a state remembers."""
 ALARMS_KEPT = ORDERS_KEPT = 20
