@@ -76,6 +76,25 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 
+def bench_long_series(folder: Path) -> None:
+    """Processor time of one live alignment, early and late in a series: it should not grow with the views."""
+    path = folder / "long.mrc"
+    write_image(path, 1024, 1024, 5)
+    image = bin_image(read_image(str(path), 0), live_binning(1024, 1024, Settings().live.size_px))
+    rng, aligner = np.random.default_rng(1), LiveAligner(Settings().align, AXIS_DEG, 2, measure_axis=False)
+    print(f"\n1024 x 1024, live {image.shape[1]} x {image.shape[0]}: align, processor ms of all threads")
+    for n in range(60):
+        noisy = image + rng.normal(0, image.std(), image.shape).astype(np.float32)
+        spent = []
+        for _ in range(3 if n + 1 in (20, 40, 60) else 1):
+            start = time.process_time()
+            placement = aligner.place(n, 0.5 * n, noisy)
+            spent.append(1000 * (time.process_time() - start))
+        aligner.accept(n, 0.5 * n, noisy, placement)
+        if len(spent) > 1:
+            row(f"view {n + 1}", (min(spent), statistics.median(spent)))
+
+
 def bench_chain(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> None:
     """`Lane.process`, the engine's own call, for the second and later tilts of a series."""
     placed: list[tuple[Tilt, TiltPlaced]] = []
@@ -156,6 +175,7 @@ def main() -> None:
         if args.only in (None, "lane"):
             bench_tilt(folder, 5760, 4092, runs)
             bench_tilt(folder, 1024, 1024, runs)
+            bench_long_series(folder)
             bench_first_tilt(folder)
         if args.only in (None, "reconstruction"):
             bench_reconstruction(max(2, runs // 3))

@@ -19,6 +19,7 @@ from streamtomo.align.settle import Settling
 from streamtomo.config import Settings
 from streamtomo.correct.binning import bin_image
 from streamtomo.correct.prepare import live_binning
+from streamtomo.elsewhere import Better, Realigned, worst
 from streamtomo.judge.limit import combine
 from streamtomo.judge.look import look_at
 from streamtomo.judge.place import Field, is_recognised
@@ -41,10 +42,6 @@ MOVED_PX = 0.25
 """Live pixels by which a view must have moved to be placed anew."""
 ENOUGH_TO_SCORE = 5
 """With fewer views the volume says little about any of them."""
-UNLIKE = 0.6
-"""A tilt agrees badly with the volume if its score is below this part of the median of those ..."""
-LIKE_ANGLES = 6
-"""... nearest to it in angle."""
 REACH = 0.15
 """How far away it is looked for, as a fraction of the field."""
 CLEARLY_BETTER = 0.05
@@ -58,25 +55,6 @@ SHOWN_PX = 192
 """Views are iterated binned to about this size, which is more than is shown."""
 DEPTH_OF_FIELD = 0.3
 """Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
-
-
-class Better(NamedTuple):
-    """A better place for a tilt than the aligner's."""
-
-    at: tuple[float, float]
-    """Where the specimen lies in it, raw pixels."""
-    instead_of: tuple[float, float]
-    """Where the aligner has it."""
-
-
-class Realigned(NamedTuple):
-    """A tilt that was found elsewhere by the volume of all others."""
-
-    at: tuple[float, float]
-    """Where the specimen lies in it, raw pixels."""
-    moved_px: float
-    before: float
-    after: float
 
 
 class AcceptedTilt(NamedTuple):
@@ -240,15 +218,9 @@ class LiveSeries:
         """The tilt that agrees worst with the volume of all others for its angle, if badly; None if there is none."""
         if not self.can_score:
             return None
-        worst, share = None, UNLIKE
-        for index, value in self._score_of.items():
-            angle = self.views[index][0]
-            others = sorted(set(self._score_of) - {index}, key=lambda other: abs(self.views[other][0] - angle))
-            usual = float(np.median([self._score_of[other] for other in others[:LIKE_ANGLES]] or [0.0]))
-            again = len(self.views) >= TRIED_AGAIN * self._tried.get(index, 0)
-            if usual > 0 and value < share * usual and again:
-                worst, share = index, value / usual
-        return worst
+        angles = {index: angle for index, (angle, _) in self.views.items()}
+        again = {index for index, then in self._tried.items() if len(self.views) < TRIED_AGAIN * then}
+        return worst(self._score_of, angles, again)
 
     def realign(self, index: int, interrupted: Callable[[], bool]) -> Realigned | None:
         """Look for a tilt where the volume of all others shows it; None, and nothing changed, if it is not found there.
