@@ -74,6 +74,14 @@ def test_without_agreement_the_peak_has_to_tell():
         assert judge.placement(unsure).state == state
 
 
+def test_a_low_peak_of_a_tilt_that_agrees_is_not_held_against_it():
+    judge = new_judge()
+    judge.add(tilt(0, 0.0))
+    for n in range(1, 9):  # from the first on: what is usual is learned from them
+        new, after = judged(judge, tilt(n, DOSE_SYMMETRIC[n], placed={"score": 4.9, "agreement": 0.5}))
+        assert (new.verdict.state, after.state) == ("good", "good")
+
+
 @pytest.mark.parametrize(
     ("spectrum", "state", "name"),
     [

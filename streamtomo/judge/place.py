@@ -192,11 +192,13 @@ def _gap(one: Seen, known: Sequence[Seen]) -> float:
 
 
 def _peak(placement: Placement, limits: Limits) -> Iterator[tuple[Measure, str]]:
-    """Low alone is doubtful; low and ambiguous together: nothing was recognised."""
-    guess = placement.score < limits.min_score and placement.ambiguity > TOO_AMBIGUOUS
-    words = f"correlation peak {placement.score:.1f} sigma"
-    state: VerdictState = "bad" if guess and (placement.agreement or 0.0) < LEAST_AGREEMENT else "doubtful"
-    yield below("correlation", placement.score, limits.min_score, state, words, unit="sigma")
+    """Low alone is doubtful; low and ambiguous together: nothing was recognised. Where a neighbour agrees it is."""
+    if (placement.agreement or 0.0) >= LEAST_AGREEMENT:
+        yield note("correlation", placement.score, "sigma")
+    else:
+        state: VerdictState = "bad" if placement.ambiguity > TOO_AMBIGUOUS else "doubtful"
+        words = f"correlation peak {placement.score:.1f} sigma"
+        yield below("correlation", placement.score, limits.min_score, state, words, unit="sigma")
     yield note("ambiguity", placement.ambiguity, "fraction")
 
 
