@@ -32,6 +32,9 @@ CASES = {
     "TIFF, axis -12": "--pattern serialem-frames --axis -12 --scheme bidirectional --size 700x900 --seed 21",
     "Tomo5, axis 175": "--pattern tomo5 --axis 175 --seed 22",
     "small field": "--size 512x512 --seed 23",
+    "2 beads": "--size 700x700 --beads 2 --seed 24",
+    "beam tilt": "--size 700x700 --beam-tilt 0.5 --seed 25",
+    "ice that moves": "--size 700x700 --beads 30 --local-motion 2 --dome 6 --seed 26",
 }
 
 
@@ -58,6 +61,8 @@ FAULTS = (
     "--dead-columns 1 --hot 60",
     "--tilt-error 0.2",
     "--mag-change 0.004",
+    "--beam-tilt 0.3",
+    "--local-motion 1 --dome 4",
 )
 WRONG_AXIS_DEG = (0, 0, 0, 8, -8)
 """Error of the nominal axis, for the series as a whole."""

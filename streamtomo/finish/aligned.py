@@ -93,12 +93,12 @@ def aligned(views: Sequence[PlacedView], start: Poses, found: Solved, tracked: T
     """Poses in raw pixels, with the specimen's origin where the live placements had it."""
     solution, measured, binning = found.solution, tracked.tracks(), tracked.binning
     poses, origin = bundle.in_frame_of(solution.poses, start.shift)
-    poses = _with_gaps_filled(poses, start, measured, solution.weights)
+    poses, unsure = _with_gaps_filled(poses, start, found.expected.told)
     rows = [_measured_row(view, poses, i, found, measured, binning) for i, view in enumerate(views)]
     lengths, weights = binning * np.hypot(*solution.residuals.T), solution.weights * measured.weight
     mean = float(weights @ lengths / weights.sum())
     residual, left_out = binning * solution.rms(measured), binning * found.left_out_px
-    error = binning * found.expected.rms
+    error = binning * _rms_with_gaps(found.expected, unsure)
     alignment = Alignment(
         method=tracked.method,
         axis_deg=float(poses.axis_deg.mean()),
@@ -218,9 +218,25 @@ def _heights(solution: Solution, measured: Tracks, origin: float, binning: int) 
     return round(float(z.min()), 1), round(float(z.max()), 1)
 
 
-def _with_gaps_filled(poses: Poses, start: Poses, measured: Tracks, weights: Array) -> Poses:
-    """Views in which nothing was measured are corrected like the views beside them."""
-    told = np.bincount(measured.view, weights, minlength=len(poses.mag)) > 0
+def _with_gaps_filled(poses: Poses, start: Poses, told: NDArray[np.bool_]) -> tuple[Poses, float]:
+    """Views in which nothing was measured are corrected like the views beside them; and how far off that may be.
+
+    That is how far off the others would be, RMS, if each were corrected like those beside it.
+    """
     correction, order = poses.shift - start.shift, np.arange(len(poses.mag))
     filled = np.stack([np.interp(order, order[told], correction[told, k]) for k in range(2)], axis=1)
-    return poses._replace(shift=np.where(told[:, None], poses.shift, start.shift + filled))
+    known, at = correction[told], order[told]
+    if len(at) < 3:
+        return poses._replace(shift=np.where(told[:, None], poses.shift, start.shift + filled)), float("inf")
+    share = ((at[1:-1] - at[:-2]) / (at[2:] - at[:-2]))[:, None]
+    missed = known[1:-1] - (1 - share) * known[:-2] - share * known[2:]
+    unsure = float(np.sqrt((missed**2).sum(1).mean()))
+    return poses._replace(shift=np.where(told[:, None], poses.shift, start.shift + filled)), unsure
+
+
+def _rms_with_gaps(expected: Expected, unsure: float) -> float:
+    """Expected error over all views, those without measurements included."""
+    missing = 1 - float(expected.told.mean())
+    if not missing:
+        return expected.rms
+    return float(np.sqrt((1 - missing) * expected.rms**2 + missing * unsure**2))

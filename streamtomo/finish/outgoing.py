@@ -43,7 +43,7 @@ def exports_of(work: Work) -> Exports:
             geometry.rescale(transform, binning),
             view.tilt_deg,
             offset_deg=at.offset_deg,
-            pitch_deg=pitch,
+            pitch_deg=pitch + view.xtilt_deg,
             height_px=at.height_px / binning,
         )
         for one, view, transform in zip(work.rows, alignment.views, transforms(alignment), strict=True)
