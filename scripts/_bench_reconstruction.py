@@ -116,7 +116,7 @@ def _live(runs: int) -> None:
     print("live volume, 1024 x 1024 x 300")
     for dtype in (np.float32, np.int16):
         volume = LiveVolume((300, 1024, 1024))
-        volume.recall(np.zeros((1024, 300, 1024), dtype), [], [])
+        volume.recall([], [], np.zeros((1024, 300, 1024), dtype))
         _one_view(volume, image, runs)
     while volume.views < 41:
         volume.add(image, 3.0 * volume.views - 60, geometry.IDENTITY)

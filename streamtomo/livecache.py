@@ -3,6 +3,7 @@
     12.image   corrected, binned image of tilt 12
     12.view    the same as the live volume keeps it: aligned and filtered
     volume     voxels of the live volume
+    volume.counts   what a unit of density is in them
     9.state    what the aligner knew when nine tilts were accepted, as JSON; the last two are kept
 
 A cache, which may be removed at any time: each file says what it is, how long it is and its checksum, and what is
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from streamtomo.align.patch_tracks import Memory
 
 FOLDER = ".live"
-VERSION = 1
+VERSION = 2
 """Of the files' format and of what the numbers in them mean."""
 RESERVE_BYTES = 2e9
 """Room on the disk that is left for results."""
@@ -59,6 +60,8 @@ class Snapshot(NamedTuple):
     """Filtered views of the volume, of all tilts or of some."""
     voxels: NDArray[Any] | None
     """Of the volume of all these tilts; None where it is not kept."""
+    counts: float = 1.0
+    """What a unit of density is in them."""
 
 
 class _State(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,7 +162,8 @@ def _files(snapshot: Snapshot) -> list[tuple[str, NDArray[Any], str]]:
     files = [(f"{index}.image", image, keys[index]) for index, image in snapshot.images.items()]
     files += [(f"{index}.view", view, keys[index]) for index, view in snapshot.views.items()]
     if snapshot.voxels is not None:
-        files.append(("volume", snapshot.voxels, _volume_key(snapshot.about, snapshot.tilts)))
+        key = _volume_key(snapshot.about, snapshot.tilts)
+        files += [("volume", snapshot.voxels, key), ("volume.counts", np.array([snapshot.counts]), key)]
     return files
 
 
@@ -191,8 +195,11 @@ def _read_snapshot(folder: Path, state: _State, about: str) -> Snapshot | None:
         images[tilt.index] = image
         if view is not None:
             views[tilt.index] = view
-    voxels = read_array(folder / "volume", _volume_key(about, state.tilts))
-    return Snapshot(about, state.tilts, state.memory, images, views, voxels)
+    key = _volume_key(about, state.tilts)
+    voxels, counts = (read_array(folder / name, key) for name in ("volume", "volume.counts"))
+    if voxels is None or counts is None:
+        return Snapshot(about, state.tilts, state.memory, images, views, None)
+    return Snapshot(about, state.tilts, state.memory, images, views, voxels, float(counts[0]))
 
 
 def write_array(path: Path, array: NDArray[Any], about: str) -> None:

@@ -290,6 +290,7 @@ class LiveSeries:
             images=self.images,
             views={index: volume.filtered(n) for n, index in enumerate(self.views)} if volume else {},
             voxels=volume.voxels() if volume and with_volume else None,
+            counts=volume.counts if volume else 1.0,
         )
 
     def recall(self, snapshot: Snapshot, accepted: Sequence[AcceptedTilt]) -> None:
@@ -309,9 +310,7 @@ class LiveSeries:
         there = voxels is not None and voxels.shape == (ny, nz, nx)
         volume = LiveVolume((nz, ny, nx))
         views = [snapshot.views[index] for index in angles]
-        volume.recall(voxels if voxels is not None and there else volume.voxels(), views, list(angles.values()))
-        if not there:
-            volume.rebuild(lambda: False)
+        volume.recall(views, list(angles.values()), voxels if there else None, snapshot.counts)
         self._volume = volume
         self._at = {index: (placement.shift_x, placement.shift_y) for index, (_, placement) in self.views.items()}
 

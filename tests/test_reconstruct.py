@@ -123,9 +123,10 @@ def test_stream_is_batch_in_any_order():
         for n in order:
             volume.add(images[n], tilts[n], geometry.IDENTITY)
         assert volume.rebuild(lambda: False)
-        volumes.append(volume.snapshot())
+        volumes.append(volume)
+    rounding = max(1 / volume.counts for volume in volumes)
     for other in volumes[1:]:
-        assert other == pytest.approx(volumes[0], abs=1e-4)
+        assert np.abs(other.snapshot() - volumes[0].snapshot()).max() < 2 * rounding
 
 
 def test_an_interrupted_rebuild_changes_nothing():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamtomo import geometry
 from streamtomo.reconstruct.accumulate import add_view
-from streamtomo.reconstruct.backproject import Scaled, Scratch, backproject, within
+from streamtomo.reconstruct.backproject import MOST_CLIPPED, Scaled, Scratch, backproject, within
 from streamtomo.reconstruct.filters import Filtering, filter_rows, row_filter
 from streamtomo.reconstruct.rays import single_axis
 from streamtomo.reconstruct.score import agreement, reprojection_without
@@ -33,12 +33,13 @@ BLOCK_ROWS = 32
 LEAST_ROWS = 4
 BLOCK_UPDATES = 2e8
 """... and voxel updates: some 20 ms of one core."""
+INT16_MAX = 32767
 BUFFERS = 2
 """What is shown, and what is being made of it anew."""
 WHOLE_RANGE = np.pi
 """All sectors together, radians, at the most."""
-STRONGEST = 40.0
-"""Standard deviations of noise that samples of views may have in int16 voxels: gold has less, most of the time."""
+HEADROOM = 4.0
+"""Views to come may be so much stronger than the first one in int16 voxels."""
 
 
 class LiveVolume:
@@ -48,10 +49,10 @@ class LiveVolume:
     order they came; after an `add` it is that plus the new view, with the sector it would have if nothing came after
     it. Views are numbered in the order in which they were added.
 
-    Voxels are int16 as long as hardly any sample of a view is too strong for that, else float32. As the views come in
-    units of their own noise, what a unit is in int16 counts depends on nothing: it is such that samples of `STRONGEST`
-    in all views would fill the range. A view of a sector of 3 degrees then has noise of 14 counts, and rounding, at
-    0.3 counts a view, adds 0.05 % to the noise's power.
+    Voxels are int16 as long as hardly any sample of a view is too strong for that, else float32. What a unit of density
+    is in int16 counts follows from the first view: samples HEADROOM times as strong as its strongest would fill the
+    range if all views had them there. Noise alone, in a sector of 3 degrees, is then 30 counts strong, and rounding
+    errs by 0.3.
     """
 
     def __init__(self, shape_zyx: tuple[int, int, int]) -> None:
@@ -62,19 +63,14 @@ class LiveVolume:
         self._views: list[Image] = []
         self._tilts: list[float] = []
         self._filter = row_filter(nx, FILTERING)
-        noise = float(np.sqrt(np.mean(self._filter.response.astype(np.float64) ** 2)))
-        self._strongest = STRONGEST * noise
         self._scratch = Scratch()
+        self.counts = 1.0
+        """What a unit of density is in the voxels; 1 where they are float32."""
 
     @property
     def nbytes(self) -> int:
         """Memory of voxels and kept views, the second buffer of a rebuild included."""
         return BUFFERS * self._voxels.nbytes + sum(view.nbytes for view in self._views)
-
-    @property
-    def counts(self) -> float:
-        """What a unit of density is in the voxels; 1 where they are float32."""
-        return 32767 / (WHOLE_RANGE * self._strongest) if self._voxels.dtype == np.int16 else 1.0
 
     @property
     def views(self) -> int:
@@ -84,6 +80,8 @@ class LiveVolume:
     def add(self, image: Image, tilt_deg: float, transform: geometry.Array) -> None:
         """Add a corrected image `(ny, nx)` float32; `transform` `(2, 3)` maps it to the aligned view, in its pixels."""
         filtered = self._filtered(image, transform)
+        if not self._views:
+            self._choose_counts(filtered)
         self._views.append(filtered)
         self._tilts.append(tilt_deg)
         gain = angular_weights(self._tilts)[-1] * self.counts
@@ -140,14 +138,26 @@ class LiveVolume:
     def _filtered(self, image: Image, transform: geometry.Array) -> Image:
         """The view as it is added; where it is too strong for int16 voxels, these are float32 from now on."""
         filtered = filter_rows(self._aligned(image, transform), self._filter)
-        self._take_strong([filtered])
+        if self._views and self._voxels.dtype == np.int16:
+            self._take_strong([filtered])
         return filtered
 
+    def _choose_counts(self, first: Image) -> None:
+        most = strongest(first)
+        if self._voxels.dtype != np.int16:
+            return
+        if 0 < most < np.inf:
+            self.counts = INT16_MAX / (WHOLE_RANGE * HEADROOM * most)
+        else:
+            self._be_exact()
+
     def _take_strong(self, views: list[Image]) -> None:
-        one = np.ones(1, np.float32)
-        rounded = self._voxels.dtype == np.int16
-        if rounded and not all(within(view[None], one, self._strongest) for view in views):
-            self._voxels, self._spare = self._voxels * np.float32(1 / self.counts), None
+        limit, one = INT16_MAX / (WHOLE_RANGE * self.counts), np.ones(1, np.float32)
+        if not all(within(view[None], one, limit) for view in views):
+            self._be_exact()
+
+    def _be_exact(self) -> None:
+        self._voxels, self._spare, self.counts = self._voxels * np.float32(1 / self.counts), None, 1.0
 
     def _sum(self, views: Image, gains: NDArray[np.float32], voxels: Voxels) -> None:
         # Float32 voxels are exact, so that a rebuild changes nothing that is not better known.
@@ -166,15 +176,31 @@ class LiveVolume:
         """The filtered view `(ny, nx)` that was added as number `n`, as `recall` takes it."""
         return self._views[n]
 
-    def recall(self, voxels: Voxels, views: list[Image], tilts_deg: list[float]) -> None:
-        """Be the volume that held these voxels `(ny, nz, nx)` and filtered views `(ny, nx)`; the arrays are kept."""
-        self._voxels, self._spare = voxels, None
-        self._views, self._tilts = views, tilts_deg
-        self._take_strong(views)
+    def recall(
+        self, views: list[Image], tilts_deg: list[float], voxels: Voxels | None = None, counts: float = 1.0
+    ) -> None:
+        """Be the volume that held these filtered views `(ny, nx)` and `voxels()`; the arrays are kept.
+
+        Without voxels it is rebuilt.
+        """
+        self._views, self._tilts, self._spare = views, tilts_deg, None
+        if voxels is not None:
+            self._voxels, self.counts = voxels, counts
+            return
+        self._choose_counts(views[0])
+        if self._voxels.dtype == np.int16:
+            self._take_strong(views)
+        self.rebuild(lambda: False)
 
     def snapshot(self) -> Image:
         """A copy of all voxels, `(nz, ny, nx)`."""
         return np.ascontiguousarray(self._voxels.transpose(1, 0, 2)) * np.float32(1 / self.counts)
+
+
+def strongest(view: Image) -> float:
+    """What the samples of a view `(ny, nx)` hardly ever exceed: of some rows the strongest one does."""
+    beyond = min(len(view), 1 + int(MOST_CLIPPED * view.size))
+    return float(np.partition(np.abs(view).max(axis=1), -beyond)[-beyond])
 
 
 def block_rows(updates: int) -> int:

@@ -18,7 +18,7 @@ def warmup() -> None:
     flat, noise = np.ones((16, 16), np.float32), np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
     for dtype, image in ((np.int16, flat), (np.int16, noise), (np.float32, noise)):  # flat: no sums in int16
         volume = LiveVolume((8, 16, 16))
-        volume.recall(np.zeros((16, 8, 16), dtype), [], [])
+        volume.recall([], [], np.zeros((16, 8, 16), dtype))
         for tilt in range(9):
             volume.add(image, float(tilt), geometry.IDENTITY)
         volume.rebuild(lambda: False)
