@@ -29,6 +29,7 @@ from streamtomo.finish import recipe
 from streamtomo.finish.position import Position
 from streamtomo.finish.recipe import FinishJob, JobTilt
 from streamtomo.finish.state_file import read_state
+from streamtomo.messages import FinishStep
 from streamtomo.model import Placement, RawImage, Tilt
 from streamtomo.simulate.series import Plan, Series
 from streamtomo.simulate.specimen import Recipe as Slab
@@ -105,6 +106,7 @@ def _write(stack: Path, series: Series, size: tuple[int, int]) -> None:
 
 def _run(name: str, slab: Slab, job: FinishJob, args: argparse.Namespace) -> None:
     best: dict[str, float] = {}
+    spent: dict[str, float] = {}
     least, depth, peak_GiB, cpu_s = float("inf"), 0, 0.0, float("inf")
     for _ in range(args.repeat):
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -114,7 +116,7 @@ def _run(name: str, slab: Slab, job: FinishJob, args: argparse.Namespace) -> Non
             peak_GiB = max(peak_GiB, used.ru_maxrss / 2**20)
             cpu_s = min(cpu_s, used.ru_utime + used.ru_stime)
         else:
-            recipe.run(job, lambda event: None)
+            _keep_least(spent, _processor_time(job))
         seconds = time.perf_counter() - start
         if seconds < least:
             state = read_state(Path(job.folder), "TS")
@@ -124,12 +126,34 @@ def _run(name: str, slab: Slab, job: FinishJob, args: argparse.Namespace) -> Non
     true_px = slab.thickness_nm * 10 / (job.pixel_size_A or 1.0)
     thickness = f"{100 * (at.thickness_px / true_px - 1):+.1f} %" if at.thickness_px else "not found"
     print(f"{name}: {least:.1f} s, {depth} sections; " + ", ".join(f"{k} {v:.2f}" for k, v in best.items() if v > 0.05))
+    if spent:
+        print(
+            f"  {sum(spent.values()):.1f} s of processor time; " + ", ".join(f"{k} {v:.2f}" for k, v in spent.items())
+        )
     if peak_GiB:
         print(f"  peak memory {peak_GiB:.2f} GiB, {cpu_s:.1f} s of processor time")
     print(
         f"  pitch {at.pitch_deg - slab.pitch_deg:+.2f}°, offset {at.offset_deg - slab.pretilt_deg:+.2f}°, "
         f"thickness {thickness}; {at.note}{'; ' + at.warning if at.warning else ''}"
     )
+
+
+def _processor_time(job: FinishJob) -> dict[str, float]:
+    """Finishes a series; seconds of processor time of each step."""
+    begun: list[tuple[str, float]] = []
+
+    def say(event: object) -> None:
+        if isinstance(event, FinishStep) and not event.part:
+            begun.append((event.step, time.process_time()))
+
+    recipe.run(job, say)
+    ends = [*(at for _, at in begun[1:]), time.process_time()]
+    return {step: end - at for (step, at), end in zip(begun, ends, strict=True)}
+
+
+def _keep_least(least: dict[str, float], of: dict[str, float]) -> None:
+    for step, seconds in of.items():
+        least[step] = min(seconds, least.get(step, seconds))
 
 
 def _in_process(job: FinishJob) -> resource.struct_rusage:

@@ -28,7 +28,7 @@ STRONGEST = 5.0
 GOLD = 20.0
 """Voxels further than this are gold; nothing is looked for where a ball holds any."""
 BY_GOLD = 3.0
-"""Within so many radii of gold its halos look like balls: places there are judged by themselves for a ball."""
+"""Within so many radii of gold its halos look like balls: where a ball is sought places there are judged apart."""
 LOWEST = 0.05
 """Correlations below this are looked at no further."""
 FALSE = 0.05

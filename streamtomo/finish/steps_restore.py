@@ -22,12 +22,13 @@ from streamtomo.finish.steps_volume import Reconstructed, Stacked
 from streamtomo.finish.tomogram import Source, write_tomogram
 from streamtomo.finish.work import VIEWS, Image, Work
 from streamtomo.lens import Microscope
+from streamtomo.restore.beads3d import coarsest
 from streamtomo.restore.ctf import Focus
 from streamtomo.restore.steps import diffusion_step, gold_step, lens_step
 
 DENOISED_SUFFIX = "_nad.mrc"
-LOW_TILT_VIEWS = 3
-"""Views of low tilt from which the beads' size is found."""
+LOW_TILT_VIEWS = 1
+"""Views of low tilt from which the beads' size is found: all beads are in one."""
 LEAST_BEADS = 3
 """With fewer beads nobody knows what gold looks like here."""
 
@@ -104,7 +105,8 @@ def erase(work: Work) -> tuple[Goldless, tuple[str, ...]]:
     low = np.argsort(np.abs(tilts), kind="stable")[:LOW_TILT_VIEWS]
     shape = find_shape([stack[i] for i in low], _known_radius(work, stacked))
     beads = solved.beads_px / stacked.binning
-    volume = _quick_volume(work, stack, tilts)
+    coarser = coarsest(shape.radius_px)
+    volume = _quick_volume(work, stack, tilts, coarser)
     erased, found = gold_step(
         stack,
         tilts,
@@ -113,6 +115,7 @@ def erase(work: Work) -> tuple[Goldless, tuple[str, ...]]:
         radius_px=shape.radius_px,
         solved_xyz=beads,
         volume=volume,
+        volume_binning=coarser,
         sign=shape.sign,
     )
     made = Goldless(beads=len(found), radius_px=round(erased.radius_px, 2))
@@ -124,18 +127,28 @@ def _known_radius(work: Work, stacked: Stacked) -> float | None:
     return bead_nm * 5 / stacked.voxel_A if bead_nm and stacked.voxel_A else None
 
 
-def _quick_volume(work: Work, stack: Image, tilts: list[float]) -> NDArray[np.generic]:
-    """A tomogram that lies as the stage did, `(nz, ny, nx)` int16, deep enough for all beads."""
+def _quick_volume(work: Work, stack: Image, tilts: list[float], coarser: int) -> NDArray[np.generic]:
+    """A tomogram that lies as the stage did, `(nz, ny, nx)` int16, deep enough for all beads; of binned views."""
     at, stacked = work.product("position", Position), work.product("stack", Stacked)
+    stack = _coarser(stack, coarser)
     highest = float(np.abs(work.product("solve", Solved).beads_px[:, 2]).max()) / stacked.binning
     depth = max(at.depth_px / stacked.binning, 2.4 * highest) + 2 * abs(at.height_px) / stacked.binning
-    nz = int(min(max(stack.shape[1:]), max(2, round(depth / 2) * 2)))
-    path = work.path("_find.mrc")
-    source = Source(stack=stack, tilts_deg=tilts, nz=nz, binning=stacked.binning, voxel_A=stacked.voxel_A)
+    nz = int(min(max(stack.shape[1:]), max(2, round(depth / coarser / 2) * 2)))
+    path, binning = work.path("_find.mrc"), stacked.binning * coarser
+    voxel = stacked.voxel_A * coarser if stacked.voxel_A else None
+    source = Source(stack=stack, tilts_deg=tilts, nz=nz, binning=binning, voxel_A=voxel)
     write_tomogram(path, source, work.settings.final, lambda part: work.progress(0.4 * part))
     volume = np.stack(list(mrc.sections(path)))
     path.unlink()
     return volume
+
+
+def _coarser(stack: Image, binning: int) -> Image:
+    """Means over squares of pixels, about the same centre to half a pixel."""
+    n, (ny, nx) = len(stack), (size // binning for size in stack.shape[1:])
+    y0, x0 = ((size - m * binning) // 2 for size, m in zip(stack.shape[1:], (ny, nx), strict=True))
+    cut = stack[:, y0 : y0 + ny * binning, x0 : x0 + nx * binning]
+    return np.asarray(cut.reshape(n, ny, binning, nx, binning).mean(axis=(2, 4), dtype=np.float32))
 
 
 # -- denoise ---------------------------------------------------------------------------------------------------------

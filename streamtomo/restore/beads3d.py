@@ -60,7 +60,7 @@ def find_beads_3d(
 
 def _extrema(volume: NDArray[Any], radius_px: float, sign: float) -> Beads3D:
     """The strongest local maxima of the filtered volume, strongest first."""
-    binning = max(1, int(radius_px / SMALLEST_RADIUS))
+    binning = coarsest(radius_px)
     radius = radius_px / binning
     taps = [gaussian_taps(SIGMA_OF_RADIUS * radius * wide) for wide in (1.0, WIDER)]
     halo, thick = len(taps[1]) // 2 + 1, _slab(volume.shape, binning)
@@ -79,6 +79,11 @@ def _extrema(volume: NDArray[Any], radius_px: float, sign: float) -> Beads3D:
     zyx = (np.concatenate(spots)[order] + 0.5) * binning - 0.5
     centre = np.array([geometry.centre(n) for n in volume.shape])
     return Beads3D((zyx - centre)[:, ::-1], strength[order])
+
+
+def coarsest(radius_px: float) -> int:
+    """Binning of a volume in which beads of a radius are still found."""
+    return max(1, int(radius_px / SMALLEST_RADIUS))
 
 
 def _slab(shape: tuple[int, ...], binning: int) -> int:

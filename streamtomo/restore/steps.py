@@ -94,17 +94,19 @@ def gold_step(
     radius_px: float,
     solved_xyz: Array,
     volume: NDArray[Any] | None = None,
+    volume_binning: int = 1,
     sign: float = -1.0,
     xtilts_deg: Sequence[float] | float = 0.0,
 ) -> tuple[Erased, Array]:
     """Erase all gold from aligned views `(n, ny, nx)`; also the beads `(m, 3)` that were erased.
 
     `solved_xyz` `(k, 3)` are the beads of the alignment, in pixels of the stack from the specimen's centre; the others
-    are found in a `volume` `(nz, ny, nx)` made from the stack, where one is given. Beads have `radius_px`.
+    are found in a `volume` `(nz, ny, nx)` made from the stack, where one is given, whose voxels are `volume_binning`
+    pixels wide. Beads have `radius_px`.
     """
     beads = np.asarray(solved_xyz, np.float64).reshape(-1, 3)
     if volume is not None:
-        beads = all_beads(volume, radius_px, beads, sign)
+        beads = volume_binning * all_beads(volume, radius_px / volume_binning, beads / volume_binning, sign)
     edge = settings.edge_nm * 10 / pixel_A if settings.edge_nm and pixel_A else None
     return erase_gold(stack, tilts_deg, beads, radius_px, sign=sign, xtilts_deg=xtilts_deg, edge_px=edge), beads
 
