@@ -50,7 +50,7 @@ WINDOW, STANDS = 4, 3
 GROWTH = 0.1
 """A target that leaves the field moves on by more than this fraction of it from one tilt to the next."""
 KIN = 2
-"""Tilts in a row that were not recognised, and of which so many agree with another such tilt, show something else."""
+"""More tilts than this in a row that were not recognised, so many of which agree with one such tilt: another area."""
 SURE = {"no beam": 0.98, "left": 0.95, "another": 0.95, "row": 0.9, "sign": 0.65, "forecast": 0.5, "bad": 0.3}
 """How much each piece of evidence is trusted by itself; together they leave the product of their doubts."""
 
@@ -230,7 +230,7 @@ def _left(seen: Sequence[Seen]) -> list[_Evidence]:
 def _another_area(seen: Sequence[Seen], alike: float) -> list[_Evidence]:
     """The last tilts agree with each other, and not with those before."""
     strange = _trailing(seen, is_strange)
-    if sum((value_of(one, "kinship") or 0.0) >= alike for one in strange) < KIN:
+    if len(strange) <= KIN or sum((value_of(one, "kinship") or 0.0) >= alike for one in strange) < KIN:
         return []
     words = f"the last {len(strange)} tilts agree with each other and not with those before: another area"
     return [_Evidence("another", words, strange[0].index, SURE["another"], True)]
