@@ -70,7 +70,7 @@ def _exports(folder: Path, name: str, views: int) -> Iterator[str]:
     to_raw = geometry.invert(imod.read_transforms(folder / f"{name}.xf"))
     # Magnification, stretch and skew of single views are in the .xf only: other programs know turns and shifts.
     deformed = np.abs(np.linalg.svd(to_raw[:, :, :2], compute_uv=False) - 1).max(axis=1)
-    by_imod = imod_coms.Projector(folder, name)
+    by_imod, xtilts = imod_coms.Projector(folder, name), imod.read_angles(folder / f"{name}.xtilt")
     pitch = -float(imod_coms.entries(folder / "tilt.com")["XAXISTILT"])
     turned = points @ geometry.rotation_x(pitch).T
     for file, rows, project, seen in _projectors(folder, name, pixel):
@@ -78,9 +78,12 @@ def _exports(folder: Path, name: str, views: int) -> Iterator[str]:
             yield f"{file}: {rows} rows for {views} views"
             continue
         where = turned if seen == "level" else points
+        # ... and those that take the specimen as level no x-axis tilts of single views.
+        leant = np.abs(np.radians(xtilts)) * np.abs(turned).max() if seen == "level" else 0.0
         far = (
             np.array([np.abs(project(row, where) - by_imod.project(row, points)).max() for row in range(views)])
             - deformed * np.abs(size[:2]).max()
+            - leant
         )
         if far.max() > AGREE_PX + imod.ANGLE_ERROR * np.abs(size).max() / 2:
             row = int(far.argmax())

@@ -51,7 +51,7 @@ def _transforms(folder: Path, name: str) -> Iterator[str]:
 
 
 def _beads(folder: Path, name: str, views: int) -> Iterator[str]:
-    """The model fits the stack; beads are seen through `.tlt` and `.tltxf` where the model and its residuals say."""
+    """The model fits the stack; beads are seen through `.tlt`, `.xtilt` and `.tltxf` where model and residuals say."""
     model, found = fiducials.read_model(folder / f"{name}.fid"), fiducials.read_residuals(folder / f"{name}.resid")
     beads = np.array([line.split()[1:4] for line in (folder / f"{name}fid.xyz").read_text().splitlines()], float)
     numbers = model.contour[-1] + 1, len(model.xyz)
@@ -63,15 +63,24 @@ def _beads(folder: Path, name: str, views: int) -> Iterator[str]:
     if first < 0 or last > views - 1:
         yield f"{name}.fid: has points in sections {first:.0f} to {last:.0f} of {views}"
         return
-    corner, tilts = np.array(model.size_xy) / 2, imod.read_angles(folder / f"{name}.tlt")
+    corner = np.array(model.size_xy) / 2
+    tilts, xtilts = (imod.read_angles(folder / f"{name}{suffix}") for suffix in (".tlt", ".xtilt"))
     back = geometry.invert(imod.read_transforms(folder / f"{name}.tltxf"))
     predicted, off = found.xy + found.residual - corner, 0.0
     for view in np.unique(found.view):
-        seen = geometry.apply(back[view], geometry.project(beads - (*corner, 0.0), float(tilts[view])))
+        seen = geometry.apply(back[view], geometry.project(beads - (*corner, 0.0), tilts[view], xtilts[view]))
         apart = np.linalg.norm(predicted[found.view == view][:, None] - seen, axis=2)
         off = max(off, float(apart.min(axis=1).max()))
-    if off > SEEN_PX + imod.ANGLE_ERROR * corner.max():
+    if off > SEEN_PX + imod.ANGLE_ERROR * corner.max() + _moving_px(folder / f"{name}_local.json"):
         yield f"{name}.fid: beads of {name}fid.xyz are seen {off:.2f} px from where {name}.resid says"
+
+
+def _moving_px(path: Path) -> float:
+    """How far parts of the specimen move, which IMOD's files do not tell; raw pixels."""
+    if not path.exists():
+        return 0.0
+    rows = json.loads(path.read_bytes())["rows"]
+    return float(np.linalg.norm([row["motion_px"] for row in rows], axis=2).sum(axis=1).max())
 
 
 def _table(folder: Path, name: str, views: int) -> Iterator[str]:
