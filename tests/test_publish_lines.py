@@ -77,7 +77,7 @@ def line(event):
 
 
 TOLD = [
-    (started(), r"watching /data, results in /out \X),
+    (started(), r"watching /data, results in /out \(streamtomo 0\.1, process 7, on the processor \(as set\)\)"),
     (started(resumed=True), "going on with /data, "),
     (SessionEnded(reason="Ctrl-C"), "ended: Ctrl-C"),
     (
