@@ -58,7 +58,8 @@ PLACED = TiltPlaced(
 
 
 def started(resumed=False):
-    return SessionStarted(watched="/data", out="/out", host="h", pid=7, program="0.1", resumed=resumed)
+    where = "processor (as set)"
+    return SessionStarted(watched="/data", out="/out", host="h", pid=7, program="0.1", device=where, resumed=resumed)
 
 
 def done(residual_px=None):
@@ -76,7 +77,7 @@ def line(event):
 
 
 TOLD = [
-    (started(), r"watching /data, results in /out \(streamtomo 0\.1, process 7\)"),
+    (started(), r"watching /data, results in /out \(streamtomo 0\.1, process 7, on the processor \(as set\)\)"),
     (started(resumed=True), "going on with /data, "),
     (SessionEnded(reason="Ctrl-C"), "ended: Ctrl-C"),
     (

@@ -115,8 +115,13 @@ def fake(available):
 
 def test_a_device_is_taken_where_there_is_one(monkeypatch):
     monkeypatch.setattr(device, "_chosen", [])
+    monkeypatch.setattr(device, "_told", [])
     monkeypatch.setitem(sys.modules, "cupy", fake(True))
-    assert device.use("auto") == "graphics device (cupy 0)"
+    assert device.in_words() == ""
+    assert device.use("auto") == device.in_words() == "graphics device (cupy 0)"
+    runtime = types.SimpleNamespace(getDeviceProperties=lambda number: {"name": b"Fast One"})
+    sys.modules["cupy"].cuda = types.SimpleNamespace(runtime=runtime)
+    assert device.use("auto") == "graphics device (Fast One, cupy 0)"
     assert device.arrays() is sys.modules["cupy"]
     assert device.rows(32) > 32
     assert device.use("cpu") == "processor (as set)"
@@ -128,6 +133,7 @@ def test_a_device_is_taken_where_there_is_one(monkeypatch):
 
 @pytest.mark.parametrize("library", [None, fake(False)])
 def test_where_there_is_none_the_kernels_are_used_and_asking_for_it_fails(monkeypatch, library, tmp_path, capsys):
+    monkeypatch.setattr(device, "_told", [])
     monkeypatch.setitem(sys.modules, "cupy", library)
     assert device.use("auto").startswith("processor (cupy ")
     with pytest.raises(SettingsError, match=r"run\.device is gpu, but cupy"):

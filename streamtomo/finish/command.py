@@ -39,7 +39,7 @@ def finish(job: FinishJob, order: Order, *, dry_run: bool) -> int:
     be_alone(folder, job.series)
     write_text(job_path(folder, job.series), msgspec.json.encode(job).decode())
     jit.use_threads(job.settings.run.threads)
-    device.use(job.settings.run.device)
+    print(f"computing on the {device.use(job.settings.run.device)}")
     done = recipe.run(job, _say, order)
     if done is not None:
         dual.combine_when_paired(job, _say)

@@ -62,6 +62,8 @@ def _library() -> tuple[Any, str]:
     """The library if it can compute, and on what, or why not."""
     try:
         library = importlib.import_module(LIBRARY)
+    except ModuleNotFoundError:
+        return None, f"{LIBRARY} is not installed"
     except ImportError as error:
         return None, f"{LIBRARY} cannot be imported ({error})"
     if not library.is_available():
