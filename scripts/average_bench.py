@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import _particle_series
 import mrcfile
-from _particles import Array, Cloud, Simulated, cloud, drawn, simulated
+from _particles import Array, Cloud, Simulated, cloud, drawn, simulated, symmetric
 from _restoration_truth import volume_of
 from scipy.spatial import cKDTree
 
@@ -33,6 +33,7 @@ from streamtomo.average.search import Poses
 from streamtomo.average.spectra import Volume, components, levelled, resampled, wedge
 from streamtomo.average.start import first_reference
 from streamtomo.average.turns import angles_between_deg, even_turns, symmetry
+from streamtomo.export import star
 
 VOXEL_A = 10.0
 BOX = 48
@@ -48,6 +49,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="so many particles of other shape (1)")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--series", type=int, default=0, help="whole tilt series besides, of 60 particles each (0)")
+    parser.add_argument("--order", type=int, default=1, help="of the symmetry about z of the series' particles (1)")
+    parser.add_argument(
+        "--kinds", type=int, choices=(1, 2), default=1, help="of particles in the series; one lacks a part"
+    )
     parser.add_argument(
         "--places", action="store_true", help="only how many particles are found, and how many are none"
     )
@@ -62,7 +67,7 @@ def main() -> None:
             _boxes(seed, snr, args.particles, args.rounds)
     if args.series:
         with tempfile.TemporaryDirectory() as folder:
-            _series(Path(folder), args.series)
+            _series(Path(folder), args.series, args.order, args.kinds)
 
 
 # -- boxes -----------------------------------------------------------------------------------------------------------
@@ -173,20 +178,49 @@ def _tomogram(path: Path, count: int, contrast: float, seed: int) -> tuple[Volum
 # -- series ----------------------------------------------------------------------------------------------------------
 
 
-def _series(folder: Path, count: int) -> None:
-    particle = cloud(np.random.default_rng(5), sigma_A=8.0)
-    names = [f"TS_{number}" for number in range(1, count + 1)]
+def _series(folder: Path, count: int, order: int, kinds: int) -> None:
+    particle = symmetric(cloud(np.random.default_rng(5), points=90 // order, sigma_A=8.0), order)
+    lacking = particle._replace(masses=np.where(particle.xyz_A[:, 2] > 25, 0.0, particle.masses))
+    names, truths = [f"TS_{number}" for number in range(1, count + 1)], {}
     for number, name in enumerate(names):
-        _particle_series.written(
-            folder / f"{name}.mrc", particle, count=60, size=768, pixel_A=VOXEL_A, dose=3.0, contrast=0.015, seed=number
+        truths[name] = _particle_series.written(
+            folder / f"{name}.mrc",
+            particle,
+            count=60,
+            size=768,
+            pixel_A=VOXEL_A,
+            dose=3.0,
+            contrast=0.015,
+            seed=number,
+            other=lacking if kinds == 2 else None,
         )
         own = ["--set", "acquisition.tilt_axis_deg=0", "--set", f"acquisition.pixel_size_A={VOXEL_A:g}"]
         _program("finish", "--stack", str(folder / f"{name}.mrc"), "--out", str(folder / "out"), *own)
-    series = [str(folder / "out" / name) for name in names]
-    common = ["average", *series, "--diameter-nm", "25"]
+    common = ["average", str(folder / "out"), "--diameter-nm", "25", "--symmetry", f"C{order}"]
     print(_program(*common, "--match", "sphere", "--most", "60", "--out", str(folder / "first")))
     template = str(folder / "first" / "average.mrc")
-    print(_program(*common, "--match", template, "--out", str(folder / "second"), "--set", "average.source=views"))
+    more = ["--set", "average.source=views", "--set", f"average.classes={kinds}"]
+    print(_program(*common, "--match", template, "--out", str(folder / "second"), *more))
+    _told(folder / "second", truths)
+
+
+def _told(folder: Path, truths: dict[str, _particle_series.Truth]) -> None:
+    """How many of the particles are averaged, and how many are in the class of most of their kind."""
+    table = star.read(folder / "particles.star")["particles"]
+    xyz = np.array([star.numbers(table[f"rlnCenteredCoordinate{axis}Angst"]) for axis in "XYZ"]).T / VOXEL_A
+    number, kinds, hits = np.array(star.numbers(table["rlnClassNumber"]), int), [], []
+    for name, truth in truths.items():
+        rows = np.flatnonzero(np.array(table["rlnTomoName"]) == name)
+        near = cKDTree(truth.xyz_px).query(xyz[rows])[1]
+        offset = np.median(xyz[rows] - truth.xyz_px[near], axis=0)  # where the series lies
+        distance, near = cKDTree(truth.xyz_px + offset).query(xyz[rows])
+        hits.append(rows[distance < DIAMETER_A / VOXEL_A / 4])
+        kinds.append(near[distance < DIAMETER_A / VOXEL_A / 4] % 2)
+    rows, kind = np.concatenate(hits), np.concatenate(kinds)
+    print(f"{len(rows)} of {len(xyz)} are particles, of {60 * len(truths)} there are")
+    if number.max() > 1:
+        right = np.mean((number[rows] == 2) == kind)
+        print(f"{100 * max(right, 1 - right):.0f} % of them are in the class of their kind")
 
 
 def _program(*words: str) -> str:

@@ -16,7 +16,7 @@ from streamtomo.average.combine import add_up
 from streamtomo.average.extract import Pile, box_masks, components_of, cut, inside, normalised
 from streamtomo.average.fsc import agreement, crossing, shell_correlation
 from streamtomo.average.kernels import seen_from
-from streamtomo.average.match import Template, match, peaks
+from streamtomo.average.match import Template, _threshold, match, peaks
 from streamtomo.average.refine import Plan, halves_of, refine
 from streamtomo.average.search import Poses, climb
 from streamtomo.average.spectra import ball, components, levelled, padded, resampled, transform, wedge
@@ -134,6 +134,15 @@ def test_matching_finds_particles_and_their_turns_and_no_gold():
     distance = np.linalg.norm(found.xyz[:, None] - np.array(places), axis=2)
     assert distance.min(axis=0).max() < 1.5
     assert np.median(angles_between_deg(found.turns, turns[distance.argmin(axis=1)])) < 1e-3
+
+
+def test_what_is_no_better_than_noise_is_no_place():
+    rng = np.random.default_rng(8)
+    noise, decoys = (np.sort(np.abs(rng.normal(0, 0.06, 2000)))[::-1] for _ in range(2))
+    assert (noise >= _threshold(noise, decoys)).sum() <= 1
+    particles = np.sort(rng.uniform(0.27, 0.5, 40))[::-1]
+    scores = np.sort(np.concatenate([noise, particles]))[::-1]
+    assert 36 <= (scores >= _threshold(scores, decoys)).sum() <= 43
 
 
 def test_peaks_keep_their_distance():
