@@ -340,11 +340,14 @@ class Lane:
     ) -> tuple[NDArray[np.float32], Correction, Repaired]:
         """The live image of a tilt, corrected with the newest camera map, or the one after so many tilts."""
         settings = live.settings.correct
+        bad = BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
+        if raw.dtype.kind == "f" and math.isnan(raw.sum(dtype=np.float64)):
+            raise bad
         defects = self._cameras.of(tilt.image, live.pixel_size_A, settings).map(camera)
         repaired = repair(raw, settings.outlier_sigma, defects)
         image, correction = binned(repaired, live.binning, defects)
         if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
-            raise BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
+            raise bad
         return image, correction, repaired
 
     def _learn(

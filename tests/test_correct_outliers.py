@@ -221,6 +221,23 @@ def test_what_is_filled_in_has_the_noise_of_its_surroundings(smear):
     assert after[1] == pytest.approx(before[1], abs=0.12 * before[0])
 
 
+def test_where_nothing_is_left_to_look_at_pixels_are_left_at_once():
+    """A camera of which half is dead must not stop the work: nobody looks around where there is nothing."""
+    image = np.random.default_rng(6).poisson(20, (700, 700)).astype(np.float32)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[:, :350] = 1
+    statistics = measure(image)
+    bare = fill._bare(mask, int(mask.sum()))
+    assert bare[:, :4].all()
+    assert not bare[:, 4:].any()
+    image[:, :350] = 7
+    expected, variance = fill.expectation(image, mask, places_of(mask), fit_model(*statistics[:2], True))
+    expected, variance = expected.reshape(700, 350), variance.reshape(700, 350)
+    assert (expected[:, :256] == 7).all()
+    assert (variance[:, :256] == 0).all()
+    assert abs(expected[:, 348:].mean() - 20) < 3
+
+
 def test_expected_values_are_nearer_to_the_truth_than_a_median():
     yy, xx = np.mgrid[:256, :256]
     truth = 30 + 10 * np.sin(xx / 9.0) * np.sin(yy / 7.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamtomo.align import common_lines
 from streamtomo.align.beads import BeadShape, find_candidates
 from streamtomo.align.live import LiveAligner
 from streamtomo.config import Align
@@ -16,3 +17,5 @@ def warmup() -> None:
     for index, angle_deg in enumerate((0.0, 3.0, -3.0)):
         aligner.accept(index, angle_deg, image, aligner.place(index, angle_deg, image))
     find_candidates(image, BeadShape(3.0, -1.0))
+    views = [common_lines.View(4.0 * n, image, np.zeros(2)) for n in range(2 * common_lines.LEAST_VIEWS)]
+    common_lines.better_axis(views, 10.0)

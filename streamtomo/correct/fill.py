@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from streamtomo.correct.noise import NEIGHBOURS, Image, NoiseModel, Real, Statistics, neighbour_weights
 from streamtomo.jit import kernel, parallel_kernel, prange
@@ -24,6 +25,9 @@ REACH = 4
 """Half the side of the smallest neighbourhood; it is widened by as much until ENOUGH of it is unmasked."""
 ENOUGH = 24
 FARTHEST = 64
+"""It goes no further: beyond, nothing tells what a pixel was, and it is left."""
+MANY = 0.01
+"""Share of masked pixels from which it is worth to know where there is nothing but masked ones."""
 SWEEPS = 6
 FEW = 30.0
 """Electrons of noise below which it is drawn from Poisson's distribution."""
@@ -51,16 +55,29 @@ def expectation(
     """What the unmasked surroundings let expect at flat indices `(n,)`, and the variance of noise there."""
     expected, variance = np.empty(len(places), Real), np.empty(len(places), Real)
     terms = np.array([model.gain, model.offset, model.least, model.skew], Real)
-    _expect(image, mask, places, terms, expected, variance)
+    _expect(image, mask, _bare(mask, len(places)), places, terms, expected, variance)
     return expected, variance
 
 
+def _bare(mask: NDArray[np.uint8], masked: int) -> NDArray[np.bool_]:
+    """Blocks of FARTHEST pixels a side in which, and around which, all is masked: there is nothing to look for."""
+    ny, nx = mask.shape
+    if masked < MANY * mask.size:
+        return np.zeros((-(-ny // FARTHEST), -(-nx // FARTHEST)), np.bool_)
+    free = np.logical_or.reduceat(mask == 0, np.arange(0, ny, FARTHEST), axis=0)
+    free = np.logical_or.reduceat(free, np.arange(0, nx, FARTHEST), axis=1)
+    return ~np.asarray(maximum_filter(free, 3, mode="constant"), np.bool_)
+
+
 @parallel_kernel
-def _expect(image: Any, mask: Any, places: Any, terms: Any, expected: Any, variance: Any) -> Any:
+def _expect(image: Any, mask: Any, bare: Any, places: Any, terms: Any, expected: Any, variance: Any) -> Any:
     """Fill `expected` and `variance` `(n,)` for the places `(n,)`; places are independent of each other."""
     nx = image.shape[1]
     for index in prange(places.shape[0]):
         y, x = places[index] // nx, places[index] % nx
+        if bare[y // FARTHEST, x // FARTHEST]:
+            expected[index], variance[index] = np.float32(image[y, x]), np.float32(0.0)
+            continue
         wide, seen = _plane(image, mask, y, x)
         noise = max(terms[2], terms[1] + terms[0] * wide) if terms[0] > 0 else seen
         near = _nearest(image, mask, y, x, wide)
