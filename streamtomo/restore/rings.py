@@ -7,7 +7,7 @@ shows on it, so that gold does not drown the rest.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft as fft
@@ -113,13 +113,9 @@ def without_gold(view: Image, pixel_A: float) -> Image:
         uniform_filter((~far).astype(np.float32), 15), 0.02
     )
     cleaned = view.copy()
-    inside = cleaned[:ny, :nx]
-    inside[:] = np.where(_magnified(far, side), _magnified(around, side), inside)
+    inside = cleaned[:ny, :nx].reshape(ny // side, side, nx // side, side).swapaxes(1, 2)
+    inside[far] = around[far][:, None, None]
     return cleaned
-
-
-def _magnified(blocks: NDArray[Any], side: int) -> NDArray[Any]:
-    return np.repeat(np.repeat(blocks, side, axis=0), side, axis=1)
 
 
 def _strip(view: Image, x0: int, of: Layout) -> tuple[Array, int]:
