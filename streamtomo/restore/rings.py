@@ -7,7 +7,7 @@ shows on it, so that gold does not drown the rest.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft as fft
@@ -31,7 +31,7 @@ HIGHEST_A = 6.0
 """... and ends here, or at NYQUIST_SHARE of what the pixels carry."""
 NYQUIST_SHARE = 0.88
 GOLD_A = 15.0
-"""Side of the blocks whose means tell gold from noise."""
+"""Side, at least, of the blocks whose means tell gold from noise."""
 SPARSE = 3
 """Every so many blocks along both axes tell what is usual."""
 FAR = 6.0
@@ -101,7 +101,7 @@ def measure(view: Image, of: Layout, background: int) -> Rings:
 
 def without_gold(view: Image, pixel_A: float) -> Image:
     """The view with what stands out far, and a rim around it, replaced by the level around: beads have rings, too."""
-    side = max(1, round(GOLD_A / pixel_A))
+    side = int(np.ceil(GOLD_A / pixel_A))
     ny, nx = (n // side * side for n in view.shape)
     blocks = view[:ny, :nx].reshape(ny // side, side, nx // side, side).mean(axis=(1, 3), dtype=np.float32)
     low, middle, high = np.percentile(blocks[::SPARSE, ::SPARSE], (25, 50, 75))
@@ -113,13 +113,9 @@ def without_gold(view: Image, pixel_A: float) -> Image:
         uniform_filter((~far).astype(np.float32), 15), 0.02
     )
     cleaned = view.copy()
-    inside = cleaned[:ny, :nx]
-    inside[:] = np.where(_magnified(far, side), _magnified(around, side), inside)
+    inside = cleaned[:ny, :nx].reshape(ny // side, side, nx // side, side).swapaxes(1, 2)
+    inside[far] = around[far][:, None, None]
     return cleaned
-
-
-def _magnified(blocks: NDArray[Any], side: int) -> NDArray[Any]:
-    return np.repeat(np.repeat(blocks, side, axis=0), side, axis=1)
 
 
 def _strip(view: Image, x0: int, of: Layout) -> tuple[Array, int]:
