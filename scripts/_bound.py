@@ -28,8 +28,8 @@ OFFSETS = (0.0, 0.25, 0.5)
 
 
 def bound(truth: dict, order: list[int], true: list[TrueView]) -> float | None:
-    """RMS error of the probe points in the views `order`, raw pixels; None for a series without gold."""
-    if not truth["beads_px"]:
+    """RMS error of the probe points in the views `order`, raw pixels; None without gold, or if parts of it move."""
+    if not truth["beads_px"] or truth.get("waves"):
         return None
     (ny, nx), views = truth["shape_yx"], [truth["views"][index] for index in order]
     beads, poses = np.array(truth["beads_px"]), poses_of(true, (nx, ny))
