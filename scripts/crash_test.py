@@ -5,7 +5,9 @@ undisturbed run of the same files: same placements and alignments, equal volumes
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,8 @@ from streamtomo.publish import journal
 
 PROGRAM = (sys.executable, "-m", "streamtomo")
 TEXTS = (".rawtlt", ".tlt", ".prexg", ".xf")
+SHARE_ALONE = 0.5
+"""So often the run dies alone, as of a fault of its own; else with all its processes, as when the power fails."""
 SHARE_AT_OUTPUTS = 0.5
 """Of the kills so many wait for a result that is half written ..."""
 OUTPUTS = ("*_job.json", "*.xf", "*_ali.mrc", "*_rec.mrc", "*.png", "*")
@@ -103,14 +107,15 @@ def start(scope: Path, out: Path, plan: Plan, *options: str, stderr: int = subpr
     }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = [*PROGRAM, "run", str(scope), "--out", str(out), "--plain", *words, *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
 
 
 def one_life(scope: Path, out: Path, plan: Plan, rng: random.Random, faults: list[str]) -> str:
-    """Start a run and kill it; the finishing process that it may have is left alone, as the system would leave it."""
+    """Start a run and kill it; the finishing process that it may have dies with it, or is left alone, by chance."""
     output = rng.choice(OUTPUTS) if rng.random() < SHARE_AT_OUTPUTS else None
     life_s = rng.uniform(0.05, plan.longest_life_s) * (1 if output is None else 3)
     begun = time.monotonic()
+    alone = rng.random() < SHARE_ALONE
     with start(scope, out, plan, stderr=subprocess.PIPE) as run:
         try:
             what = wait(out, life_s, output)
@@ -118,6 +123,8 @@ def one_life(scope: Path, out: Path, plan: Plan, rng: random.Random, faults: lis
                 faults.append(f"ended by itself with status {run.returncode}: {run.communicate()[1].decode()}")
                 return faults[-1]
         finally:
+            if not alone and run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
             run.kill()
     return f"after {time.monotonic() - begun:.2f} s{what}"
 

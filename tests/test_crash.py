@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from crash_test import Plan, crash_test
 
 
-@pytest.mark.parametrize("plan", [Plan(kills=3, tilts=9, series=2), Plan(kills=2, tilts=15, series=1, interval_s=0.15)])
+@pytest.mark.parametrize("plan", [Plan(kills=3, tilts=8, series=2), Plan(kills=2, tilts=15, series=1, interval_s=0.15)])
 def test_killed_at_random_instants_it_ends_as_an_undisturbed_run(plan, tmp_path):
     """The camera map, too, learns on as if nothing had been."""
     plan = replace(plan, size=256, align="coarse", longest_life_s=3.5)

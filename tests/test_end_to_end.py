@@ -161,25 +161,6 @@ def test_nothing_is_written_into_the_watched_folder(tmp_path):
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(watched.rglob("*"))} == before
 
 
-def test_killed_at_any_instant_it_ends_with_the_same_alignment(tmp_path):
-    watched = tmp_path / "scope"
-    simulate(watched, "--tilts", 9, "--step", 12, "--name", "TS_01")
-    options = ("--plain", "--exit-when-idle", 1.5, "--set", "final.align=coarse")
-    calm, killed = tmp_path / "calm", tmp_path / "killed"
-    assert streamtomo("run", watched, "--out", calm, *options).returncode == 0
-    for wait_s in (1.5, 2.5):
-        run = start("run", watched, "--out", killed, *options, start_new_session=True)
-        time.sleep(wait_s)
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
-    last = streamtomo("run", watched, "--out", killed, *options)
-    assert last.returncode == 0, last.stdout + last.stderr
-    assert sorted(e.index for e in events(killed, messages.TiltPlaced)) == list(range(9)), "none lost, none doubled"
-    for suffix in (".rawtlt", ".tlt", ".prexg", ".xf"):
-        assert (killed / "TS_01" / f"TS_01{suffix}").read_text() == (calm / "TS_01" / f"TS_01{suffix}").read_text()
-    assert not list(killed.rglob("*.part"))
-
-
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_cleanly_and_takes_up_again(tmp_path, sign):
     watched, out = tmp_path / "scope", tmp_path / "out"
