@@ -5,6 +5,7 @@ Each image knows which exposure it holds, so that a test can ask whether what wa
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -59,6 +60,7 @@ class File(NamedTuple):
     content: Pixels | str
     size: int
     mtime: float
+    inode: int
 
 
 class Disk:
@@ -69,13 +71,15 @@ class Disk:
         self.now = 5000.0
         """The file server's clock."""
         self.touched: list[str] = []
+        self.inodes = itertools.count(1)
 
     def put(self, path: str, content: Pixels | str, size: int | None = None) -> None:
         """Write a file; no two writes have the same time."""
         self.now += 1e-3
         if size is None:
             size = len(content) if isinstance(content, str) else 1024 + 2 * HALF * content.whole
-        self.files[path] = File(content, size, self.now)
+        inode = self.files[path].inode if path in self.files else next(self.inodes)
+        self.files[path] = File(content, size, self.now, inode)
         self.touched.append(path)
 
     def add(self, path: str, text: str) -> None:
@@ -92,7 +96,7 @@ class Disk:
         """A second file like this one."""
         self.put(new, self.files[old].content, self.files[old].size)
         if keep_time:
-            self.files[new] = self.files[old]
+            self.files[new] = self.files[new]._replace(mtime=self.files[old].mtime)
 
     def remove(self, path: str) -> None:
         """Delete a file."""
@@ -125,12 +129,12 @@ class Watcher:
             if self.now < self.unheard.get(path, 0.0):
                 continue
             if path in files:
-                self.settle.observe(Seen(path, files[path].size, files[path].mtime), self.now)
+                self._saw(path)
             else:
-                self.settle.forget(path)
+                self._forget(path)
         if not events_only:
             for path in [path for path in self.settle.paths() if path not in files]:
-                self.settle.forget(path)
+                self._forget(path)
         dues = [due for due in self.settle.due(self.now, is_mdoc) if self._is_unchanged(due)]
         found = self.catalogue.look(dues, self.now, self.disk.now)
         for due in dues:
@@ -157,12 +161,22 @@ class Watcher:
     def _is_unchanged(self, due: Due) -> bool:
         file = self.disk.files.get(due.seen.path)
         if file is None:
-            self.settle.forget(due.seen.path)
+            self._forget(due.seen.path)
             return False
         if (file.size, file.mtime) == (due.seen.size, due.seen.mtime) or due.why == "peek":
             return True
-        self.settle.observe(Seen(due.seen.path, file.size, file.mtime), self.now)
+        self._saw(due.seen.path)
         return False
+
+    def _saw(self, path: str) -> None:
+        file = self.disk.files[path]
+        seen = Seen(path, file.size, file.mtime, file.inode)
+        if self.settle.observe(seen, self.now):
+            self.catalogue.changed(seen, self.now)
+
+    def _forget(self, path: str) -> None:
+        self.settle.forget(path)
+        self.catalogue.gone(path, self.now)
 
     def _file(self, path: str) -> File:
         if path not in self.disk.files:

@@ -112,7 +112,7 @@ class Book:
             self.exposures.mark(image, mark)
             if image.gone is None:
                 self.paths[image.path] = image.series
-            if before is not None and replace(before, written_s=image.written_s) == image:
+            if before is not None and _same(before, image):
                 continue
             if order is not None:
                 self._order[image.key] = order
@@ -213,11 +213,12 @@ class Book:
         """Say where a series has no times, and where numbers or doses contradict them."""
         series, stamps = image.series, self._stamps.setdefault(image.series, {})
         new = _Stamp(image.acquired_s, self._order.get(image.key), image.prior_dose_e_A2)
-        wrong = next((what for other in stamps.values() if (what := _contradiction(new, other))), None)
+        others = [stamp for key, stamp in stamps.items() if key != image.key]
+        wrong = next((what for other in others if (what := _contradiction(new, other))), None)
         if wrong:
             text = f"{series}: {wrong} contradict the times of acquisition, and the times are believed"
             self.warn("order.disagrees", text, about=series, series=series)
-        if stamps and image.acquired_s is None and (image.mdoc_section is not None or new.number is None):
+        if others and image.acquired_s is None and (image.mdoc_section is not None or new.number is None):
             if image.mdoc_section is None and image.section:
                 return  # a finished stack, in the order it lies in
             instead = "the order of its sections" if image.mdoc_section is not None else "the times of its files"
@@ -240,3 +241,10 @@ def _contradiction(one: _Stamp, other: _Stamp) -> str | None:
     if first.prior_dose_e_A2 is not None and last.prior_dose_e_A2 is not None:
         return "the doses" if first.prior_dose_e_A2 > last.prior_dose_e_A2 + PRIOR_DOSE_TOLERANCE_e_A2 else None
     return None
+
+
+def _same(before: RawImage, image: RawImage) -> bool:
+    """Whether there is nothing new; the time of its file is, where nothing else tells when the image was taken."""
+    if image.acquired_s is not None:
+        before = replace(before, written_s=image.written_s)
+    return before == image

@@ -23,6 +23,7 @@ from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
 from streamtomo.watch.mdoc import SUFFIXES as MDOC_SUFFIXES
 from streamtomo.watch.mdoc import Mdoc, is_mdoc, parse
 from streamtomo.watch.naming import Names, file_key, is_by_product, stem_of
+from streamtomo.watch.renames import Renames
 from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
 from streamtomo.watch.stacks import ANGLE_SUFFIXES, Readers, Stacks, stack_candidates
@@ -74,7 +75,7 @@ class Catalogue:
         self._book = Book(acquisition, known, readers.exists, claims)
         self._read = readers
         self._stacks = Stacks(self._book, readers)
-        self._names = Names(acquisition.name_patterns)
+        self._names, self._renames = Names(acquisition.name_patterns), Renames()
         self._singles = Singles(self._book, self._names, readers.exists)
         self._mdocs: dict[str, Mdoc] = {}
         self._mdoc_of: dict[str, str] = {}
@@ -114,6 +115,20 @@ class Catalogue:
         self._again |= set(self._stacks.orphans())
         again, self._again = self._again, set()
         return Pass(self._book.drain(), frozenset(unready | again))
+
+    def changed(self, seen: Seen, now: float) -> None:
+        """A file is new, or not as it was when it was seen last."""
+        exposures, renames = self._book.exposures, self._renames
+        renames.saw(seen, now)
+        if renames.earlier(seen.path) is None and (earlier := exposures.left(seen.path, seen.mtime)):
+            renames.learn(seen.path, earlier)
+        exposures.rewritten(seen.path, seen.mtime)
+        if earlier := renames.earlier(seen.path):
+            exposures.rewritten(earlier, seen.mtime)
+
+    def gone(self, path: str, now: float) -> None:
+        """No file has this name any more."""
+        self._renames.gone(path, now)
 
     def again(self, path: str) -> None:
         """A file that was refused will be looked at as if it were new."""

@@ -35,6 +35,9 @@ class Exposures:
         self._by_time: dict[float, list[str]] = {}
         self._by_written: dict[float, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
+        self._rewritten: dict[float, str] = {}
+        """By time: the file that was written anew then, whether its content changed or not."""
+        self._rewritten_at: dict[str, float] = {}
         for image in known:
             self.put([image])
 
@@ -68,6 +71,19 @@ class Exposures:
         while f"{plain}#{number}" in self._images:
             number += 1
         return f"{plain}#{number}"
+
+    def rewritten(self, path: str, written_s: float) -> None:
+        """The file of some exposures has this time now: it is known by it if it is renamed before it is read again."""
+        if self.of(path):
+            self._rewritten.pop(self._rewritten_at.get(path, written_s), None)
+            self._rewritten[written_s], self._rewritten_at[path] = path, written_s
+
+    def left(self, path: str, written_s: float) -> str | None:
+        """A file of exposures of that time, which is gone: where the file at `path` lay before, if it has none yet."""
+        if self.of(path):
+            return None
+        places = (image.path for image in self._written_at(written_s))
+        return next((place for place in places if not self._exists(place)), None)
 
     def moved_to(self, image: RawImage) -> RawImage | None:
         """The exposure as it was told of before its file was renamed to where `image` lies."""
@@ -115,10 +131,15 @@ class Exposures:
         for twin in self._there(self._by_name.get(file_key(image.path), ())):
             if _is_close(twin, image) and image.acquired_s is not None and twin.acquired_s == image.acquired_s:
                 yield twin
-        for twin in self._there(self._by_written.get(image.written_s, ()) if image.written_s is not None else ()):
+        for twin in self._written_at(image.written_s):
             same_size = (twin.nx, twin.ny) == (image.nx, image.ny)
             if _is_close(twin, image) and same_size and twin.acquired_s in (None, image.acquired_s):
                 yield twin
+
+    def _written_at(self, written_s: float | None) -> Iterator[RawImage]:
+        if written_s is not None:
+            yield from self._there(self._by_written.get(written_s, ()))
+            yield from list(self.of(self._rewritten.get(written_s, "")).values())
 
     def _of_section(self, path: str, section: MdocSection) -> RawImage | None:
         if section.acquired_s is None:

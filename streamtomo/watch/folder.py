@@ -94,7 +94,7 @@ def list_files(
                 yield seen
             elif is_wanted(entry.name):
                 status = entry.stat()
-                yield Seen(entry.path, status.st_size, status.st_mtime)
+                yield _seen(entry.path, status)
         except FileNotFoundError:  # gone since the listing
             continue
         except OSError as error:
@@ -240,7 +240,7 @@ class FolderWatch:
         roots = tuple(path + os.sep for path in unread)
         for path in [path for path in self._settle.paths() if path not in present]:
             if path not in unread and not path.startswith(roots):
-                self._forget(path)
+                self._forget(path, now)
         if self._first is None:
             self._first = present
             self._pulse.findings = survey(
@@ -290,17 +290,19 @@ class FolderWatch:
         try:
             status = os.stat(path)
         except OSError:
-            self._forget(path)
+            self._forget(path, now)
         else:
-            self._saw(Seen(path, status.st_size, status.st_mtime), now)
+            self._saw(_seen(path, status), now)
 
     def _saw(self, seen: Seen, now: float) -> None:
         self._clock.saw(seen, _on_the_wall(now), new=self._first is not None)
-        self._settle.observe(seen, now)
+        if self._settle.observe(seen, now):
+            self._catalogue.changed(seen, now)
 
-    def _forget(self, path: str) -> None:
+    def _forget(self, path: str, now: float) -> None:
         self._clock.forget(path)
         self._settle.forget(path)
+        self._catalogue.gone(path, now)
 
     def _is_unchanged(self, due: Due, now: float) -> bool:
         """Whether a due file is as it was when it was listed; without events this is what notices that it grows."""
@@ -308,11 +310,11 @@ class FolderWatch:
         try:
             status = os.stat(due.seen.path)
         except OSError:
-            self._forget(due.seen.path)
+            self._forget(due.seen.path, now)
             return False
         if (status.st_size, status.st_mtime) == (due.seen.size, due.seen.mtime) or due.why == "peek":
             return True
-        self._saw(Seen(due.seen.path, status.st_size, status.st_mtime), now)
+        self._saw(_seen(due.seen.path, status), now)
         return False
 
     def _readers(self) -> Readers:
@@ -332,6 +334,10 @@ class FolderWatch:
             self._settle.peeked(due.seen.path, now)
         else:
             self._settle.done(due.seen.path)
+
+
+def _seen(path: str, status: os.stat_result) -> Seen:
+    return Seen(path, status.st_size, status.st_mtime, status.st_ino)
 
 
 def _on_the_wall(steady_s: float) -> float:

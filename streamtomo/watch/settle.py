@@ -25,6 +25,8 @@ class Seen(Struct, frozen=True):
     path: str
     size: int
     mtime: float
+    inode: int = 0
+    """The file's number on its disk, which a rename leaves alone; 0 where there is none."""
 
 
 Why = Literal["settled", "peek", "expired"]
@@ -57,18 +59,19 @@ class Settle:
         self._entries: dict[str, _Entry] = {}
         self._open: dict[str, _Entry] = {}  # those not done, so that a thousand old files cost nothing
 
-    def observe(self, seen: Seen, now: float) -> None:
-        """A listing shows the file like this."""
+    def observe(self, seen: Seen, now: float) -> bool:
+        """A listing shows the file like this; whether that is news."""
         entry = self._entries.get(seen.path)
         if entry is None:
             entry = self._entries[seen.path] = _Entry(seen, now, now)
         elif (entry.seen.size, entry.seen.mtime) == (seen.size, seen.mtime):
-            return
+            return False
         else:
             if entry.state == "done":
                 entry.looked_at = now
             entry.seen, entry.changed_at, entry.state, entry.pause = seen, now, "changing", 0.0
         self._open[seen.path] = entry
+        return True
 
     def forget(self, path: str) -> None:
         """The file is gone."""

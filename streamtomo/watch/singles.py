@@ -286,7 +286,7 @@ class Singles:
             else:
                 self._foreign.add(_source(path, single.name))
         self._describe(series, mdoc_path, mdoc)
-        self._tell_from(
+        known = self._tell_from(
             series,
             single,
             Sources(
@@ -297,6 +297,10 @@ class Singles:
                 reconciled=mdoc.writer == "Tomo5",
             ),
         )
+        if known != series:  # moved or copied, as its image
+            self._owned[stem_of(mdoc_path)] = known
+            self._owners.setdefault(known, set()).add(stem_of(mdoc_path))
+            self._book.adopt(stem_of(mdoc_path), known)
 
     def _take_over(self, path: str, mdoc_path: str) -> str:
         """The mdoc's own series; what was told of the file as an image of another one is withdrawn."""
@@ -311,13 +315,15 @@ class Singles:
         series = self._book.paths.get(path) or self._book.name(_source(path, name), name.series)
         self._tell_from(series, single, Sources(header=single.header, name=name))
 
-    def _tell_from(self, series: str, single: _Single, sources: Sources) -> None:
+    def _tell_from(self, series: str, single: _Single, sources: Sources) -> str:
+        """Tell of the image; returns the series that it belongs to."""
         path, order = single.seen.path, single.name.order if single.name else None
         self._waiting.pop(path, None)
         image = build(series, path, 0, sources, single.seen.mtime, self._book.choose)
         known = self._book.image(image, order, sources.section.mark if sources.section else None)
         if known != series and single.name is not None:  # moved or copied, and those that follow it, too
             self._book.adopt(_source(path, single.name), known)
+        return known
 
 
 def _taken(single: _Single, with_name: bool) -> Taken:
