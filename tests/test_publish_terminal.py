@@ -268,6 +268,20 @@ def test_the_window_is_drawn_and_survives_a_fault_of_ours(monkeypatch):
     assert shown.showed("TS_01") < fault < shown.showed("disk.low: make room")
 
 
+@pytest.mark.parametrize("patience_s", [30.0, 0.0])
+def test_that_nobody_answers_is_said_when_there_was_time_to(monkeypatch, patience_s):
+    monkeypatch.setattr(terminal, "FIRST_S", patience_s)
+    monkeypatch.setattr(terminal, "REFRESH_S", 0.01)
+    monkeypatch.setattr(terminal, "_keyboard", lambda: None)
+    shown = Glass(100, 30)
+    console = Console(width=100, height=30, file=shown, force_terminal=True)
+    states = Watcher(None, state(*RUNNING))
+    with Window(states, lambda name, order: Answer(ok=True, text=""), console):
+        while shown.showed("TS_01") is None:
+            states.wait(1)
+    assert (shown.showed("no answer yet") is None) == bool(patience_s)
+
+
 def test_a_terminal_that_is_gone_ends_the_window_and_nothing_else(monkeypatch):
     class Gone(io.StringIO):
         def write(self, text):

@@ -66,12 +66,13 @@ class Subscriber:
     def envelopes(self, timeout_s: float = 1.0, answer_s: float | None = None) -> Iterator[Envelope | None]:
         """Envelopes as they come, already taken into `state`; None after each `timeout_s` without one.
 
-        Starts with a snapshot, and takes another one when envelopes were missed or the program was started anew; it is
-        waited for `answer_s` (None: as for envelopes).
+        Starts with a snapshot, then None. Takes another one when envelopes were missed or the program was started anew;
+        it is waited for `answer_s` (None: as for envelopes).
         """
         answer_s = timeout_s if answer_s is None else answer_s
         while not self.snapshot(answer_s):
             yield None
+        yield None
         while True:
             envelope = self._receive(timeout_s)
             if envelope is None:

@@ -25,6 +25,8 @@ from streamtomo.publish.state import SessionState
 from streamtomo.publish.view import View, press
 
 REFRESH_S = 0.25
+FIRST_LOOK_S, FIRST_S = 0.01, 0.3
+"""So often, and so long, an answer is looked for before it is said that there is none."""
 LONGEST_LEAVE_S = 2.0
 ESCAPE_S = 0.05
 """An escape that nothing follows for so long was the key itself."""
@@ -141,7 +143,7 @@ class Dashboard:
         self._stop = threading.Event()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._view = View()
-        self._marked, self._known = "", 0
+        self._marked, self._known, self._patient_until = "", 0, 0.0
         self.screen = Screen(self._console, self._send)
 
     def run(self) -> None:
@@ -149,6 +151,7 @@ class Dashboard:
         with Keys(self._keyboard) as keys:
             try:
                 self._send(ENTER)
+                self._patient_until = time.monotonic() + FIRST_S
                 self._loop(keys)
                 self._send(LEAVE)
             except OSError:  # the terminal is gone
@@ -162,9 +165,9 @@ class Dashboard:
         self._stop.set()
 
     def _loop(self, keys: Keys) -> None:
-        drawn: object = None  # the first look comes at once
+        drawn: object = None
         while not self._stop.is_set():
-            pressed = keys.read(REFRESH_S if drawn else 0.0, self._stop)
+            pressed = keys.read(REFRESH_S if drawn else FIRST_LOOK_S, self._stop)
             try:
                 drawn = self._turn(pressed, drawn)
             except OSError:
@@ -177,6 +180,8 @@ class Dashboard:
     def _turn(self, pressed: Sequence[str], drawn: object) -> object:
         """One look: take in keys and answers, draw if anything differs from what was drawn; what is drawn now."""
         runs = self._look()
+        if drawn is None and time.monotonic() < self._patient_until and not _answered(runs):
+            return None
         if not any(run.name == self._marked for run in runs):
             self._marked = worst_first(runs)[0].name
         for key in pressed:
@@ -246,6 +251,10 @@ class Window:
         """Give the screen back."""
         self.dashboard.stop()
         self._thread.join(LONGEST_LEAVE_S)  # a line that stands still must not keep the run from ending
+
+
+def _answered(runs: Sequence[Known]) -> bool:
+    return any(run.state is not None for run in runs)
 
 
 def _keyboard() -> int | None:
