@@ -54,7 +54,9 @@ ITERATIONS = 10
 SHOWN_PX = 192
 """Views are iterated binned to about this size, which is more than is shown."""
 DEPTH_OF_FIELD = 0.3
-"""Depth of the live volume as a fraction of the field's longer side, where no thickness is given."""
+"""Depth of the live volume as a fraction of the field's longer side, where no thickness is given ..."""
+THICK_NM = 300.0
+"""... but so deep at least, as far as the field itself reaches: few specimens are thicker, however small the field."""
 
 
 class AcceptedTilt(NamedTuple):
@@ -129,10 +131,11 @@ class LiveSeries:
     def volume_shape(self) -> tuple[int, int, int]:
         """`(nz, ny, nx)` of the live volume, in binned pixels."""
         ny, nx = geometry.aligned_shape(self.field_px[::-1], self.axis_deg, self.binning)
-        depth = DEPTH_OF_FIELD * max(ny, nx)
-        thickness_nm = self.settings.specimen.thickness_nm
-        if thickness_nm and self.pixel_size_A:
-            depth = thickness_nm * 10 / (self.pixel_size_A * self.binning)
+        side, thickness_nm = max(ny, nx), self.settings.specimen.thickness_nm
+        depth = DEPTH_OF_FIELD * side
+        if self.pixel_size_A:
+            per_nm = 10 / (self.pixel_size_A * self.binning)
+            depth = thickness_nm * per_nm if thickness_nm else max(depth, min(THICK_NM * per_nm, side))
         return max(8, round(depth / 2) * 2), ny, nx
 
     def volume(self) -> LiveVolume:
