@@ -37,6 +37,8 @@ from streamtomo.warmup import warm_live
 from streamtomo.watch.images import read_image
 
 AXIS_DEG = 85.3
+FIELD_A = 11_520.0
+"""What the images show is so wide, whatever the camera."""
 
 
 def write_image(path: Path, nx: int, ny: int, seed: int) -> None:
@@ -103,8 +105,9 @@ def bench_chain(lane: Lane, paths: list[Path], nx: int, ny: int, runs: int) -> N
         image = RawImage(series="bench", path=str(paths[n % 2]), nx=nx, ny=ny, angle_deg=3.0 * n)
         tilt = Tilt(index=n, image=image)
         job = Job(
-            tilt=tilt, attempts=0, settled_s=time.time(), axis_deg=AXIS_DEG, pixel_size_A=2.0, placed=tuple(placed)
-        )
+            tilt=tilt, attempts=0, settled_s=time.time(),
+            axis_deg=AXIS_DEG, pixel_size_A=FIELD_A / nx, placed=tuple(placed),
+        )  # fmt: skip
         event = next(e for e in lane.process(job) if isinstance(e, TiltPlaced))
         placed.append((tilt, event))
         totals.append(event.stage_ms["total"])

@@ -1,5 +1,7 @@
 """The same tilts end at the same places, whatever order they came in."""
 
+import itertools
+
 import numpy as np
 import pytest
 from simulated import simulated
@@ -59,7 +61,7 @@ def test_in_any_order_they_end_at_the_same_places(views):
 
 def test_stream_is_batch_and_it_may_be_left_at_any_time(views):
     growing, come = Settling(Align(), AXIS, 1), {}
-    looks = iter([False, False, True] * N)
+    looks = itertools.cycle([False] * 6 + [True])
     for number, i in enumerate(ORDERS["shuffled"]):
         come[i] = views[i]
         if number % 5 == 0:

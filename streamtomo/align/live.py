@@ -13,7 +13,7 @@ that: the alignment drifts. The repeated correlation is therefore limited to fre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -89,17 +89,23 @@ class _Found(NamedTuple):
         return self.peak.score >= LEAST_SCORE
 
 
+class Interrupted(Exception):
+    """Something more urgent came while a tilt was placed; nothing was changed."""
+
+
 class LiveAligner:
     """Places the tilts of one series, one after the other."""
 
     def __init__(self, settings: Align, axis_deg: float, binning: int, *, measure_axis: bool = True) -> None:
         self.settings = settings
+        self.interrupted: Callable[[], bool] = lambda: False
+        """Asked between the parts of `place`, which raises `Interrupted` then."""
         self._nominal_deg, self._measures_axis = axis_deg, measure_axis
         self.binning = binning
         self._band = Band(settings.band_low, settings.band_high)
         self._views: dict[int, _View] = {}
         self._last: tuple[Image, Image] | None = None
-        self._patches = PatchTracks(axis_deg, PATCH_BAND)
+        self._patches = PatchTracks(axis_deg, PATCH_BAND, self._check)
 
     def place(self, index: int, angle_deg: float, image: Image) -> Placement:
         """Find where the specimen lies in a binned image `(ny, nx)`; the first one defines the origin."""
@@ -109,12 +115,14 @@ class LiveAligner:
             found = self._search(neighbours, angle_deg, image)
             if best is None or found.peak.score > best.peak.score:
                 best = found
+            self._check()
             if best.is_clear:
                 break
         if best is None:
             return Placement(shift_x=0.0, shift_y=0.0, score=0.0, ambiguity=0.0)
         neighbour = best.neighbours[0]
         shift = self._refined(best, angle_deg, image)
+        self._check()
         followed = self._patches.place(index, _stretchable(angle_deg), image, shift) if best.is_start else None
         shift = self.binning * (shift if followed is None else followed)
         step = shift - self.binning * self._views[neighbour].shift
@@ -128,6 +136,10 @@ class LiveAligner:
             step_x=float(step[0]),
             step_y=float(step[1]),
         )
+
+    def _check(self) -> None:
+        if self.interrupted():
+            raise Interrupted
 
     @property
     def axis_deg(self) -> float:
@@ -193,7 +205,7 @@ class LiveAligner:
     def _turn(self, axis_deg: float) -> None:
         """Go on with another tilt axis: all views are placed anew by it, in an order of their own."""
         before, self._views = self._views, {}
-        self._patches = PatchTracks(axis_deg, PATCH_BAND)
+        self._patches = PatchTracks(axis_deg, PATCH_BAND, self._check)
         angles = {index: view.angle_deg for index, view in before.items()}
         for index in own_order(angles):
             at = self.place(index, angles[index], before[index].image)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -70,8 +71,9 @@ class Memory(Struct, frozen=True):
 class PatchTracks:
     """The patches of one series; lengths are pixels of the images given."""
 
-    def __init__(self, axis_deg: float, band: Band) -> None:
-        self.axis_deg = axis_deg
+    def __init__(self, axis_deg: float, band: Band, between: Callable[[], None] = lambda: None) -> None:
+        """`between` is called between the parts of `place`, which it may leave by what it raises."""
+        self.axis_deg, self._between = axis_deg, between
         self._band = band
         self.shifts: dict[int, Array] = {}
         """Where the specimen lies in each accepted view, by all that is known now."""
@@ -96,6 +98,7 @@ class PatchTracks:
     def _placed(self, index: int, frame: Frame, shift: Array) -> Array | None:
         """The shift by the patches found about one place; None if they are too few or do not agree."""
         points, xy = self._measured(index, frame, shift)
+        self._between()
         if len(points) < LEAST_FOUND:
             return None
         weight, shifts = self._solved(index, frame, points, xy, shift)

@@ -7,12 +7,13 @@ for the others.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtomo.align.live import LiveAligner
+from streamtomo.align.live import Interrupted, LiveAligner
 from streamtomo.align.places import Shift, own_order
 from streamtomo.config import Align
 
@@ -24,10 +25,12 @@ class Settling:
 
     def __init__(self, settings: Align, axis_deg: float, binning: int) -> None:
         self.settings, self.axis_deg, self.binning = settings, axis_deg, binning
+        self._interrupted: Callable[[], bool] = lambda: False
         self._begin()
 
     def _begin(self) -> None:
         self._aligner = LiveAligner(self.settings, self.axis_deg, self.binning, measure_axis=False)
+        self._aligner.interrupted = lambda: self._interrupted()
         self._done: list[int] = []
 
     @property
@@ -42,18 +45,20 @@ class Settling:
 
         `views` are tilt angle and image by index. A series that grew at its ends goes on where it stood.
         """
+        self._interrupted = interrupted
+        with contextlib.suppress(Interrupted):
+            return self._shifts(views)
+        return None
+
+    def _shifts(self, views: Mapping[int, tuple[float, Image]]) -> dict[int, Shift]:
         order = own_order({index: angle for index, (angle, _) in views.items()})
         if self._done != order[: len(self._done)]:
             self._begin()
         for index in order[len(self._done) :]:
-            if interrupted():
-                return None
             self._place(index, *views[index])
             self._done.append(index)
         waiting = [index for index in order if not self._aligner.knows(index)]
         while waiting:
-            if interrupted():
-                return None
             self._done = []  # those that waited are out of order: the next time all begins anew
             found = [index for index in waiting if self._place(index, *views[index])]
             waiting = [index for index in waiting if index not in found] if found else []
@@ -63,5 +68,7 @@ class Settling:
         """Place a view, if it is recognised."""
         placement = self._aligner.place(index, angle_deg, image)
         if placement.credible:
+            if self._interrupted():
+                raise Interrupted
             self._aligner.accept(index, angle_deg, image, placement)
         return placement.credible
