@@ -35,32 +35,33 @@ def central(n: int, nz: int) -> slice:
 def central_slabs(voxels: NDArray[Any], scale: float = 1.0) -> Slabs:
     """Of voxels `(ny, nz, nx)`, float32 or int16, times `scale`."""
     ny, nz, nx = voxels.shape
-    xy, xz, zy = (np.zeros(shape, np.float32) for shape in ((ny, nx), (nz, nx), (ny, nz)))
+    xy, xz, zy = (np.empty(shape, np.float32) for shape in ((ny, nx), (nz, nx), (ny, nz)))
     planes = [central(n, nz) for n in voxels.shape]
     first, end = (np.array([getattr(one, side) for one in planes], np.int64) for side in ("start", "stop"))
-    _add_up(voxels, first, end, xy, xz, zy)
-    in_y, in_z, in_x = (np.float32(scale / count) for count in end - first)
-    return Slabs(xy * in_z, xz * in_y, np.ascontiguousarray(zy.T) * in_x)
+    _average(voxels, first, end, (scale / (end - first)).astype(np.float32), xy, xz, zy)
+    return Slabs(xy, xz, np.ascontiguousarray(zy.T))
 
 
 @parallel_kernel
-def _add_up(voxels: Any, first: Any, end: Any, xy: Any, xz: Any, zy: Any) -> None:
-    """Add the planes `first` to `end` `(3,)` of y, z, x to `xz` `(nz, nx)`, `xy` `(ny, nx)` and `zy` `(ny, nz)`."""
+def _average(voxels: Any, first: Any, end: Any, weight: Any, xy: Any, xz: Any, zy: Any) -> None:
+    """Weighted sums of the planes `first` to `end` `(3,)` of y, z, x: `xz` `(nz, nx)`, `xy` `(ny, nx)`, `zy` `(ny, nz)`.
+
+    Of x, which lies closest in memory, all rows are added column by column: no sum waits for the one before.
+    """
     ny, nz = zy.shape
     for y in prange(ny):
-        for z in range(first[1], end[1]):
-            _add(voxels[y, z], xy[y])
-        for z in range(nz):
-            total = np.float32(0.0)
-            for x in range(first[2], end[2]):
-                total += np.float32(voxels[y, z, x])
-            zy[y, z] = total
+        _add_up(voxels[y, first[1] : end[1]], weight[1], xy[y])
+        zy[y] = 0.0
+        for x in range(first[2], end[2]):
+            for z in range(nz):
+                zy[y, z] += weight[2] * np.float32(voxels[y, z, x])
     for z in prange(nz):
-        for y in range(first[0], end[0]):
-            _add(voxels[y, z], xz[z])
+        _add_up(voxels[first[0] : end[0], z], weight[0], xz[z])
 
 
 @kernel
-def _add(line: Any, out: Any) -> None:
-    for x in range(line.shape[0]):
-        out[x] += np.float32(line[x])
+def _add_up(lines: Any, weight: Any, out: Any) -> None:
+    out[:] = 0.0
+    for i in range(lines.shape[0]):
+        for x in range(lines.shape[1]):
+            out[x] += weight * np.float32(lines[i, x])
