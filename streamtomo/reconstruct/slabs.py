@@ -44,7 +44,7 @@ def central_slabs(voxels: NDArray[Any], scale: float = 1.0) -> Slabs:
 
 @parallel_kernel
 def _average(voxels: Any, first: Any, end: Any, weight: Any, xy: Any, xz: Any, zy: Any) -> None:
-    """Weighted sums of the planes `first` to `end` `(3,)` of y, z, x: `xz` `(nz, nx)`, `xy` `(ny, nx)`, `zy` `(ny, nz)`.
+    """Weighted sums of planes `first` to `end` `(3,)` of y, z, x: `xz` `(nz, nx)`, `xy` `(ny, nx)`, `zy` `(ny, nz)`.
 
     Of x, which lies closest in memory, all rows are added column by column: no sum waits for the one before.
     """
