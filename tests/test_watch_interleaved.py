@@ -267,6 +267,15 @@ def test_a_series_that_goes_on_in_a_second_file_is_one(pauses, frames):
     assert disagreements(watcher, first + second) == []
 
 
+@pytest.mark.parametrize("cut", [3, 40, 150, 290])
+@pytest.mark.parametrize("writer", ["growing stack", "growing stack, mdoc rewritten", "frames and mdoc", "idoc"])
+def test_an_mdoc_that_stands_still_in_the_middle_of_a_section_tells_everything_in_the_end(writer, cut):
+    taken = shots("TS_01", ANGLES)
+    watcher = play(WRITERS[writer]("TS_01", taken, cut), itertools.repeat(25.0))
+    assert disagreements(watcher, taken) == []
+    assert all(image.acquired_s is not None for image in watcher.images())
+
+
 def test_a_series_that_begins_anew_in_a_second_file_is_another_one():
     first, second = shots("A", ANGLES[:2]), shots("B", ANGLES, first=10)
     watcher = play([*serialem_stack("TS_01", first), *serialem_stack("TS_01_01", second)], itertools.repeat(1.0))
