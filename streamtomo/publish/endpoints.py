@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import ipaddress
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -23,6 +21,9 @@ def command_socket(out: Path) -> Path:
     path = out.absolute() / ".command"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return path
+    import hashlib  # seldom needed, and a viewer starts at once
+    import tempfile
+
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"streamtomo-{os.getuid()}-{name}"
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zmq
-import zmq.auth
 
 from streamtomo.errors import BusError
 
@@ -147,6 +146,8 @@ def _quoted(key: bytes) -> str:
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
+        import zmq.auth  # only where there are keys: a viewer starts at once
+
         public, secret = zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:
         raise BusError(f"{path}: cannot be read ({error}); `streamtomo keys` makes keys") from None

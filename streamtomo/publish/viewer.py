@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import socket
 import sys
 import threading
 import time
@@ -112,7 +111,7 @@ class _Watched:
         """Send a command by the way that there is: the owner's socket file, or keys. Raises BusError."""
         known = self.look().state
         out = Path(self.name if Path(self.name).is_dir() else known.started.out if known and known.started else "")
-        here = known is not None and known.started is not None and known.started.host == socket.gethostname()
+        here = known is not None and known.started is not None and known.started.host == os.uname().nodename
         if here and command_socket(out).exists():
             return send_command(out, command)
         if self.keys is None:
