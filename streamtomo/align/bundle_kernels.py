@@ -132,13 +132,17 @@ def medians(length: Any, view: Any, reach: Any, own: Any, around: Any) -> None:
 
     `own`, `around` `(views,)` float64, zeroed; `view` `(n,)` int64.
     """
-    chosen = np.empty(length.size, np.float64)
+    first = np.zeros(own.size + 1, np.int64)
+    for k in range(length.size):
+        first[view[k] + 1] += 1
+    for i in range(own.size):
+        first[i + 1] += first[i]
+    by_view, filled = np.empty(length.size, np.float64), first.copy()
+    for k in range(length.size):
+        by_view[filled[view[k]]] = length[k]
+        filled[view[k]] += 1
     for i in range(own.size):
         for out, width in ((own, 0), (around, reach)):
-            count = 0
-            for k in range(length.size):
-                if abs(view[k] - i) <= width:
-                    chosen[count] = length[k]
-                    count += 1
-            if count > 0:
-                out[i] = np.median(chosen[:count])
+            chosen = by_view[first[max(0, i - width)] : first[min(own.size, i + width + 1)]]
+            if chosen.size > 0:
+                out[i] = np.median(chosen)

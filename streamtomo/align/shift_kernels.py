@@ -18,7 +18,11 @@ from streamtomo.jit import kernel
 def eliminate_points(
     order: Any, first: Any, view: Any, terms: Any, aligned: Any, precision: Any, prior: Any, normal: Any, right: Any
 ) -> None:
-    """Add the normal equations of the views' shifts, points eliminated: `normal` `(2, views, views)`, `right`."""
+    """Add the normal equations of the views' shifts, points eliminated: `normal` `(2, views, views)`, `right`.
+
+    A point's share is spread over all views, seen or not: so the innermost loop is a plain one.
+    """
+    shares = np.zeros((3, terms.shape[0]))
     for j in range(first.size - 1):
         seen = order[first[j] : first[j + 1]]
         xx, xz, zz, bx, bz, yy, by = prior[0], 0.0, prior[2], 0.0, 0.0, prior[1], 0.0
@@ -27,6 +31,9 @@ def eliminate_points(
             xx, xz, zz = xx + p * c * c, xz + p * c * s, zz + p * s * s
             bx, bz = bx + p * c * aligned[k, 0], bz + p * s * aligned[k, 0]
             yy, by = yy + p, by + p * aligned[k, 1]
+            shares[0, view[k]] += p * c
+            shares[1, view[k]] += p * s
+            shares[2, view[k]] += p
         det = xx * zz - xz * xz
         for k in seen:
             p, i = precision[k], view[k]
@@ -38,10 +45,12 @@ def eliminate_points(
             normal[1, i, i] += p
             right[0, i] += p * aligned[k, 0] - u * bx - w * bz
             right[1, i] += p * aligned[k, 1] - p * by / yy
-            for m in seen:
-                i2, p2 = view[m], precision[m]
-                normal[0, i, i2] -= p2 * (u * terms[i2, 0] + w * terms[i2, 1])
-                normal[1, i, i2] -= p * p2 / yy
+            across, along, q = normal[0, i], normal[1, i], p / yy
+            for m in range(across.size):
+                across[m] -= u * shares[0, m] + w * shares[1, m]
+                along[m] -= q * shares[2, m]
+        for k in seen:
+            shares[:, view[k]] = 0.0
 
 
 @kernel
