@@ -117,6 +117,39 @@ def gold(folder: Path, size: int, step: float) -> None:
     diffusion(folder, after, whole)
 
 
+BEADS = {
+    "30 of 10 nm, 150 nm of ice": (Recipe(beads=30), 3.0),
+    "60 of 10 nm, 1 e/Å²": (Recipe(beads=60), 1.0),
+    "30 of 10 nm on top, 4° and -8° turned": (Recipe(beads=30, bead_surface="top", pitch_deg=4, pretilt_deg=-8), 3.0),
+    "40 of 15 nm, 250 nm of ice": (Recipe(beads=40, bead_nm=15, thickness_nm=250), 3.0),
+    "40 of 5 nm, 100 nm of ice": (Recipe(beads=40, bead_nm=5, thickness_nm=100), 3.0),
+    "none": (Recipe(beads=0), 3.0),
+}
+
+
+def beads(_: Path, size: int, step: float) -> None:
+    """Beads found in the volume, of all that lie within it by more than their radius."""
+    pixel, hits, there, strays = 10.8, 0, 0, 0
+    print("\nbeads in the volume                       there   found   false       s")
+    for number, (name, (recipe, dose)) in enumerate(BEADS.items()):
+        truth = make(
+            Plan(
+                tilts(step), (size, size), axis_deg=0.0, dose_e_A2=dose, recipe=recipe, hot=0, xrays=0, seed=40 + number
+            )
+        )
+        radius = recipe.bead_nm * 5 / pixel
+        volume = volume_of(truth.stack, truth.tilts_deg, 300)
+        start = time.perf_counter()
+        found = find_beads_3d(volume, radius).xyz
+        spent = time.perf_counter() - start
+        true = truth.beads_px[(np.abs(truth.beads_px[:, :2]) < size / 2 - radius).all(axis=1)].reshape(-1, 3)
+        seen = int((cKDTree(found).query(true)[0] < 3).sum()) if len(found) and len(true) else 0
+        false = int((cKDTree(truth.beads_px).query(found)[0] > 3).sum()) if len(true) else len(found)
+        print(f"  {name:38s}{len(true):7d}{seen:8d}{false:8d}{spent:8.2f}")
+        hits, there, strays = hits + seen, there + len(true), strays + false
+    print(f"  all: {hits / there:.1%} found, {strays / max(1, hits + strays):.1%} of those told are false")
+
+
 def diffusion(folder: Path, volume: Image, whole: Image) -> None:
     """Against the best that Gaussians do."""
     k = default_k(volume)
@@ -148,10 +181,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the views, pixels (512)")
     parser.add_argument("--step", type=float, default=3.0, help="of the tilts, degrees (3)")
     parser.add_argument("--pictures", type=Path, default=Path("restore-pictures"), help="folder (restore-pictures)")
-    parser.add_argument("--only", choices=("focus", "lens", "gold", "axes"), help="one part of it")
+    parser.add_argument("--only", choices=("focus", "lens", "beads", "gold", "axes"), help="one part of it")
     args = parser.parse_args()
     args.pictures.mkdir(parents=True, exist_ok=True)
-    for part in (focus, lens, gold, axes):
+    for part in (focus, lens, beads, gold, axes):
         if args.only in (None, part.__name__):
             part(args.pictures, args.size, args.step)
 
