@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from streamtomo import __version__
+from streamtomo import __version__, jit
 from streamtomo.align.beads import find_shape
 from streamtomo.config import Settings
 from streamtomo.config_preset import with_preset
@@ -149,8 +149,13 @@ def _coarser(stack: Image, binning: int) -> Image:
     """Means over squares of pixels, about the same centre to half a pixel."""
     n, (ny, nx) = len(stack), (size // binning for size in stack.shape[1:])
     y0, x0 = ((size - m * binning) // 2 for size, m in zip(stack.shape[1:], (ny, nx), strict=True))
-    cut = stack[:, y0 : y0 + ny * binning, x0 : x0 + nx * binning]
-    return np.asarray(cut.reshape(n, ny, binning, nx, binning).mean(axis=(2, 4), dtype=np.float32))
+    cut, out = stack[:, y0 : y0 + ny * binning, x0 : x0 + nx * binning], np.empty((n, ny, nx), np.float32)
+
+    def one(row: int) -> None:
+        cut[row].reshape(ny, binning, nx, binning).mean(axis=(1, 3), dtype=np.float32, out=out[row])
+
+    jit.each(one, range(n))
+    return out
 
 
 # -- denoise ---------------------------------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def _spread(values: NDArray[Any]) -> float:
     last = values.size - 1
     at = [(int(share * last), share * last % 1) for share in (0.25, 0.75)]
     needed = [min(i + step, last) for i, _ in at for step in (0, 1)]
-    ordered = np.partition(values, needed, axis=None)  # np.percentile does the same in ten times the time
+    ordered = np.partition(values, needed, axis=None)  # np.percentile takes five times as long
     low, high = ((1 - part) * float(ordered[i]) + part * float(ordered[min(i + 1, last)]) for i, part in at)
     return (high - low) / 1.349
 
