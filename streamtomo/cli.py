@@ -183,7 +183,7 @@ def _add_warmup(verbs: Verbs) -> None:
 
 def _add_finish_job(verbs: Verbs) -> None:
     parser = verbs.add_parser("finish-job", help="(internal) the finishing process of a run")
-    parser.add_argument("job", help="job file")
+    parser.add_argument("job", nargs="?", help="job file (default: one that standard input tells, once all is loaded)")
     parser.set_defaults(verb=_finish_job)
     parser = verbs.add_parser("cluster-job", help="(internal) the same where a cluster does the work")
     parser.add_argument("job", help="job file")

@@ -1,6 +1,7 @@
 """The finishing lane: one series at a time, each in a spawned process of low priority.
 
-The process gets its job from a file and answers in JSON lines; if it dies, the series is tried again.
+The process gets its job from a file and answers in JSON lines; if it dies, the series is tried again. A process takes
+seconds to load libraries and kernels: a spare one does so while the series is still being collected, and waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO
 import msgspec
 
 from streamtomo.cluster import takes_series
+from streamtomo.config import Settings
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_text
 from streamtomo.finish.recipe import FinishJob
@@ -30,7 +32,7 @@ Tell = Callable[[FinishJob, Event], None]
 _Told = FinishStep | Warned | FinishDone | FinishFailed
 _EVENTS: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
 PROGRAM = (sys.executable, "-m", "streamtomo", "finish-job")
-"""What is started for a job; the path of the job's file is added."""
+"""What is started for a job; the path of the job's file is added, or comes on its standard input."""
 FOR_CLUSTER = (sys.executable, "-m", "streamtomo", "cluster-job")
 """The same where a cluster does the work."""
 LAST_WORDS = 12
@@ -45,6 +47,9 @@ class FinishingLane(threading.Thread):
         self._tell, self._program = tell, program
         self._jobs: queue.Queue[FinishJob | None] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
+        self._spare: subprocess.Popen[str] | None = None
+        self._changing = threading.Lock()
+        """Held while the spare process is started, taken or ended."""
         self._stopping = threading.Event()
         self._cancelled: FinishJob | None = None
         self._held = False
@@ -52,6 +57,16 @@ class FinishingLane(threading.Thread):
     def submit(self, job: FinishJob) -> None:
         """Queue a series."""
         self._jobs.put(job)
+
+    def prepare(self, settings: Settings) -> None:
+        """Have a spare process for a job that will come soon, unless a cluster does the work.
+
+        One that died is not replaced before the job comes: the next one would die as well.
+        """
+        with self._changing:
+            if self._spare is None and not self._stopping.is_set() and not takes_series(settings):
+                with suppress(OSError):  # no room for it now: the job starts one
+                    self._spare = _start(self._program, settings.run.finish_nice)
 
     def cancel(self, job: FinishJob) -> None:
         """End the process at work on a job, which is out of date; what is told of it from now on means nothing."""
@@ -72,6 +87,8 @@ class FinishingLane(threading.Thread):
         self._jobs.put(None)
         if self._process is not None:
             self._process.kill()
+        with self._changing:
+            _end(self._spare)
 
     def run(self) -> None:
         """Work until stopped."""
@@ -91,23 +108,25 @@ class FinishingLane(threading.Thread):
         folder.mkdir(parents=True, exist_ok=True)
         job_file = folder / f"{job.series}_job.json"
         write_text(job_file, msgspec.json.encode(job).decode())
-        nice = job.settings.run.finish_nice
-        program = FOR_CLUSTER if takes_series(job.settings) else self._program
-        with subprocess.Popen(
-            [*program, str(job_file)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
-        ) as self._process:
+        with self._process_for(job, job_file) as self._process:
             if self._stopping.is_set() or self._cancelled is job:  # asked before there was a process to end
                 self._process.kill()
-            _lower_priority(self._process.pid, nice)
             if self._held:
                 self.hold(still=True)
             return self._listen(job, self._process)
+
+    def _process_for(self, job: FinishJob, job_file: Path) -> subprocess.Popen[str]:
+        """The spare process, if it lives and may do the job; else a new one."""
+        nice = job.settings.run.finish_nice
+        if takes_series(job.settings):
+            return _start((*FOR_CLUSTER, str(job_file)), nice)
+        with self._changing:
+            spare, self._spare = self._spare, None
+        if spare is not None and _gave(spare, job_file):
+            _lower_priority(spare.pid, nice)
+            return spare
+        _end(spare)
+        return _start((*self._program, str(job_file)), nice)
 
     def _listen(self, job: FinishJob, process: subprocess.Popen[str]) -> Event:
         assert process.stdout is not None
@@ -130,6 +149,38 @@ class FinishingLane(threading.Thread):
             reason = f"the finishing process ended with status {code}: {' | '.join(last_words) or 'no message'}"
             outcome = FinishFailed(series=job.series, reason=reason, final=False)
         return outcome
+
+
+def _start(command: Sequence[str], nice: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then ends the child
+    )
+    _lower_priority(process.pid, nice)
+    return process
+
+
+def _gave(process: subprocess.Popen[str], job_file: Path) -> bool:
+    """Tell a spare process its job; False if it is dead."""
+    assert process.stdin is not None
+    with suppress(OSError):
+        process.stdin.write(f"{job_file}\n")
+        process.stdin.flush()
+        return process.poll() is None
+    return False
+
+
+def _end(process: subprocess.Popen[str] | None) -> None:
+    """End a process that has no job."""
+    if process is not None:
+        process.kill()
+        with suppress(OSError), process:  # what it was told and never read cannot be flushed
+            pass
 
 
 def _event(line: str) -> _Told | None:

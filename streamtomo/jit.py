@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,6 +96,18 @@ def each(make: Callable[[_Item], _Made], items: Sequence[_Item]) -> list[_Made]:
         return [make(item) for item in items]
     with ThreadPoolExecutor(workers, initializer=numba.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(make, items))
+
+
+def in_turn(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
+    """The same, one result after the other while the next ones are made; few more items are in hand than threads."""
+    with ThreadPoolExecutor(threads(), initializer=numba.set_num_threads, initargs=(1,)) as pool:
+        making: deque[Future[_Made]] = deque()
+        for item in items:
+            making.append(pool.submit(make, item))
+            if len(making) > threads():
+                yield making.popleft().result()
+        while making:
+            yield making.popleft().result()
 
 
 def threading_layer() -> str:

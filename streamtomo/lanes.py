@@ -30,6 +30,11 @@ EVEN = 4
 """A series with so many more tilts waiting than another one is behind: the other one's are at the microscope now."""
 
 
+READY_SHARE, READY_TILTS = 0.5, 16
+"""A series may end soon from this share of its tilts on, of so many where nobody knows how many there will be: a
+process is made ready for it."""
+
+
 class Save(Struct, frozen=True):
     """The live volume of a series is to be written to a file; the writer is reserved for it."""
 
@@ -222,9 +227,17 @@ class FinishQueue:
 
     def feed(self, series_of: Mapping[str, Series], out: Path, why_missing: Callable[[str, int], str]) -> None:
         """Give the lane the series that waits for longest; `why_missing` tells of tilts that were never placed."""
-        if self._job is None and self.names and not self.paused:
+        if self._job is not None or self.paused:
+            return
+        if self.names:
             self._job = _finish_job(series_of[self.names[0]], out, why_missing)
             self.lane.submit(self._job)
+        elif soon := next((one for one in series_of.values() if _may_end_soon(one)), None):
+            self.lane.prepare(soon.settings)
+
+
+def _may_end_soon(series: Series) -> bool:
+    return series.state == "collecting" and len(series.tilts) >= READY_SHARE * (series.planned or READY_TILTS)
 
 
 def _finish_job(series: Series, out: Path, why_missing: Callable[[str, int], str]) -> FinishJob:

@@ -28,6 +28,39 @@ def warm_live(settings: Settings) -> None:
         stage.warmup()
 
 
+def warm_finishing(enough: Callable[[], bool]) -> None:
+    """Load what the finishing of a series usually calls, until it is `enough`."""
+
+    def imports() -> None:
+        from streamtomo.finish import dual, recipe  # noqa: F401
+
+    def correct() -> None:
+        from streamtomo.correct import warmup
+
+        warmup.warmup()
+
+    def drawings() -> None:
+        from streamtomo.publish.plots import Curve, curves
+
+        curves([Curve("", [0.0, 1.0], [0.0, 1.0])], "", "")
+
+    jit.use_threads(None)
+    for load in (imports, correct, warm_final, drawings):
+        if not enough():
+            load()
+
+
+def warm_final() -> None:
+    """Load or compile what the final alignment and the final reconstruction call."""
+    from streamtomo.align import warmup_final as align
+    from streamtomo.finish import warmup as finish
+    from streamtomo.reconstruct.warmup import warmup_final as reconstruct
+
+    align.warmup()
+    reconstruct()
+    finish.warmup()
+
+
 def warm_all(say: Callable[[str], None]) -> None:
     """Compile all kernels and keep them on disk (`streamtomo warmup`), the parts side by side.
 
@@ -42,10 +75,7 @@ def warm_all(say: Callable[[str], None]) -> None:
 
 
 def _warm(part: str) -> None:
-    from streamtomo.align import warmup_final as align
     from streamtomo.average import warmup as average
-    from streamtomo.finish import warmup as finish
-    from streamtomo.reconstruct.warmup import warmup_final as reconstruct
     from streamtomo.restore import warmup as restore
 
     jit.use_threads(Settings().run.threads)
@@ -57,6 +87,4 @@ def _warm(part: str) -> None:
         case "average":
             average.warmup()
         case _:
-            align.warmup()
-            reconstruct()
-            finish.warmup()
+            warm_final()

@@ -38,9 +38,10 @@ def test_a_given_size_is_kept():
     assert beads.find_shape([spheres(PLACES, 4.0)], 3.0).radius_px == 3.0
 
 
-def test_candidates_lie_on_the_beads_the_strongest_first():
-    image = spheres(PLACES, 4.0)
-    found = beads.find_candidates(image, beads.BeadShape(4.0, -1.0))
+@pytest.mark.parametrize("radius", [4.0, 6.0, 12.0], ids=["every pixel", "every second", "every fourth"])
+def test_candidates_lie_on_the_beads_the_strongest_first(radius):
+    image = spheres(PLACES, radius)
+    found = beads.find_candidates(image, beads.BeadShape(radius, -1.0))
     nearest = np.hypot(*(found.xy[: len(PLACES), None] - PLACES).transpose(2, 0, 1)).min(1)
     assert nearest.max() < 0.3
     assert (np.diff(found.strength) <= 0).all()

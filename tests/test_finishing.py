@@ -1,5 +1,6 @@
 """The finishing lane: a process for each job, its words, its end."""
 
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -25,7 +26,7 @@ def job(folder):
     return FinishJob(series="TS", folder=str(folder), settings=Settings(), axis_deg=0.0, pixel_size_A=None, tilts=())
 
 
-def finish(program, *jobs):
+def finish(program, *jobs, prepared=False):
     """What a lane with this program tells about the jobs; each outcome is waited for."""
     heard, outcome = [], threading.Semaphore(0)
 
@@ -37,6 +38,8 @@ def finish(program, *jobs):
     lane = FinishingLane(tell, (sys.executable, "-c", program))
     lane.start()
     for one in jobs:
+        if prepared:
+            lane.prepare(one.settings)
         lane.submit(one)
         assert outcome.acquire(timeout=60)
     lane.stop()
@@ -139,6 +142,46 @@ def test_a_job_that_is_out_of_date_is_ended_and_the_next_one_begun(tmp_path):
     lane.stop()
     lane.join(20)
     assert heard[-1][0] is new
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_spare_process_is_told_its_job(tmp_path, prepared):
+    told = "path = sys.argv[1] if len(sys.argv) > 1 else sys.stdin.readline().strip()\n"
+    told += "print(len(sys.argv), path, file=sys.stderr); sys.exit(7)"
+    last = finish(f"import sys\n{told}", job(tmp_path), job(tmp_path), prepared=prepared)
+    words = f"{1 if prepared else 2} {tmp_path / 'TS_job.json'}"
+    reasons = [event.reason for event in last if isinstance(event, FinishFailed)]
+    assert reasons == [f"the finishing process ended with status 7: {words}"] * 2
+
+
+def test_a_spare_process_that_died_is_no_failure(tmp_path):
+    heard, told = [], threading.Semaphore(0)
+    lane = FinishingLane(
+        lambda _job, event: (heard.append(event), told.release()),
+        (sys.executable, "-c", "import sys\nif len(sys.argv) == 1: sys.exit(1)\n" + printing(done("TS"))),
+    )
+    lane.prepare(Settings())
+    lane._spare.wait(20)
+    lane.start()
+    lane.submit(job(tmp_path))
+    while done("TS") not in heard:
+        assert told.acquire(timeout=60)
+    lane.stop()
+    lane.join(20)
+
+
+def test_a_stop_ends_the_spare_process():
+    lane = FinishingLane(lambda _job, _event: None, (sys.executable, "-c", "import time; time.sleep(600)"))
+    lane.prepare(Settings())
+    lane.stop()
+    assert lane._spare.returncode is not None
+    lane.prepare(Settings())
+    assert lane._spare.returncode is not None, "after a stop there is none"
+
+
+def test_a_spare_process_ends_with_the_run():
+    ended = subprocess.run([sys.executable, "-m", "streamtomo", "finish-job"], stdin=subprocess.DEVNULL, timeout=60)
+    assert ended.returncode == 0
 
 
 def state_of(pid):

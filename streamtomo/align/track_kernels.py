@@ -61,6 +61,21 @@ def support(
 
 
 @kernel
+def nearest(predicted: Any, first: Any, xy: Any, gate: Any, out: Any) -> None:
+    """Which candidate of each view is nearest to each point and within the gate, -1 where none is.
+
+    `predicted` `(points, views, 2)`, `first` and `xy` as in `support`; `out` int64 `(points, views)`.
+    """
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[j, i], least = -1, gate * gate
+            for k in range(first[i], first[i + 1]):
+                distance = (xy[k, 0] - predicted[j, i, 0]) ** 2 + (xy[k, 1] - predicted[j, i, 1]) ** 2
+                if distance < least or (distance == least and out[j, i] < 0):
+                    out[j, i], least = k - first[i], distance
+
+
+@kernel
 def density(offsets: Any, at: Any, radius: Any) -> Any:
     """Sum of `1 - (d / radius)^2` of the offsets `(n, 2)` around one of them, float64."""
     total = 0.0

@@ -140,8 +140,7 @@ def _support(
     candidates: Sequence[Candidates], start: Poses, search: Search, seeds: _Seeds, strength: Array, heights: Array
 ) -> tuple[Array, Array, Array]:
     """Support, number of supporting views, and that number by chance, each `(seeds, heights)`."""
-    first = np.cumsum([0, *(len(found.xy) for found in candidates)]).astype(np.int64)
-    xy = np.concatenate([found.xy for found in candidates])
+    first, xy = _listed(candidates)
     strengths = np.concatenate([found.strength for found in candidates])
     support, count, expected = (np.zeros((len(seeds), len(heights))) for _ in range(3))
     track_kernels.support(
@@ -156,10 +155,10 @@ def _first_tracks(candidates: Sequence[Candidates], start: Poses, points: Array,
     """Tracks of the points, best supported first; each candidate belongs to one, weak families are left out."""
     free = [np.ones(len(found.xy), bool) for found in candidates]
     tracked: list[tuple[list[tuple[int, int]], float]] = []
-    for point in points:
+    for seen in _nearest(candidates, start, points, search.gate).tolist():
         if len(tracked) >= MOST_POINTS:
             break
-        near = _nearest(candidates, start, point, search.gate)
+        near = [(i, k) for i, k in enumerate(seen) if k >= 0]
         own = [(i, k) for i, k in near if free[i][k]]
         if len(own) < LEAST_VIEWS or 2 * len(own) < len(near):
             continue
@@ -172,18 +171,19 @@ def _first_tracks(candidates: Sequence[Candidates], start: Poses, points: Array,
     return bundle.make_tracks(view, point_of, np.array([candidates[i].xy[k] for i, _, k in rows]))
 
 
-def _nearest(candidates: Sequence[Candidates], start: Poses, point: Array, gate: float) -> list[tuple[int, int]]:
-    """View and candidate nearest to one point's prediction, where one is within the gate."""
-    views = np.arange(len(candidates))
-    predicted = bundle.predict(start, point[None], views, np.zeros(len(views), np.int64))
-    near = []
-    for i, found in enumerate(candidates):
-        if len(found.xy):
-            distance = np.hypot(*(found.xy - predicted[i]).T)
-            k = int(distance.argmin())
-            if distance[k] <= gate:
-                near.append((i, k))
-    return near
+def _nearest(candidates: Sequence[Candidates], start: Poses, points: Array, gate: float) -> Index:
+    """Which candidate of each view is nearest to each point's prediction, `(points, views)`; -1: none in the gate."""
+    found = np.empty((len(points), len(candidates)), np.int64)
+    point, view = (index.ravel() for index in np.indices(found.shape))
+    predicted = bundle.predict(start, points, view, point).reshape(*found.shape, 2)
+    track_kernels.nearest(predicted, *_listed(candidates), np.float64(gate), found)
+    return found
+
+
+def _listed(candidates: Sequence[Candidates]) -> tuple[Index, Array]:
+    """Candidates of all views one after the other, `(n, 2)`, and where those of each view begin and end."""
+    first = np.cumsum([0, *(len(found.xy) for found in candidates)]).astype(np.int64)
+    return first, np.concatenate([found.xy for found in candidates])
 
 
 def _family(strengths: Sequence[float]) -> list[int]:

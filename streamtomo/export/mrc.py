@@ -84,23 +84,23 @@ class Blocks:
 
     def __init__(self, file: int, offset: int, shape: tuple[int, int, int], dtype: str) -> None:
         self._file, self._offset, self._shape = file, offset, shape
-        self._dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         self.statistics = Statistics()
 
     def write(self, y0: int, block: NDArray[Any]) -> None:
         """Rows `y0` and on of all sections, `(nz, rows, nx)`, each section's rows contiguous."""
         _, ny, nx = self._shape
-        if block.dtype != self._dtype:
-            raise ValueError(f"a block is {block.dtype}, the file {self._dtype}")
+        if block.dtype != self.dtype:
+            raise ValueError(f"a block is {block.dtype}, the file {self.dtype}")
         self.statistics = self.statistics.plus(block)
         for z, rows in enumerate(block):
-            self._put(rows, self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
+            self._put(rows, self._offset + ((z * ny + y0) * nx) * self.dtype.itemsize)
 
     def read(self, y0: int, block: NDArray[Any]) -> None:
         """What was written by an earlier process, into a block as in `write`; it counts as written by this one."""
         _, ny, nx = self._shape
         for z, rows in enumerate(block):
-            os.preadv(self._file, [rows.data], self._offset + ((z * ny + y0) * nx) * self._dtype.itemsize)
+            os.preadv(self._file, [rows.data], self._offset + ((z * ny + y0) * nx) * self.dtype.itemsize)
         self.statistics = self.statistics.plus(block)
 
     def sync(self) -> None:
@@ -110,10 +110,10 @@ class Blocks:
     def write_section(self, z: int, section: NDArray[Any]) -> None:
         """One whole section `(ny, nx)`."""
         _, ny, nx = self._shape
-        if section.dtype != self._dtype:
-            raise ValueError(f"a section is {section.dtype}, the file {self._dtype}")
+        if section.dtype != self.dtype:
+            raise ValueError(f"a section is {section.dtype}, the file {self.dtype}")
         self.statistics = self.statistics.plus(section[None])
-        self._put(section, self._offset + z * ny * nx * self._dtype.itemsize)
+        self._put(section, self._offset + z * ny * nx * self.dtype.itemsize)
 
     def _put(self, rows: NDArray[Any], at: int) -> None:
         left = memoryview(rows.data).cast("B")

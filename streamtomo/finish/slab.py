@@ -8,6 +8,7 @@ along planes parallel to them is the jump sharp in the mean of many columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from scipy import ndimage, optimize
 
 from streamtomo import geometry
 from streamtomo.finish.depth import EDGE_LEVEL, run_about_maximum
-from streamtomo.jit import kernel
+from streamtomo.jit import kernel, parallel_kernel, prange
 from streamtomo.reconstruct.filters import Filtering
 from streamtomo.reconstruct.wbp import reconstruct
 from streamtomo.shrink import shrink
@@ -141,9 +142,20 @@ def _volume(views: Image, tilts_deg: Sequence[float]) -> Image:
 
 def _profile(columns: Array, x: Array, y: Array, slopes: tuple[float, float] | Array) -> Array:
     """Mean over the columns along planes of these slopes, by height at the centre, `(nz,)`."""
-    sums = np.zeros(columns.shape[1])
-    _sum_along(columns, slopes[0] * x + slopes[1] * y, sums)
+    return np.asarray(_profiles(columns, x, y, np.array([slopes]))[0], np.float64)
+
+
+def _profiles(columns: Array, x: Array, y: Array, slopes: Array) -> Array:
+    """The same for each of many slopes `(n, 2)`, `(n, nz)`."""
+    sums = np.zeros((len(slopes), columns.shape[1]))
+    _sums_along(columns, x, y, slopes, sums)
     return sums / len(columns)
+
+
+@parallel_kernel
+def _sums_along(columns: Any, x: Any, y: Any, slopes: Any, sums: Any) -> None:
+    for i in prange(slopes.shape[0]):
+        _sum_along(columns, slopes[i, 0] * x + slopes[i, 1] * y, sums[i])
 
 
 @kernel
@@ -169,7 +181,8 @@ def _best_slopes(columns: Array, x: Array, y: Array) -> tuple[float, float]:
         return -float(jumps[low] - jumps[high])
 
     tried = np.linspace(-STEEPEST, STEEPEST, STEPS)
-    best = np.array(min(product(tried, tried), key=dullness))
+    grid = np.array(list(product(tried, tried)))
+    best = grid[(_jumps(_profiles(columns, x, y, grid)) ** 2).sum(axis=1).argmax()]
     step = float(tried[1] - tried[0])
     for measure in (dullness, edge_dullness):
         simplex = best + np.array([(0.0, 0.0), (step / 2, 0.0), (0.0, step / 2)])
@@ -179,9 +192,17 @@ def _best_slopes(columns: Array, x: Array, y: Array) -> tuple[float, float]:
     return float(best[0]), float(best[1])
 
 
-def _jumps(profile: Array) -> Array:
-    """The slope of a profile."""
-    return np.asarray(ndimage.gaussian_filter1d(profile, BLUR, order=1), np.float64)
+def _jumps(profiles: Array) -> Array:
+    """The slopes of profiles `(..., nz)`."""
+    return np.asarray(ndimage.correlate1d(profiles, _slope_taps()), np.float64)
+
+
+@lru_cache(maxsize=1)
+def _slope_taps() -> Array:
+    """The first derivative of a Gaussian, as `correlate1d` takes it."""
+    impulse = np.zeros(2 * int(4 * BLUR + 0.5) + 1)
+    impulse[len(impulse) // 2] = 1.0
+    return np.asarray(ndimage.gaussian_filter1d(impulse, BLUR, order=1, mode="constant")[::-1], np.float64)
 
 
 def _edge_planes(jumps: Array) -> tuple[int, int]:

@@ -7,11 +7,13 @@ Gold goes first: once phases are flipped its fringes reach twice as far, and mor
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from streamtomo import __version__
+from streamtomo import __version__, jit
 from streamtomo.align.beads import find_shape
 from streamtomo.config import Settings
 from streamtomo.config_preset import with_preset
@@ -147,8 +149,13 @@ def _coarser(stack: Image, binning: int) -> Image:
     """Means over squares of pixels, about the same centre to half a pixel."""
     n, (ny, nx) = len(stack), (size // binning for size in stack.shape[1:])
     y0, x0 = ((size - m * binning) // 2 for size, m in zip(stack.shape[1:], (ny, nx), strict=True))
-    cut = stack[:, y0 : y0 + ny * binning, x0 : x0 + nx * binning]
-    return np.asarray(cut.reshape(n, ny, binning, nx, binning).mean(axis=(2, 4), dtype=np.float32))
+    cut, out = stack[:, y0 : y0 + ny * binning, x0 : x0 + nx * binning], np.empty((n, ny, nx), np.float32)
+
+    def one(row: int) -> None:
+        cut[row].reshape(ny, binning, nx, binning).mean(axis=(1, 3), dtype=np.float32, out=out[row])
+
+    jit.each(one, range(n))
+    return out
 
 
 # -- denoise ---------------------------------------------------------------------------------------------------------
@@ -162,17 +169,33 @@ def denoise(work: Work) -> tuple[Denoised, tuple[str, ...]]:
 
 def write_diffused(work: Work, suffix: str, to_suffix: str, how: str) -> Denoised:
     """A tomogram of the series, made as `how` says, after diffusion in another file. Raises OutputError."""
-    volume = np.stack(list(mrc.sections(work.path(suffix))))
-    by, slabs = diffusion_step(volume, work.settings.denoise)
-    kind, voxel = str(volume.dtype), work.product("stack", Stacked).voxel_A
-    label = f"streamtomo {__version__}: {how}, diffused: K {by.k:.4g}, {by.iterations} iterations"
-    with mrc.new_blocks(
-        work.path(to_suffix), volume.shape, kind, pixel_size_A=voxel, kind="volume", label=label
-    ) as file:
-        for y0, block in slabs:
-            file.write(y0, np.rint(block).astype(np.int16) if kind == "int16" else block)
-            work.progress((y0 + block.shape[1]) / volume.shape[1])
+    with mrc.mapped(work.path(suffix)) as volume:
+        by, slabs = diffusion_step(volume, work.settings.denoise)
+        shape, kind, voxel = volume.shape, str(volume.dtype), work.product("stack", Stacked).voxel_A
+        label = f"streamtomo {__version__}: {how}, diffused: K {by.k:.4g}, {by.iterations} iterations"
+        with (
+            mrc.new_blocks(work.path(to_suffix), shape, kind, pixel_size_A=voxel, kind="volume", label=label) as file,
+            ThreadPoolExecutor(1) as writer,
+        ):
+            writing: Future[None] | None = None
+            for y0, block in slabs:
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(_write_slab, file, y0, block)
+                work.progress((y0 + block.shape[1]) / shape[1])
+            if writing is not None:
+                writing.result()
     return Denoised(k=by.k, iterations=by.iterations)
+
+
+def _write_slab(file: mrc.Blocks, y0: int, slab: Image) -> None:
+    """Write `(nz, rows, nx)`, rounded where the file holds whole numbers."""
+    if file.dtype == np.float32:
+        return file.write(y0, slab)
+    rounded = np.empty(slab.shape, file.dtype)
+    for section, into in zip(slab, rounded, strict=True):
+        into[:] = np.rint(section)
+    return file.write(y0, rounded)
 
 
 # -- both ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from streamtomo import __version__, geometry
+from streamtomo import __version__, geometry, jit
 from streamtomo.cluster import ClusterError, connect, each
 from streamtomo.config import Final
 from streamtomo.export import mrc
@@ -127,30 +127,34 @@ def stack(work: Work) -> tuple[Stacked, tuple[str, ...]]:
     alignment, moved = solved.alignment, solved.motion
     binning = final_binning(cleaned.nx, cleaned.ny, work.settings.final)
     shape = geometry.aligned_shape((cleaned.ny, cleaned.nx), alignment.axis_deg, binning)
-    aligned = np.empty((len(alignment.views), *shape), np.float32)
-    for row, (view, transform) in enumerate(zip(work.full_views(), transforms(alignment), strict=True)):
-        tilt_deg = alignment.views[row].tilt_deg
-        bend = None if moved is None else motion.bend(moved, row, tilt_deg, shape, binning)
-        aligned[row] = shrink(view, transform, shape, binning, bend)
-        work.progress(0.7 * row / len(aligned))
-    work.full = None
-    sds = tuple(level(view)[1] for view in aligned)
     voxel = work.job.pixel_size_A * binning if work.job.pixel_size_A else None
     doses, note = _doses(work) if work.settings.final.dose_weighting else (None, "")
-    if doses and voxel:
-        dose.weigh(aligned, doses, voxel, work.settings.acquisition.voltage_kV)
+    voltage_kV, moves = work.settings.acquisition.voltage_kV, transforms(alignment)
+    aligned, sds = np.empty((len(alignment.views), *shape), np.float32), [0.0] * len(alignment.views)
+
+    def make(item: tuple[int, tuple[geometry.Array, NDArray[Any]]]) -> int:
+        row, (move, view) = item
+        bend = None if moved is None else motion.bend(moved, row, alignment.views[row].tilt_deg, shape, binning)
+        made = shrink(view, move, shape, binning, bend)
+        sds[row] = level(made)[1]
+        aligned[row] = dose.filtered(made, doses[row], voxel, voltage_kV) if doses and voxel else made
+        return row
+
     label = f"streamtomo {__version__}: aligned stack, binned by {binning}{', dose-weighted' if doses else ''}"
     with mrc.new_blocks(
         work.path("_ali.mrc"), aligned.shape, "float32", pixel_size_A=voxel, kind="stack", label=label
     ) as file:
-        file.write(0, aligned)
+        for row in jit.in_turn(make, enumerate(zip(moves, work.full_views(), strict=True))):
+            file.write_section(row, aligned[row])
+            work.progress(row / len(aligned))
+    work.full = None
     work.keep_aligned("stack", aligned)
     made = Stacked(
         binning=binning,
         ny=shape[0],
         nx=shape[1],
         voxel_A=voxel,
-        sds=sds,
+        sds=tuple(sds),
         doses_e_A2=tuple(doses) if doses else None,
         note=note,
     )

@@ -1,5 +1,7 @@
 """The finishing process: reads a job, runs the recipe, and tells its parent in JSON lines on standard output.
 
+Without a job it loads all that one needs, and waits to be told of one on standard input.
+
 It ends at once when the parent is gone (its standard input closes): an orphan would write beside the next run. That
 one waits until it is the only one at work in the folder, and removes what was left half written there.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import sys
 import threading
@@ -21,8 +24,18 @@ from streamtomo.messages import Event, FinishFailed
 from streamtomo.outfolder import LIVE_SUFFIX
 
 
-def main(job_file: str) -> int:
-    """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed."""
+def main(job_file: str | None) -> int:
+    """Run one job; exit status 0 with a FinishDone as the last line, 1 with a FinishFailed.
+
+    `job_file` None: it is the first line of standard input; if that ends without one the run is over, status 0.
+    """
+    if job_file is None:
+        from streamtomo.warmup import warm_finishing
+
+        warm_finishing(_is_told)
+        job_file = sys.stdin.readline().rstrip("\n")
+        if not job_file:
+            return 0
     threading.Thread(target=end_with_parent, daemon=True).start()
     from streamtomo import jit
     from streamtomo.finish import dual, recipe
@@ -42,6 +55,11 @@ def main(job_file: str) -> int:
         _tell(FinishFailed(series=job.series, reason=str(error), final=False, blocked=blocked))
         return 1
     return 0
+
+
+def _is_told() -> bool:
+    """Whether a job waits on standard input, or it has ended."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
 _locked: set[Path] = set()

@@ -63,7 +63,7 @@ def _extrema(volume: NDArray[Any], radius_px: float, sign: float) -> Beads3D:
     binning = coarsest(radius_px)
     radius = radius_px / binning
     taps = [gaussian_taps(SIGMA_OF_RADIUS * radius * wide) for wide in (1.0, WIDER)]
-    halo, thick = len(taps[1]) // 2 + 1, _slab(volume.shape, binning)
+    halo, thick = len(taps[1]), _slab(volume.shape, binning)
     spots, strengths, spread = [], [], []
     nz = volume.shape[0] // binning
     for z0 in range(0, nz, thick):
@@ -92,7 +92,7 @@ def _slab(shape: tuple[int, ...], binning: int) -> int:
 
 
 def _filtered(part: NDArray[Any], binning: int, taps: list[Volume], sign: float) -> Volume:
-    pad = len(taps[1]) // 2
+    pad = len(taps[1]) - 1
     binned = np.empty(tuple(n // binning for n in part.shape), np.float32)
     bin_volume(part, binning, binned)
     padded = np.pad(binned, pad, mode="edge")

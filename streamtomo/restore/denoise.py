@@ -10,6 +10,7 @@ Explicit Diffusion, Grewenig, Weickert and Bruhn 2010, DAGM, 533). Longer cycles
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtomo import jit
 from streamtomo.restore.diffusion_kernels import REACH_SIGMAS, gaussian_taps, smooth, step
 
 Volume = NDArray[np.float32]
@@ -33,7 +35,7 @@ K_OF_NOISE = 2.5
 """Default K relative to the median gradient, which is that of noise."""
 SAMPLE_SIDE = 96
 """Side of the cubes that the noise is measured in."""
-SLAB_VOXELS = 64e6
+SLAB_VOXELS = 96e6
 """Voxels worked on at a time, halo included: three times four bytes each."""
 
 
@@ -57,11 +59,20 @@ def diffuse(volume: NDArray[Any], how: Diffusion, watch: Callable[[int, Volume],
 
     `watch` is shown, after each cycle, the number of iterations and the volume as it then is, not to be kept.
     """
+    return _diffused(volume, how, _room(volume.shape, 3), watch)
+
+
+def _diffused(
+    volume: NDArray[Any], how: Diffusion, room: list[Volume], watch: Callable[[int, Volume], None] | None = None
+) -> Volume:
+    """The same in the first three arrays of `room`; the one that the result is in is its last then."""
     if not (how.k > 0 and 0 < how.sigma <= PAD / REACH_SIGMAS):
         raise ValueError(f"K must be above 0, sigma above 0 up to 1; they are {how.k} and {how.sigma}")
-    u = np.pad(np.asarray(volume, np.float32), PAD, mode="edge")
-    blurred, after = np.empty_like(u), np.empty_like(u)
+    padded = [n + 2 * PAD for n in volume.shape]
+    u, blurred, after = (one[: math.prod(padded)].reshape(padded) for one in room[:3])
+    _fill(u, volume)
     taps, scale = gaussian_taps(how.sigma), np.float32(1 / (2 * how.k) ** 2)
+    first, second = room[0], room[2]
     for done in range(0, how.iterations, CYCLE):
         smooth(u, taps, PAD, blurred)
         _fill_border(blurred)
@@ -69,10 +80,16 @@ def diffuse(volume: NDArray[Any], how: Diffusion, watch: Callable[[int, Volume],
         for length in cycle_steps(count * ITERATION):
             step(u, blurred, scale, np.float32(length), PAD, after)
             _fill_border(after)
-            u, after = after, u
+            u, after, first, second = after, u, second, first
         if watch is not None:
             watch(done + count, _inside(u))
+    room[:] = [second, room[1], *room[3:], first]
     return _inside(u)
+
+
+def _room(shape: Sequence[int], arrays: int) -> list[Volume]:
+    """Arrays that each hold a volume of a shape with its padding."""
+    return [np.empty(math.prod(n + 2 * PAD for n in shape), np.float32) for _ in range(arrays)]
 
 
 def cycle_steps(total: float) -> NDArray[np.float64]:
@@ -87,14 +104,16 @@ def cycle_steps(total: float) -> NDArray[np.float64]:
 def diffused_slabs(volume: NDArray[Any], how: Diffusion) -> Iterator[tuple[int, Volume]]:
     """Yield `(y0, slab)`, float32 slabs `(nz, rows, nx)` of the diffused volume from y = 0 upward.
 
-    `volume` `(nz, ny, nx)` may be a memory-mapped file of any type: only a slab and its halo are in memory.
+    `volume` `(nz, ny, nx)` may be a memory-mapped file of any type: only a slab and its halo are in memory. A slab is
+    overwritten when the next but one is made.
     """
     nz, ny, nx = volume.shape
     halo = how.halo
     rows = max(halo, int(SLAB_VOXELS / (nz * nx)) - 2 * halo)
+    room = _room((nz, min(ny, rows + 2 * halo), nx), 4 if rows < ny else 3)
     for y0 in range(0, ny, rows):
         low, high = max(0, y0 - halo), min(ny, y0 + rows + halo)
-        yield y0, diffuse(volume[:, low:high], how)[:, y0 - low : y0 - low + min(rows, ny - y0)]
+        yield y0, _diffused(volume[:, low:high], how, room)[:, y0 - low : y0 - low + min(rows, ny - y0)]
 
 
 def default_k(volume: NDArray[Any], sigma: float = 1.0) -> float:
@@ -108,8 +127,8 @@ def default_k(volume: NDArray[Any], sigma: float = 1.0) -> float:
 
 def gradient(volume: NDArray[Any], sigma: float = 1.0) -> Volume:
     """Size of the gradient of the blurred volume, `(nz, ny, nx)`, per voxel."""
-    u = np.pad(np.asarray(volume, np.float32), PAD, mode="edge")
-    blurred = np.empty_like(u)
+    u, blurred = np.empty((2, *(n + 2 * PAD for n in volume.shape)), np.float32)
+    _fill(u, volume)
     smooth(u, gaussian_taps(sigma), PAD, blurred)
     _fill_border(blurred)
     return np.asarray(np.sqrt(sum(_central(blurred, axis) ** 2 for axis in range(3))), np.float32)
@@ -135,6 +154,17 @@ def preview(
 
         diffuse(volume[low:high], how, keep)
     return pictures
+
+
+def _fill(padded: Volume, volume: NDArray[Any]) -> None:
+    """Put a volume into one with padding, which repeats its faces."""
+    inside = _inside(padded)
+
+    def copy(z: int) -> None:
+        inside[z] = volume[z]
+
+    jit.each(copy, range(len(volume)))
+    _fill_border(padded)
 
 
 def _fill_border(padded: Volume) -> None:

@@ -15,15 +15,16 @@ from streamtomo.jit import kernel, parallel_kernel, prange
 
 TILE = 16
 """Rows of y that are worked on at a time."""
-REACH_SIGMAS = 3
-"""A Gaussian ends here."""
+REACH_SIGMAS, LEAST_REACH = 3, 3
+"""A Gaussian ends here; taps reach at least so many voxels, with zeros where need be."""
 
 
 def gaussian_taps(sigma: float) -> NDArray[np.float32]:
-    """Weights of a Gaussian, sum 1, `(2 reach + 1,)`."""
+    """Weights of a Gaussian by distance from its middle, `(reach + 1,)`; with those of both sides the sum is 1."""
     reach = int(np.ceil(REACH_SIGMAS * sigma))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    weights /= 2 * weights.sum() - weights[0]
+    return np.pad(weights, (0, max(0, LEAST_REACH - reach))).astype(np.float32)
 
 
 @kernel
@@ -33,38 +34,64 @@ def _axpy(weight: Any, row: Any, out: Any) -> None:
 
 
 @kernel
-def _symmetric(row: Any, taps: Any, out: Any) -> None:
-    """`out[x] = sum_k taps[k] row[x + k]` with `row` longer by `len(taps) - 1`."""
-    n = out.shape[0]
-    out[:] = 0
-    for k in range(taps.shape[0]):
-        _axpy(taps[k], row[k : k + n], out)
+def _add_pair(weight: Any, a: Any, b: Any, out: Any) -> None:
+    for x in range(out.shape[0]):
+        out[x] += weight * (a[x] + b[x])
+
+
+@kernel
+def _seven(taps: Any, r0: Any, r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, r6: Any, out: Any) -> None:
+    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
+    for x in range(out.shape[0]):
+        out[x] = t0 * r3[x] + t1 * (r2[x] + r4[x]) + t2 * (r1[x] + r5[x]) + t3 * (r0[x] + r6[x])
+
+
+@kernel
+def _across_planes(taps: Any, u: Any, z: Any, y: Any, out: Any) -> None:
+    """Rows `y` of the planes of `u` about `z`, weighed by their distance from it."""
+    _seven(taps, u[z - 3, y], u[z - 2, y], u[z - 1, y], u[z, y], u[z + 1, y], u[z + 2, y], u[z + 3, y], out)
+    for k in range(4, taps.shape[0]):
+        _add_pair(taps[k], u[z - k, y], u[z + k, y], out)
+
+
+@kernel
+def _across_rows(taps: Any, u: Any, y: Any, out: Any) -> None:
+    """Rows of `u` about `y`, weighed by their distance from it."""
+    _seven(taps, u[y - 3], u[y - 2], u[y - 1], u[y], u[y + 1], u[y + 2], u[y + 3], out)
+    for k in range(4, taps.shape[0]):
+        _add_pair(taps[k], u[y - k], u[y + k], out)
+
+
+@kernel
+def _along(taps: Any, row: Any, out: Any) -> None:
+    """`out[x] = sum_k taps[|k|] row[x + reach + k]`, `row` longer by twice the reach of the taps."""
+    n, m = out.shape[0], taps.shape[0] - 1
+    _seven(
+        taps, row[m - 3 : m - 3 + n], row[m - 2 : m - 2 + n], row[m - 1 : m - 1 + n], row[m : m + n],
+        row[m + 1 : m + 1 + n], row[m + 2 : m + 2 + n], row[m + 3 : m + 3 + n], out,
+    )  # fmt: skip
+    for k in range(4, taps.shape[0]):
+        _add_pair(taps[k], row[m - k : m - k + n], row[m + k : m + k + n], out)
 
 
 @parallel_kernel
 def smooth(u: Any, taps: Any, pad: Any, out: Any) -> None:
-    """Convolve `u` with `taps` along all axes; both `(nz + 2 pad, ny + 2 pad, nx + 2 pad)`, only the inside of `out`.
+    """Convolve `u` with taps along all axes; both `(nz + 2 pad, ny + 2 pad, nx + 2 pad)`, only the inside of `out`.
 
-    `taps` float32 `(2 reach + 1,)`, reach at most `pad`; the borders of `u` must be filled.
+    `taps` as `gaussian_taps` makes them, their reach at most `pad`; the borders of `u` must be filled.
     """
-    ny, reach = u.shape[1] - 2 * pad, taps.shape[0] // 2
+    ny, wide, reach = u.shape[1] - 2 * pad, u.shape[2], taps.shape[0] - 1
     for tile in prange((ny + TILE - 1) // TILE):
         y0 = pad + tile * TILE
         rows = min(TILE, ny - tile * TILE)
-        across = np.empty((rows + 2 * reach, u.shape[2]), np.float32)
-        line = np.empty(u.shape[2], np.float32)
+        across = np.empty((rows + 2 * reach, wide), np.float32)
+        line = np.empty(wide, np.float32)
         for z in range(pad, u.shape[0] - pad):
-            across[:] = 0
-            for k in range(taps.shape[0]):
-                for y in range(across.shape[0]):
-                    _axpy(taps[k], u[z + k - reach, y0 + y - reach], across[y])
+            for y in range(across.shape[0]):
+                _across_planes(taps, u, z, y0 + y - reach, across[y])
             for y in range(rows):
-                line[:] = 0
-                for k in range(taps.shape[0]):
-                    _axpy(taps[k], across[y + k], line)
-                _symmetric(
-                    line[pad - reach : line.shape[0] - pad + reach], taps, out[z, y0 + y, pad : out.shape[2] - pad]
-                )
+                _across_rows(taps, across, y + reach, line)
+                _along(taps, line[pad - reach : wide - pad + reach], out[z, y0 + y, pad : wide - pad])
 
 
 @kernel

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from streamtomo import jit
-
 Image = NDArray[np.float32]
 
 CRITICAL = (0.24499, -1.6649, 2.8141)
@@ -33,17 +31,11 @@ def critical_dose(frequency_per_A: NDArray[np.float64], voltage_kV: float) -> ND
     return dose
 
 
-def weigh(stack: Image, doses_e_A2: list[float], pixel_size_A: float, voltage_kV: float) -> None:
-    """Filter views `(n, ny, nx)` in place, each by the dose that the specimen had when half of it was exposed."""
-
-    def one(row: int) -> None:
-        stack[row] = filtered(stack[row], doses_e_A2[row], pixel_size_A, voltage_kV)
-
-    jit.each(one, range(len(stack)))
-
-
 def filtered(image: Image, dose_e_A2: float, pixel_size_A: float, voltage_kV: float) -> Image:
-    """An image `(ny, nx)` with each frequency weighted by what is left of it; its mean stays."""
+    """An image `(ny, nx)` with each frequency weighted by what is left of it; its mean stays.
+
+    The dose is the one that the specimen had when half of the view was exposed.
+    """
     shape = tuple(fft.next_fast_len(n + n // 16, real=True) for n in image.shape)
     mean = image.mean(dtype=np.float64)
     padded = np.zeros(shape, np.float32)

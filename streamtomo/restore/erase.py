@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import cKDTree
 
-from streamtomo import geometry
+from streamtomo import geometry, jit
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -95,10 +95,14 @@ def erase_gold(
     corner = np.array([geometry.centre(stack.shape[2]), geometry.centre(stack.shape[1])])
     seen = [recentred(view, xy + corner, radius_px, sign) for view, xy in zip(stack, places, strict=True)]
     edge = edge_px or found_edge(stack, seen, radius_px)
-    for number, (view, xy) in enumerate(zip(out, seen, strict=True)):
+
+    def clear(number: int) -> None:
+        view, xy = out[number], seen[number]
         strays = stray_beads(view, xy, radius_px, sign)
         all_xy = np.concatenate([xy, recentred(view, strays, radius_px, sign)])
         fill_discs(view, all_xy, edge, _ring_px(radius_px), np.random.default_rng((seed, number)))
+
+    jit.each(clear, range(len(out)))
     return Erased(out, edge, np.array(seen).reshape(len(stack), -1, 2) - corner)
 
 
@@ -219,8 +223,12 @@ def _alone(patch: NDArray[Any], dx: Array, dy: Array, others: Array, apart: floa
 
 def _spread(values: NDArray[Any]) -> float:
     """Standard deviation by the quartiles: a bead next door does not count."""
-    low, high = np.percentile(values, (25, 75))
-    return float(high - low) / 1.349
+    last = values.size - 1
+    at = [(int(share * last), share * last % 1) for share in (0.25, 0.75)]
+    needed = [min(i + step, last) for i, _ in at for step in (0, 1)]
+    ordered = np.partition(values, needed, axis=None)  # np.percentile takes five times as long
+    low, high = ((1 - part) * float(ordered[i]) + part * float(ordered[min(i + 1, last)]) for i, part in at)
+    return (high - low) / 1.349
 
 
 def fill_discs(view: Image, xy: Array, edge_px: float, ring_px: float, rng: np.random.Generator) -> None:

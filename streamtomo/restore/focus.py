@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from streamtomo import geometry
+from streamtomo import geometry, jit
 from streamtomo.jit import kernel
 from streamtomo.lens import Microscope, phase
 from streamtomo.restore.ctf import Focus, ViewFocus
@@ -120,7 +120,7 @@ def estimate_focus(
     coarse for rings.
     """
     of = layout((stack.shape[1], stack.shape[2]), pixel_A)
-    rings = [measure(view, of, LEVEL_TERMS) for view in stack]
+    rings = jit.each(lambda view: measure(view, of, LEVEL_TERMS), list(stack))
     return fit_focus(rings, of, tilts_deg, microscope, search)
 
 
@@ -294,7 +294,8 @@ class _Fit:
 def _best_near(gain: Callable[[Array], float], centre: Array, reach: float, step: float) -> Array:
     """The best of a square grid about `centre`."""
     steps = np.arange(-reach, reach + step / 2, step)
-    return max((centre + np.array([a, b]) for a in steps for b in steps), key=gain)
+    tried: list[Array] = [centre + np.array([a, b]) for a in steps for b in steps]
+    return tried[int(np.argmax(jit.each(gain, tried)))]
 
 
 def _table(of: Layout, slopes: Array, microscope: Microscope, search: Search, plate: float) -> _Table:
