@@ -21,7 +21,8 @@ if __name__ == "__main__":  # one series per process is faster than many threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import msgspec
-from _judge_cases import TUNED, UNSEEN, Case, faulty, good
+from _judge_cases import Case, good
+from _judge_faults import TUNED, UNSEEN, faulty
 from msgspec import Struct
 from numpy.typing import NDArray
 
