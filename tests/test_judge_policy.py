@@ -235,7 +235,16 @@ def test_three_bad_in_a_row_on_one_branch_reject():
         tilts[n] = marked(n, DOSE_SYMMETRIC[n], "bad", "blocked")
     after = through(tilts)
     assert states(after)[:14] == "g" * 9 + "wwwwr"
-    assert after[13].reasons[0] == "3 bad tilts in a row on this branch"
+    assert after[13].reasons[0] == "3 of the last 4 tilts on this branch are bad"
+
+
+def test_one_better_tilt_between_three_bad_ones_does_not_save_a_series():
+    tilts = [good(n) for n in range(9)] + [
+        marked(n, DOSE_SYMMETRIC[n], "bad" if n != 10 else "good", "rings") for n in range(9, 13)
+    ]
+    after = through(tilts)
+    assert states(after) == "g" * 9 + "wwwr"
+    assert after[-1].first_fault == 9
 
 
 def test_three_bad_tilts_of_a_series_that_is_nearly_complete_are_watched():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from streamtomo import geometry
+from streamtomo.judge.blocks import block_sums
 from streamtomo.lens import Microscope, phase
 
 Image = NDArray[np.float32]
@@ -76,14 +77,7 @@ def _starts(n: int, side: int) -> list[int]:
 
 def tile_of(raw: NDArray[Any], place: Place, binning: int) -> Image:
     """A tile `(TILE_PX, TILE_PX)`: sums of the pixels of a place in a raw image."""
-    part = raw[place]
-    rows = part[::binning].astype(np.float32)
-    for k in range(1, binning):
-        rows += part[k::binning]
-    total = rows[:, ::binning].copy()
-    for k in range(1, binning):
-        total += rows[:, k::binning]
-    return total
+    return block_sums(raw[place], binning)
 
 
 def quick_defocus(tiles: Sequence[Image], pixel_A: float, microscope: Microscope) -> float | None:

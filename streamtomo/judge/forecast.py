@@ -59,6 +59,7 @@ def _trends(limits: Limits) -> tuple[_Trend, ...]:
     return (
         _Trend("distance", "field", limits.shift_bad, True, 0.02, "the target leaves the field"),
         _Trend("blocked", "shadow", limits.blocked_bad, True, 0.02, "the field lies in shadow"),
+        _Trend("changed", "shadow", limits.changed_bad, True, 0.02, "the field is not what it was"),
         _Trend("blob", "shadow", limits.blocked_bad, True, 0.02, "the field is covered"),
         _Trend("intensity", "light", limits.dark_fraction, False, 0.02, "the intensity fails"),
     )
