@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import _bench_intake
+import _bench_judge
 import _bench_told
 import mrcfile
 import numpy as np
@@ -73,6 +74,7 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     lane = Lane(Settings())
     bench_chain(lane, paths, nx, ny, runs)
     row("idle work: longest time that a new tilt waits for it", idle_ms(lane))
+    _bench_judge.bench([read_image(str(path), 0) for path in paths], row, 3 * runs)
     _bench_intake.bench_restart(folder, paths, row, nx, ny)
 
 

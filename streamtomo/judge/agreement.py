@@ -17,7 +17,7 @@ from scipy import fft
 
 from streamtomo import geometry
 from streamtomo.judge.blocks import block_sums
-from streamtomo.judge.spectrum import LARGEST_PX, RINGS, Spectrum, clipped_spectrum, fast_side, rings_of
+from streamtomo.judge.spectrum import LARGEST_PX, RINGS, Spectrum, clipped_spectrum, fast_side, power_of, rings_of
 from streamtomo.resample import covered, warp
 
 Image = NDArray[np.float32]
@@ -63,7 +63,7 @@ def _best_nearby(a: Spectrum, b: Spectrum, number: NDArray[np.int64], side: int,
     """
     rings = np.minimum(number, COMPARED).ravel()
     counts = np.bincount(rings, minlength=COMPARED + 1)[: COMPARED + 1].astype(np.float64)
-    norms = np.sqrt(np.prod([np.bincount(rings, (np.abs(one) ** 2).ravel(), COMPARED + 1) for one in (a, b)], axis=0))
+    norms = np.sqrt(np.prod([np.bincount(rings, power_of(one).ravel(), COMPARED + 1) for one in (a, b)], axis=0))
     weights = np.divide(counts, norms, out=np.zeros_like(norms), where=norms > 0)
     weights[COMPARED] = 0.0
     size = len(a)

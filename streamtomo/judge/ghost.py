@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from streamtomo.judge.spectrum import DETAIL, NOISE, RINGS, clipped_spectrum, middle_of, rings_of
+from streamtomo.judge.spectrum import DETAIL, NOISE, RINGS, clipped_spectrum, middle_of, power_of, rings_of
 
 Image = NDArray[np.float32]
 
+LOOKED_AT_PX = 256
+"""So many live pixels in the middle of the image tell."""
 NEAREST_PX = 6
 """Side peaks nearer than this, in live pixels, belong to the middle one ..."""
 FURTHEST = 0.4
@@ -28,10 +30,10 @@ LOUDEST = 6.0
 
 def ghost(image: Image) -> float:
     """Height of the highest side peak in the autocorrelation of a live image `(ny, nx)`, that of the middle being 1."""
-    middle = middle_of(image)
+    middle = middle_of(image, LOOKED_AT_PX)
     side, rings = len(middle), rings_of(len(middle))
     spectrum = clipped_spectrum(middle, rings.window)
-    power = (spectrum.real**2 + spectrum.imag**2).ravel()
+    power = power_of(spectrum).ravel()
     profile = np.bincount(rings.number, power, RINGS + 1) / np.maximum(np.append(rings.counts, 1), 1)
     signal = np.zeros(RINGS + 1)
     signal[DETAIL] = np.maximum(0.0, 1 - profile[NOISE].mean() / np.maximum(profile[DETAIL], 1e-30))

@@ -48,8 +48,7 @@ def detail(image: Image) -> tuple[float, ...]:
     middle = middle_of(image)
     side = len(middle)
     flat = (middle - np.float32(middle.mean(dtype=np.float64))) * rings_of(side).window
-    power = np.abs(fft.rfft2(flat)) ** 2
-    sums = np.bincount(rings_of(side).number, power.ravel(), minlength=RINGS)[:RINGS]
+    sums = np.bincount(rings_of(side).number, power_of(fft.rfft2(flat)).ravel(), minlength=RINGS)[:RINGS]
     profile = sums / np.maximum(rings_of(side).counts, 1)
     noise = float(profile[NOISE].mean())
     if not noise > 0:
@@ -57,9 +56,14 @@ def detail(image: Image) -> tuple[float, ...]:
     return tuple(round(float(value), 3) for value in profile[DETAIL] / noise - 1)
 
 
-def middle_of(image: Image) -> Image:
-    """The square in an image's middle that is looked at; its side is one that is transformed fast."""
-    side = fast_side(image.shape, LARGEST_PX)
+def power_of(spectrum: Spectrum) -> Image:
+    """Squares of its coefficients' sizes."""
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
+def middle_of(image: Image, most: int = LARGEST_PX) -> Image:
+    """The square in an image's middle that is looked at, of `most` pixels; its side is one that is transformed fast."""
+    side = fast_side(image.shape, most)
     y, x = ((n - side) // 2 for n in image.shape)
     return image[y : y + side, x : x + side]
 
