@@ -27,7 +27,9 @@ def measures(verdict):
     ("agreement", "score", "beads", "state"),
     [
         (0.6, 9.0, 1, "good"),  # a low peak is not held against what agrees
-        (0.25, 38.0, 9, "doubtful"),
+        (0.25, 38.0, 9, "good"),
+        (0.25, 38.0, 1, "bad"),
+        (0.25, 38.0, 4, "doubtful"),
         (0.02, 38.0, 9, "doubtful"),  # peak and beads speak for it
         (0.02, 38.0, 1, "bad"),
         (0.02, 22.0, 9, "bad"),  # beads alone are seen by chance now and then

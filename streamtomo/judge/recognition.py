@@ -89,7 +89,7 @@ def recognition(
             expected=usual.peak,
             falling=True,
         )
-        agreement = _agreement(placement.agreement, usual.agreement, limits, is_bad=_is_alone(peak[0], beads, limits))
+        agreement = _agreement(placement.agreement, usual.agreement, _agreement_limits(peak[0], beads, limits))
         state = agreement[0].state if agreement[0].limit is not None else None
         yield agreement
         yield peak if state != "good" else note("correlation", placement.score, "sigma", usual.peak)
@@ -118,18 +118,22 @@ def _gap(one: Seen, known: Sequence[Seen]) -> float:
     return min((abs(one.angle_deg - other.angle_deg) for other in earlier), default=0.0)
 
 
-def _agreement(agreement: float, usual: float, limits: Limits, *, is_bad: bool) -> tuple[Measure, str]:
-    """Agreement with the neighbour over the usual one: doubtful where it is too low, and bad if nothing else speaks."""
+def _agreement(agreement: float, usual: float, both: tuple[float, float]) -> tuple[Measure, str]:
+    """Agreement with the neighbour over the usual one, against its limits: doubtful below the first, bad below the
+    second one.
+    """
     if usual <= LEAST_AGREEMENT:
         return note("agreement", agreement / LEAST_AGREEMENT, "fraction", expected=1.0)
     words = f"agrees with its neighbour by {agreement:.2f}, usual at like angles {usual:.2f}"
-    both = limits.agree_doubtful, limits.agree_bad if is_bad else NEVER
     return graded("agreement", agreement / usual, both, words, unit="fraction", expected=1.0, falling=True)
 
 
-def _is_alone(peak: Measure, beads: _Beads | None, limits: Limits) -> bool:
-    """Whether neither the peak nor the beads speak for a tilt that agrees with no other."""
-    return peak.state != "good" or beads is None or beads.seen < beads.limit(limits.beads_doubtful)
+def _agreement_limits(peak: Measure, beads: _Beads | None, limits: Limits) -> tuple[float, float]:
+    """What agreement must be: the less, the more else speaks for a tilt."""
+    missed = beads is not None and beads.seen < beads.limit(limits.beads_doubtful)
+    if peak.state != "good" or missed:
+        return limits.agree_doubtful, limits.agree_bad
+    return limits.agree_bad, limits.agree_bad if beads is None else NEVER
 
 
 def _peak(placement: Placement, limits: Limits) -> tuple[Measure, str]:
