@@ -61,6 +61,13 @@ def test_another_area_is_bad_however_far_in_angle_the_last_one_was_that_was_reco
     assert [state for _, state in found][:3] == ["watch", "watch", "reject"]
 
 
+def test_an_agreement_that_a_gap_allows_needs_a_peak():
+    for score, state in ((38.0, "good"), (11.0, "bad")):
+        judge = after_eight()
+        far = tilt(8, DOSE_SYMMETRIC[7] + 9.0, placed={"agreement": 0.2, "score": score})
+        assert judge.placement(far).state == state
+
+
 def test_beads_that_would_be_seen_by_chance_speak_for_nothing():
     placed = {"beads_expected": 10, "beads_seen": 9, "beads_by_chance": 5.0}
     judge = after_eight(placed)
@@ -92,6 +99,10 @@ def test_a_second_image_of_everything(ghost, state):
     judge = after_eight(looks={"ghost": 0.05})
     verdict = judge.placement(tilt(8, DOSE_SYMMETRIC[8], looks={"ghost": ghost}))
     assert verdict.state == state
+    doubled = after_eight(looks={"ghost": 0.05})
+    for n in range(8, 16):
+        new, _ = judged(doubled, tilt(n, DOSE_SYMMETRIC[n], looks={"ghost": ghost}))
+        assert new.verdict.state == state  # those that are seen twice do not tell what is usual
     periodic = after_eight(looks={"ghost": 0.3})
     assert periodic.placement(tilt(8, DOSE_SYMMETRIC[8], looks={"ghost": ghost})).state == "good"
 

@@ -118,7 +118,8 @@ def _sharpness(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tu
 
 def _twice(new: Seen, before: Sequence[Seen], limits: Limits) -> Iterator[tuple[Measure, str]]:
     """Whether everything is seen twice, against what is periodic in tilts at like angles."""
-    seen = [one.look.ghost for one in like(new, before) if one.look is not None and one.look.ghost is not None]
+    once = [one for one in before if not fails(one, "ghost")]
+    seen = [one.look.ghost for one in like(new, once) if one.look is not None and one.look.ghost is not None]
     if new.look is None or new.look.ghost is None or len(seen) < ENOUGH:
         return
     usual = float(np.median(seen))

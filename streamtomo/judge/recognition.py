@@ -52,6 +52,8 @@ class _Usual(NamedTuple):
     agreement: float
     peak: float
     """Height of the correlation peak, sigma."""
+    allowed: float
+    """Share of that agreement which is enough where the last tilt that was recognised is further away than usual."""
 
 
 class _Beads(NamedTuple):
@@ -89,12 +91,14 @@ def recognition(
             expected=usual.peak,
             falling=True,
         )
-        agreement = _agreement(placement.agreement, usual.agreement, _agreement_limits(peak[0], beads, limits))
+        expected = usual.allowed * usual.agreement
+        agreement = _agreement(placement.agreement, expected, _agreement_limits(peak[0], beads, limits))
         state = agreement[0].state if agreement[0].limit is not None else None
+        agrees = state == "good" and placement.agreement >= limits.agree_doubtful * usual.agreement
         yield agreement
-        yield peak if state != "good" else note("correlation", placement.score, "sigma", usual.peak)
+        yield note("correlation", placement.score, "sigma", usual.peak) if agrees else peak
         if placement.kinship is not None:
-            yield note("kinship", placement.kinship / max(usual.agreement, LEAST_AGREEMENT), "fraction")
+            yield note("kinship", placement.kinship / max(expected, LEAST_AGREEMENT), "fraction")
     if beads is not None:
         yield _beads(beads, limits, state)
 
@@ -107,9 +111,9 @@ def _usual(new: Seen, before: Sequence[Seen]) -> _Usual | None:
     if len(placements) < ENOUGH:
         return None
     here, usually = _gap(new, known), float(np.median([_gap(one, known) for one in near]))
-    nearer = min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
-    agreement = nearer * float(np.median([one.agreement or 0.0 for one in placements]))
-    return _Usual(agreement, float(np.median([one.score for one in placements])))
+    allowed = min(1.0, usually / here) if here > 0 else 1.0  # over a larger step of the angle neighbours differ more
+    agreement, peak = np.median([(one.agreement or 0.0, one.score) for one in placements], axis=0)
+    return _Usual(float(agreement), float(peak), allowed)
 
 
 def _gap(one: Seen, known: Sequence[Seen]) -> float:
