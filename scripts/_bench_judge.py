@@ -37,11 +37,10 @@ def bench(raws: list[NDArray[Any]], row: Row, runs: int) -> None:
         if n == BEFORE:
             spent.clear()
         series.take(n, raws[n % len(raws)])
-    print("  judging, processor ms of all threads")
     for name, each in spent.items():
-        row(f"  {name}", (min(each), statistics.median(each)))
+        row(name, (min(each), statistics.median(each)))
     totals = [sum(parts) for parts in zip(*spent.values(), strict=True)]
-    row("  all of it", (min(totals), statistics.median(totals)))
+    row("all of it", (min(totals), statistics.median(totals)))
 
 
 class _Series:
