@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import _bench_intake
+import _bench_judge
 import _bench_told
 import mrcfile
 import numpy as np
@@ -76,6 +77,16 @@ def bench_tilt(folder: Path, nx: int, ny: int, runs: int) -> None:
     bench_chain(lane, paths, nx, ny, runs)
     row("idle work: longest time that a new tilt waits for it", idle_ms(lane))
     _bench_intake.bench_restart(folder, paths, row, nx, ny)
+
+
+def bench_judging(folder: Path, runs: int) -> None:
+    """Judging a tilt at both sizes."""
+    for nx, ny in ((5760, 4092), (1024, 1024)):
+        paths = [folder / f"judged_{n}.mrc" for n in range(2)]
+        for n, path in enumerate(paths):
+            write_image(path, nx, ny, n)
+        print(f"\n{nx} x {ny} int16: judging a tilt, processor ms of all threads   minimum    median")
+        _bench_judge.bench([read_image(str(path), 0) for path in paths], row, 3 * runs)
 
 
 def bench_long_series(folder: Path) -> None:
@@ -165,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
     parser.add_argument(
-        "--only", choices=("lane", "reconstruction", "intake", "told", "restoration"), help="one part of it"
+        "--only", choices=("lane", "judge", "reconstruction", "intake", "told", "restoration"), help="one part of it"
     )
     args = parser.parse_args()
     runs = args.runs
@@ -180,6 +191,8 @@ def main() -> None:
             bench_tilt(folder, 1024, 1024, runs)
             bench_long_series(folder)
             bench_first_tilt(folder)
+        if args.only in (None, "lane", "judge"):
+            bench_judging(folder, runs)
         if args.only in (None, "reconstruction"):
             bench_reconstruction(max(2, runs // 3))
         if args.only in (None, "intake"):

@@ -21,7 +21,8 @@ if __name__ == "__main__":  # one series per process is faster than many threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import msgspec
-from _judge_cases import TUNED, UNSEEN, Case, faulty, good
+from _judge_cases import Case, good
+from _judge_faults import TUNED, UNSEEN, faulty
 from msgspec import Struct
 from numpy.typing import NDArray
 
@@ -212,13 +213,14 @@ def main() -> None:
     """Judge all series, print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, metavar="N", help="the first N series of the mix (all)")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="but without the first N of them (0)")
     parser.add_argument("--tuning", action="store_true", help="the series that the limits were set on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="series at a time (all cores)")
     parser.add_argument("--records", type=Path, help="write what became of each series here (JSON lines), or go on so")
     parser.add_argument("--wrong", action="store_true", help="also list the series that were judged wrongly")
     args = parser.parse_args()
-    todo = jobs(tuning=args.tuning)[: args.first]
+    todo = jobs(tuning=args.tuning)[args.skip : args.first]
     outcomes = list(run(todo, config_file.load(None, args.set), args.records, args.processes).values())
     print(report(outcomes))
     print(f"\n{len(outcomes)} series, {sum(len(one.states) for one in outcomes)} tilts")

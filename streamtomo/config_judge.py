@@ -19,15 +19,23 @@ PRESETS: dict[str, tuple[float, float]] = {
     "dead_fraction": (0.15, 0.08),
     "blocked_doubtful": (0.12, 0.2),
     "blocked_bad": (0.22, 0.4),
+    "changed_doubtful": (0.07, 0.15),
+    "changed_bad": (0.25, 0.4),
     "shift_doubtful": (0.1, 0.2),
     "shift_bad": (0.45, 0.5),
     "min_score": (6.0, 5.0),
+    "peak_doubtful": (0.6, 0.5),
+    "peak_bad": (0.45, 0.35),
     "agree_doubtful": (0.5, 0.4),
     "agree_bad": (0.35, 0.25),
     "sharp_doubtful": (0.6, 0.45),
     "sharp_bad": (0.25, 0.15),
-    "rings_doubtful": (0.45, 0.7),
-    "rings_bad": (0.6, 1.0),
+    "rings_doubtful": (0.4, 0.6),
+    "rings_bad": (0.5, 0.8),
+    "contrast_doubtful": (2.2, 3.0),
+    "contrast_bad": (3.0, 4.5),
+    "ghost_doubtful": (0.07, 0.1),
+    "ghost_bad": (0.12, 0.2),
     "defocus_doubtful_um": (1.0, 2.0),
     "defocus_bad_um": (3.0, 5.0),
     "drift_doubtful_nm": (5.0, 10.0),
@@ -112,6 +120,23 @@ class Judge(Table, frozen=True):
         ]
         | None
     ) = None
+    changed_doubtful: (
+        Annotated[
+            float,
+            "Another level than in a tilt at a like angle over so much more of the field than is usual makes a tilt "
+            "doubtful ...",
+            _limit("changed_doubtful", "fraction of the field", gt=0, le=1),
+        ]
+        | None
+    ) = None
+    changed_bad: (
+        Annotated[
+            float,
+            "... and over so much more bad.",
+            _limit("changed_bad", "fraction of the field", gt=0, le=1),
+        ]
+        | None
+    ) = None
     shift_doubtful: (
         Annotated[
             float,
@@ -131,10 +156,22 @@ class Judge(Table, frozen=True):
     min_score: (
         Annotated[
             float,
-            "A correlation peak lower than this makes a tilt doubtful.",
+            "A correlation peak lower than this makes a tilt doubtful where nothing else tells what was recognised.",
             _limit("min_score", "sigma of the background", ge=0, le=1000),
         ]
         | None
+    ) = None
+    peak_doubtful: (
+        Annotated[
+            float,
+            "A correlation peak below this fraction of that of tilts at like angles makes a tilt doubtful that does "
+            "not agree with its neighbour ...",
+            _limit("peak_doubtful", "fraction", ge=0, le=1),
+        ]
+        | None
+    ) = None
+    peak_bad: (
+        Annotated[float, "... and below this fraction bad.", _limit("peak_bad", "fraction", ge=0, le=1)] | None
     ) = None
     agree_doubtful: (
         Annotated[
@@ -180,6 +217,30 @@ class Judge(Table, frozen=True):
         ]
         | None
     ) = None
+    contrast_doubtful: (
+        Annotated[
+            float,
+            "So many times the detail of tilts at like angles makes a tilt doubtful: another defocus, or another "
+            "specimen ...",
+            _limit("contrast_doubtful", "times", gt=1, le=1000),
+        ]
+        | None
+    ) = None
+    contrast_bad: (
+        Annotated[float, "... and so many times as much bad.", _limit("contrast_bad", "times", gt=1, le=1000)] | None
+    ) = None
+    ghost_doubtful: (
+        Annotated[
+            float,
+            "A side peak of the autocorrelation that is higher by this than is usual makes a tilt doubtful: everything "
+            "is seen twice ...",
+            _limit("ghost_doubtful", "fraction", gt=0, le=1),
+        ]
+        | None
+    ) = None
+    ghost_bad: Annotated[float, "... and higher by this bad.", _limit("ghost_bad", "fraction", gt=0, le=1)] | None = (
+        None
+    )
     defocus_doubtful_um: (
         Annotated[
             float,
@@ -258,7 +319,7 @@ class Judge(Table, frozen=True):
     in_a_row: (
         Annotated[
             int,
-            "So many bad tilts in a row on one branch reject a series.",
+            "So many bad tilts, all of the last ones or of the last ones on one branch but for one, reject a series.",
             _limit("in_a_row", "tilts", ge=2, le=100),
         ]
         | None
@@ -289,15 +350,23 @@ class Limits(Struct, frozen=True, kw_only=True):
     dead_fraction: float
     blocked_doubtful: float
     blocked_bad: float
+    changed_doubtful: float
+    changed_bad: float
     shift_doubtful: float
     shift_bad: float
     min_score: float
+    peak_doubtful: float
+    peak_bad: float
     agree_doubtful: float
     agree_bad: float
     sharp_doubtful: float
     sharp_bad: float
     rings_doubtful: float
     rings_bad: float
+    contrast_doubtful: float
+    contrast_bad: float
+    ghost_doubtful: float
+    ghost_bad: float
     defocus_doubtful_um: float
     defocus_bad_um: float
     drift_doubtful_nm: float

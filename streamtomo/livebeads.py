@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.beads import BeadShape, find_candidates, find_shape
 from streamtomo.correct.binning import bin_image
-from streamtomo.judge.beads import seen_again
+from streamtomo.judge.beads import SeenAgain, seen_again
 
 Image = NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class LiveBeads:
         strong = min(MOST, int(np.count_nonzero(found.strength >= least)))
         self._found[index] = _Beads(found.xy * binning, strong, (image.shape[0], image.shape[1]))
 
-    def again(self, index: int, other: int, over: geometry.Array, axis_deg: float, parallax: float) -> tuple[int, int]:
+    def again(self, index: int, other: int, over: geometry.Array, axis_deg: float, parallax: float) -> SeenAgain:
         """How many beads of another tilt lie in the field of this one, and how many of those are seen in it.
 
         `over` `(2, 3)` lays the other tilt's image over this one's, for what lies at height 0; `parallax` is the shift

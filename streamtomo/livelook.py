@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from streamtomo import geometry
 from streamtomo.align.live import STEEPEST_DEG, LiveAligner
 from streamtomo.config import Acquisition
+from streamtomo.judge import defocus
 from streamtomo.judge.agreement import agreement
-from streamtomo.judge.defocus import binning_for, places, quick_defocus, tile_of
+from streamtomo.judge.beads import SeenAgain
+from streamtomo.judge.blocks import block_sums
+from streamtomo.judge.change import binning_for, changed
 from streamtomo.lens import Microscope
 from streamtomo.livebeads import LiveBeads
 from streamtomo.model import Placement, Tilt
@@ -34,11 +37,11 @@ def defocus_of(
     """Underfocus of a raw image on the tilt axis, µm; None where its pixels are too coarse, or nothing is seen."""
     if not pixel_A:
         return None
-    binning = binning_for(pixel_A)
-    at = places((raw.shape[0], raw.shape[1]), pixel_A, axis_deg, tilt_deg)
-    tiles = [tile_of(raw, place, binning) for place in at]
+    binning = defocus.binning_for(pixel_A)
+    at = defocus.places((raw.shape[0], raw.shape[1]), pixel_A, axis_deg, tilt_deg)
+    tiles = [defocus.tile_of(raw, place, binning) for place in at]
     microscope = Microscope(scope.voltage_kV, scope.cs_mm, scope.amplitude_contrast)
-    return quick_defocus(tiles, pixel_A * binning, microscope)
+    return defocus.quick_defocus(tiles, pixel_A * binning, microscope)
 
 
 class Recogniser:
@@ -55,10 +58,18 @@ class Recogniser:
         self._aligner, self._images, self._views = aligner, images, views
         self._beads = LiveBeads(bead_radius_px)
 
-    def recognised(self, tilt: Tilt, image: Image, placement: Placement, strangers: Collection[int]) -> Placement:
+    def recognised(
+        self,
+        tilt: Tilt,
+        image: Image,
+        placement: Placement,
+        strangers: Collection[int],
+        altered: Collection[int] = (),
+    ) -> Placement:
         """The placement, with how well the image agrees there with one of the tilts nearest in angle.
 
-        `strangers` are accepted tilts that were not recognised themselves: they speak for no other one.
+        `strangers` are accepted tilts that were not recognised themselves, those `altered` show a field that is not
+        what it was: they speak for no other one.
         """
         if placement.neighbour is None:
             return placement
@@ -70,14 +81,16 @@ class Recogniser:
             best, found = max((best, found), (agrees, other))
             if best >= CLEAR_AGREEMENT:
                 break
-        expected, seen = self._beads_again(tilt, image, found, here)
+        beads = self._beads_again(tilt, image, found, here)
         return msgspec.structs.replace(
             placement,
             agreement=round(best, 4),
             agreed_with=found,
             kinship=self._kinship(tilt, image, here, strangers) if best < CLEAR_AGREEMENT else None,
-            beads_expected=expected,
-            beads_seen=seen,
+            beads_expected=beads.expected,
+            beads_seen=beads.seen,
+            beads_by_chance=round(beads.by_chance, 2),
+            changed=self._changed(tilt, image, here, {*strangers, *altered}),
         )
 
     def _kinship(self, tilt: Tilt, image: Image, here: tuple[float, float], strangers: Collection[int]) -> float | None:
@@ -89,7 +102,19 @@ class Recogniser:
             return None
         return round(agreement(image, self._images[nearest], self._laid_over(nearest, angle, here)), 4)
 
-    def _beads_again(self, tilt: Tilt, image: Image, other: int, here: tuple[float, float]) -> tuple[int, int]:
+    def _changed(self, tilt: Tilt, image: Image, here: tuple[float, float], altered: Collection[int]) -> float | None:
+        """Share of the field whose level differs from that of the nearest tilt that shows it as it was."""
+        angle = tilt.image.angle_deg
+        known = [index for index in self._views if index not in altered]
+        other = min(known, key=lambda index: abs(self._views[index][0] - angle), default=None)
+        if other is None:
+            return None
+        binning = binning_for(image)
+        over = geometry.rescale(self._laid_over(other, angle, here), binning)
+        share = changed(block_sums(image, binning), block_sums(self._images[other], binning), over)
+        return round(share, 4) if share is not None else None
+
+    def _beads_again(self, tilt: Tilt, image: Image, other: int, here: tuple[float, float]) -> SeenAgain:
         """Beads of an accepted tilt that lie in the field of a new one, and how many of those are seen."""
         if not self._beads.knows(other):
             self._beads.look(other, self._images[other])

@@ -22,8 +22,9 @@ from streamtomo.correct.prepare import live_binning
 from streamtomo.elsewhere import Better, Realigned, worst
 from streamtomo.judge.limit import combine
 from streamtomo.judge.look import look_at
-from streamtomo.judge.place import Field, is_recognised
+from streamtomo.judge.place import Field
 from streamtomo.judge.policy import Judgement, SeriesJudge
+from streamtomo.judge.recognition import is_recognised
 from streamtomo.judge.record import fresh
 from streamtomo.livecache import Snapshot, TiltKey, digest
 from streamtomo.livelook import Recogniser, defocus_of
@@ -340,7 +341,7 @@ class LiveSeries:
         if verdict.state == "bad":
             return look, None, verdict
         placement = self.aligner.place(tilt.index, tilt.image.angle_deg, image)
-        placement = self._recogniser.recognised(tilt, image, placement, self.judge.strangers)
+        placement = self._recogniser.recognised(tilt, image, placement, self.judge.strangers, self.judge.altered)
         later = self.judge.placement(msgspec.structs.replace(new, placement=placement))
         return look, placement, combine(verdict, later)
 

@@ -101,6 +101,9 @@ class Look(Struct, frozen=True, kw_only=True):
     """Share of the field that is dark and touches no edge: ice or dirt."""
     spectrum: tuple[float, ...] = ()
     """Power of the detail over that of the noise, in rings of equal width in frequency (`judge.spectrum`)."""
+    ghost: float | None = None
+    """Height of the highest side peak in the autocorrelation over that of the middle: everything is seen twice; None
+    where the journal is older than this."""
     defocus_um: float | None = None
     """Underfocus at the tilt axis by the rings of the lens; None where they do not tell."""
 
@@ -133,6 +136,10 @@ class Placement(Struct, frozen=True, kw_only=True):
     """Beads of that tilt that lie in the field of this one; None where they were not looked for."""
     beads_seen: int | None = None
     """How many of them are there."""
+    beads_by_chance: float | None = None
+    """How many would be, if what looks like a bead here lay anywhere; None where the journal is older than this."""
+    changed: float | None = None
+    """Share of the field whose level is another one than in a tilt at a like angle; None where it was not measured."""
 
 
 class Place(Struct, frozen=True, array_like=True):

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import _judge_cases as cases
+import _judge_faults as faults
 import judge_bench
 
 from streamtomo.config import Settings
@@ -18,7 +19,7 @@ from streamtomo.config import Settings
 @pytest.fixture(scope="module")
 def outcomes():
     """A good series and one whose beam dies, judged from their images."""
-    two = [cases.good(7), cases.faulty("beam lost", 3)]
+    two = [cases.good(7), faults.faulty("beam lost", 3)]
     return [judge_bench.judge(case, Settings(), told_plan=True) for case in two]
 
 
@@ -43,16 +44,16 @@ def test_the_report_counts_right_and_wrong(outcomes):
 
 
 def test_series_follow_from_their_seed_and_tuning_and_report_share_none():
-    first, again = (next(cases.faulty("grid bar", 5).images()) for _ in range(2))
+    first, again = (next(faults.faulty("grid bar", 5).images()) for _ in range(2))
     assert (first == again).all()
     tuned, told = (judge_bench.jobs(tuning=tuning) for tuning in (True, False))
     assert not {seed for _, seed in tuned} & {seed for _, seed in told}
     assert len([job for job in told if job[0] == "good"]) == 400
     assert len(set(told)) == len(told) >= 600
-    assert not {kind for kind, _ in tuned} & set(cases.UNSEEN)
-    assert set(cases.UNSEEN) < {kind for kind, _ in told}
+    assert not {kind for kind, _ in tuned} & set(faults.UNSEEN)
+    assert set(faults.UNSEEN) < {kind for kind, _ in told}
     kinds = [kind for kind, _ in told[:60]]
-    assert set(kinds) == {"good", *cases.FAULTS}
+    assert set(kinds) == {"good", *faults.FAULTS}
     assert 35 <= kinds.count("good") <= 45
 
 
@@ -63,9 +64,9 @@ def test_a_run_goes_on_where_the_records_end(outcomes, tmp_path):
     assert [one.name for one in found.values()] == [one.name for one in outcomes]
 
 
-@pytest.mark.parametrize("kind", cases.FAULTS)
+@pytest.mark.parametrize("kind", faults.FAULTS)
 def test_every_fault_can_be_made_and_begins_in_the_first_half(kind):
-    case = cases.faulty(kind, 11)
+    case = faults.faulty(kind, 11)
     assert case.onset is not None
     assert 0 <= case.onset < len(case.series.plan.angles_deg) / 2 + 1
     images = case.images()

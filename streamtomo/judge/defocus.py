@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from streamtomo import geometry
+from streamtomo.judge.blocks import block_sums
 from streamtomo.lens import Microscope, phase
 
 Image = NDArray[np.float32]
@@ -58,32 +59,23 @@ def places(shape_yx: tuple[int, int], pixel_A: float, axis_deg: float, tilt_deg:
     side = TILE_PX * binning_for(pixel_A)
     steepness = abs(float(geometry.tilt_terms(tilt_deg).tan)) * pixel_A / 1e4
     across = geometry.rotation(axis_deg)[:, 0]
-    centre = np.array([geometry.centre(n) for n in shape_yx])
-    found = []
-    for y in _starts(shape_yx[0], side):
-        for x in _starts(shape_yx[1], side):
-            up, right = np.array([y, x]) + geometry.centre(side) - centre
-            if abs(across[0] * right + across[1] * up) * steepness <= SAME_FOCUS_UM:
-                found.append((float(np.hypot(up, right)), y, x))
-    return [(slice(y, y + side), slice(x, x + side)) for _, y, x in sorted(found)[:MOST_TILES]]
+    ys, xs = (_starts(n, side) for n in shape_yx)
+    y, x = (one.ravel() for one in np.meshgrid(ys, xs, indexing="ij"))
+    up, right = (one + geometry.centre(side) - geometry.centre(n) for one, n in zip((y, x), shape_yx, strict=True))
+    focused = np.flatnonzero(np.abs(across[0] * right + across[1] * up) * steepness <= SAME_FOCUS_UM)
+    nearest = focused[np.argsort(np.hypot(up, right)[focused], kind="stable")[:MOST_TILES]]
+    return [(slice(y[i], y[i] + side), slice(x[i], x[i] + side)) for i in nearest]
 
 
-def _starts(n: int, side: int) -> list[int]:
+def _starts(n: int, side: int) -> NDArray[np.int64]:
     """Where tiles side by side about the middle begin."""
     count = n // side
-    return [(n - count * side) // 2 + side * i for i in range(count)]
+    return (n - count * side) // 2 + side * np.arange(count)
 
 
 def tile_of(raw: NDArray[Any], place: Place, binning: int) -> Image:
     """A tile `(TILE_PX, TILE_PX)`: sums of the pixels of a place in a raw image."""
-    part = raw[place]
-    rows = part[::binning].astype(np.float32)
-    for k in range(1, binning):
-        rows += part[k::binning]
-    total = rows[:, ::binning].copy()
-    for k in range(1, binning):
-        total += rows[:, k::binning]
-    return total
+    return block_sums(raw[place], binning)
 
 
 def quick_defocus(tiles: Sequence[Image], pixel_A: float, microscope: Microscope) -> float | None:
@@ -144,10 +136,13 @@ def _defoci() -> Array:
 
 def _profile(tile: Image, rings: _Rings) -> Array | None:
     """Mean power in each ring, of mean 1; None for a tile that is blank."""
-    level, sd = float(tile.mean(dtype=np.float64)), float(tile.std(dtype=np.float64))
+    flat = tile - np.float32(tile.mean(dtype=np.float64))
+    sd = np.sqrt(np.vdot(flat, flat) / np.float32(flat.size))
     if not sd > 0:
         return None
-    spectrum = fft.rfft2(np.clip((tile - np.float32(level)) / np.float32(sd), -FAR_SD, FAR_SD) * rings.window)
+    np.clip(flat, -FAR_SD * sd, FAR_SD * sd, out=flat)
+    flat *= rings.window
+    spectrum = fft.rfft2(flat)
     power = spectrum.real**2 + spectrum.imag**2
     profile = np.bincount(rings.number, power.ravel(), len(rings.counts) + 1)[:-1] / rings.counts
     return np.asarray(profile / profile.mean())

@@ -59,6 +59,7 @@ def _trends(limits: Limits) -> tuple[_Trend, ...]:
     return (
         _Trend("distance", "field", limits.shift_bad, True, 0.02, "the target leaves the field"),
         _Trend("blocked", "shadow", limits.blocked_bad, True, 0.02, "the field lies in shadow"),
+        _Trend("changed", "shadow", limits.changed_bad, True, 0.02, "the field is not what it was"),
         _Trend("blob", "shadow", limits.blocked_bad, True, 0.02, "the field is covered"),
         _Trend("intensity", "light", limits.dark_fraction, False, 0.02, "the intensity fails"),
     )
@@ -87,7 +88,9 @@ def _steps_to(trend: _Trend, values: Sequence[float]) -> int | None:
     y = np.asarray(values, dtype=np.float64) * (1 if trend.rising else -1)
     limit = trend.limit if trend.rising else -trend.limit
     x = np.arange(len(y)) - (len(y) - 1.0)
-    slope, now = (float(one) for one in np.polyfit(x, y, 1))
+    about = x - x.mean()
+    slope = float(about @ y / (about @ about))
+    now = float(y.mean() - slope * x.mean())
     scatter = float(np.std(y - now - slope * x)) * np.sqrt(len(y) / (len(y) - 2))
     lately = min(float(y[-1] - y[-2]), float(y[-1] - y[-3]) / 2)
     if slope < trend.least or slope * (len(y) - 1) < CLEAR * scatter or lately < GOES_ON * slope:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from streamtomo.judge.ghost import ghost
 from streamtomo.judge.spectrum import detail
 from streamtomo.model import Look
 
@@ -20,8 +21,8 @@ BRIGHT_SHARE = 0.8
 """The bright cells' level is this quantile of all."""
 EVERY = 3
 """Every third row and column is enough for statistics of single pixels."""
-EVERY_RAW = 16
-"""Every sixteenth raw row tells how many pixels are saturated."""
+EVERY_RAW = 32
+"""Every thirty-second raw row tells how many pixels are saturated."""
 LEAST_BLOCKED = 0.01
 """A share of the field below this is no shadow: a bead, a corner."""
 
@@ -44,6 +45,7 @@ def look_at(raw: NDArray[np.generic], image: Image, repaired: int, defocus_um: f
         blocked_side=side,
         blob=inside,
         spectrum=detail(image),
+        ghost=round(ghost(image), 4),
         defocus_um=defocus_um,
     )
 
@@ -80,9 +82,9 @@ def _side(shadow: NDArray[np.bool_]) -> str:
 
 
 def _noise(image: Image) -> float:
-    """From the median of the differences between neighbours in every third row, which outliers don't move."""
+    """From the median of the differences between neighbours, some of them, which outliers don't move."""
     few = image[::EVERY]
-    return float(1.4826 * np.median(np.abs(few[:, 1:] - few[:, :-1])) / np.sqrt(2))
+    return float(1.4826 * np.median(np.abs(few[:, 1::EVERY] - few[:, :-1:EVERY])) / np.sqrt(2))
 
 
 def _skew(levels: Array) -> float:

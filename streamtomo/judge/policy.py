@@ -19,7 +19,7 @@ from streamtomo.judge.forecast import Forecast, forecasts
 from streamtomo.judge.light import judge_image
 from streamtomo.judge.place import Field, judge_placement, overlap, zero_tilt
 from streamtomo.judge.plan import Plan, branch, planned_tilts, remaining
-from streamtomo.judge.record import Seen, value_of
+from streamtomo.judge.record import Seen, fails, value_of
 from streamtomo.messages import SeriesVerdict
 from streamtomo.model import Verdict
 
@@ -29,12 +29,15 @@ SIGN_OF = {
     "depth": "light",
     "blocked": "shadow",
     "blob": "shadow",
+    "changed": "shadow",
     "jump": "field",
     "distance": "field",
     "agreement": "recognition",
     "correlation": "recognition",
     "sharpness": "sharpness",
     "rings": "sharpness",
+    "contrast": "sharpness",
+    "ghost": "sharpness",
     "defocus": "sharpness",
     "drift": "sharpness",
     "beads": "recognition",
@@ -96,6 +99,11 @@ class SeriesJudge:
     def strangers(self) -> set[int]:
         """Tilts that were accepted though they were not recognised."""
         return {one.index for one in self.accepted if is_strange(one)}
+
+    @property
+    def altered(self) -> set[int]:
+        """Tilts that were accepted though the field is not what it was."""
+        return {one.index for one in self.accepted if fails(one, "changed", "blocked", "blob")}
 
     def image(self, new: Seen) -> Verdict:
         """The verdict on a tilt before it is placed."""
@@ -237,13 +245,14 @@ def _another_area(seen: Sequence[Seen], alike: float) -> list[_Evidence]:
 
 
 def _rows(seen: Sequence[Seen], in_a_row: int) -> list[_Evidence]:
-    """Bad tilts in a row, one after the other or on the last one's branch."""
-    runs = [_trailing(tilts, lambda one: one.verdict.state == "bad") for tilts in (seen, _on_branch(seen))]
-    run = max(runs, key=len)
-    if len(run) < in_a_row:
-        return []
-    where = "" if len(runs[0]) >= in_a_row else " on this branch"
-    return [_Evidence("row", f"{len(run)} bad tilts in a row{where}", run[0].index, SURE["row"], True)]
+    """Bad tilts, one after the other or on the last one's branch; one that is not bad between them changes nothing."""
+    for where, tilts in (("", seen), (" on this branch", _on_branch(seen))):
+        last = tilts[-in_a_row - 1 :]
+        bad = [one for one in last if one.verdict.state == "bad"]
+        if len(bad) >= in_a_row and seen[-1] is bad[-1]:
+            words = f"{len(bad)} of the last {len(last)} tilts{where} are bad"
+            return [_Evidence("row", words, bad[0].index, SURE["row"], True)]
+    return []
 
 
 def _signs(seen: Sequence[Seen]) -> list[_Evidence]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from streamtomo.messages import TiltPlaced
 from streamtomo.model import Correction, Look, Placement, Tilt, Verdict
+
+LIKE = 5
+"""Tilts nearest in angle that a tilt is compared with."""
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -70,6 +74,16 @@ def seen(tilt: Tilt, placed: TiltPlaced) -> Seen:
 def apart(a: tuple[float, float], b: tuple[float, float], field_px: tuple[int, int]) -> float:
     """Distance of two shifts as a fraction of the field."""
     return math.hypot((a[0] - b[0]) / field_px[0], (a[1] - b[1]) / field_px[1])
+
+
+def like(new: Seen, before: Sequence[Seen]) -> list[Seen]:
+    """The tilts nearest in angle, those that a tilt is compared with."""
+    return sorted(before, key=lambda one: abs(one.angle_deg - new.angle_deg))[:LIKE]
+
+
+def fails(one: Seen, *names: str) -> bool:
+    """Whether one of these measures counts against a tilt."""
+    return any(each.name in names and each.state != "good" for each in one.verdict.measures)
 
 
 def value_of(one: Seen, measure: str) -> float | None:
