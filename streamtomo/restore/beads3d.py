@@ -65,10 +65,11 @@ def _extrema(volume: NDArray[Any], radius_px: float, sign: float) -> Beads3D:
     taps = [gaussian_taps(SIGMA_OF_RADIUS * radius * wide) for wide in (1.0, WIDER)]
     halo, thick = len(taps[1]), _slab(volume.shape, binning)
     spots, strengths, spread = [], [], []
-    nz = volume.shape[0] // binning
+    nz, ny, nx = (n // binning for n in volume.shape)
+    scratch = _Scratch((min(nz, thick + 2 * halo), ny, nx), len(taps[1]) - 1)
     for z0 in range(0, nz, thick):
         low, high = max(0, z0 - halo), min(nz, z0 + thick + halo)
-        response = _filtered(volume[low * binning : high * binning], binning, taps, sign)
+        response = _filtered(volume[low * binning : high * binning], binning, taps, sign, scratch)
         spread.append(MAD_TO_SD * float(np.median(np.abs(response[::3, ::5, ::5]))))
         found, values = maxima(response, np.float32(NOISE_LIMIT / 2 * max(spread[-1], 1e-30)))
         here = (found[:, 0] + low >= z0) & (found[:, 0] + low < z0 + thick)
@@ -91,16 +92,39 @@ def _slab(shape: tuple[int, ...], binning: int) -> int:
     return max(8, int(SLAB_VOXELS * binning**2 / (shape[1] * shape[2])))
 
 
-def _filtered(part: NDArray[Any], binning: int, taps: list[Volume], sign: float) -> Volume:
-    pad = len(taps[1]) - 1
-    binned = np.empty(tuple(n // binning for n in part.shape), np.float32)
-    bin_volume(part, binning, binned)
-    padded = np.pad(binned, pad, mode="edge")
-    narrow, wide = np.empty_like(padded), np.empty_like(padded)
-    smooth(padded, taps[0], pad, narrow)
-    smooth(padded, taps[1], pad, wide)
+class _Scratch:
+    """Memory for one slab with its halo: touched once, used for all of them."""
+
+    def __init__(self, shape: tuple[int, ...], pad: int) -> None:
+        self.pad = pad
+        wide = tuple(n + 2 * pad for n in shape)
+        self._padded = [np.empty(wide, np.float32) for _ in range(3)]
+        self._response = np.empty(shape, np.float32)
+
+    def of(self, sections: int) -> tuple[Volume, Volume, Volume, Volume]:
+        """Three arrays with room on all sides, and one without, for so many sections."""
+        u, narrow, wide = (one[: sections + 2 * self.pad] for one in self._padded)
+        return u, narrow, wide, self._response[:sections]
+
+
+def _filtered(part: NDArray[Any], binning: int, taps: list[Volume], sign: float, scratch: _Scratch) -> Volume:
+    """The answer of the filter to a slab; it is overwritten by the next one."""
+    pad = scratch.pad
+    u, narrow, wide, response = scratch.of(len(part) // binning)
     inside = (slice(pad, -pad),) * 3
-    return np.ascontiguousarray(np.float32(sign) * (narrow[inside] - wide[inside]))
+    bin_volume(part, binning, u[inside])
+    _continue_edges(u, pad)
+    smooth(u, taps[0], pad, narrow)
+    smooth(u, taps[1], pad, wide)
+    more, less = (narrow, wide) if sign > 0 else (wide, narrow)
+    return np.subtract(more[inside], less[inside], out=response)
+
+
+def _continue_edges(u: Volume, pad: int) -> None:
+    """Fill the room on all sides with what lies at the edges."""
+    for axis in range(3):
+        sides = np.moveaxis(u, axis, 0)
+        sides[:pad], sides[-pad:] = sides[pad], sides[-pad - 1]
 
 
 def maxima(response: Volume, floor: np.float32) -> tuple[NDArray[np.int64], Array]:
