@@ -14,6 +14,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import _bench_alignment
 import _bench_intake
 import _bench_judge
 import _bench_told
@@ -176,7 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="counted runs of each figure (9)")
     parser.add_argument(
-        "--only", choices=("lane", "judge", "reconstruction", "intake", "told", "restoration"), help="one part of it"
+        "--only",
+        choices=("lane", "judge", "alignment", "reconstruction", "intake", "told", "restoration"),
+        help="one part of it",
     )
     args = parser.parse_args()
     runs = args.runs
@@ -193,6 +196,8 @@ def main() -> None:
             bench_first_tilt(folder)
         if args.only in (None, "lane", "judge"):
             bench_judging(folder, runs)
+        if args.only in (None, "alignment"):
+            _bench_alignment.bench(runs)
         if args.only in (None, "reconstruction"):
             bench_reconstruction(max(2, runs // 3))
         if args.only in (None, "intake"):
