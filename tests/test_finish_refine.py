@@ -63,8 +63,15 @@ def test_without_gold_patches_are_followed():
     series = simulated(beads=0, size=512, error_px=3.0)
     live, final = refined(series, "coarse"), refined(series)
     assert final.method == "patches"
-    assert alignment_error(final, series.true) < 0.6 * alignment_error(live, series.true)
-    assert "patches" in final.note
+    assert alignment_error(final, series.true) < 0.2 * alignment_error(live, series.true)
+    assert "patches, each linked" in final.note
+
+
+def test_few_views_are_followed_instead_of_linked():
+    series = simulated(beads=0, size=512, error_px=3.0)
+    final = refined(series, views=series.views[12:19], method="patches")
+    assert final.method == "patches"
+    assert "linked" not in final.note
 
 
 def test_gold_on_one_surface_does_not_lift_the_specimen():
