@@ -137,3 +137,13 @@ def test_the_beads_come_with_it():
         here = found.xy[found.view == row]
         assert np.hypot(*(here[:, None] - true).transpose(2, 0, 1)).min(1).max() < 0.5
     assert with_beads(series, "coarse").beads is None
+
+
+def test_an_alignment_that_another_one_contradicts_is_not_called_good(monkeypatch):
+    series = simulated(beads=0, size=512, error_px=3.0)
+    monkeypatch.setattr("streamtomo.finish.refine.LEAST_GAIN", float("inf"))
+    found = refined(series)
+    assert found.method == "patches"
+    assert "too little in common" in found.note
+    assert alignment_error(found, series.true) < 2 * found.error_px
+    assert not found.verdict.startswith(("very good", "good"))

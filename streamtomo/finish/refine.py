@@ -71,6 +71,8 @@ class Followed(NamedTuple):
     solution: Validated | None = None
     beads: int = 0
     """So many of the points, the first, are beads."""
+    apart_px: float = 0.0
+    """How far another alignment is from this one, RMS, where nothing tells which of them is right."""
 
 
 def refine(
@@ -113,7 +115,15 @@ def track(
     name, chosen = _chosen(method, gold, patched, start)
     if chosen.tracks is None:
         return Tracked(method="coarse", note=chosen.note, binning=binning, field=field), None
-    found = tracked(name, chosen.note, chosen.tracks, binning=binning, field=field, beads=chosen.beads)
+    found = tracked(
+        name,
+        chosen.note,
+        chosen.tracks,
+        binning=binning,
+        field=field,
+        beads=chosen.beads,
+        apart_px=chosen.apart_px,
+    )
     return found, chosen.solution
 
 
@@ -226,9 +236,15 @@ def _by_patches(images: Sequence[Image], start: Poses) -> Followed:
     solution = _solution("patches", tracks, start)
     doubt = _doubt(images, found.field.gain, [solution.solution.poses, *places])
     if doubt:
-        return followed._replace(note="; ".join(note for note in (followed.note, doubt) if note))
+        note = "; ".join(one for one in (followed.note, doubt) if one)
+        return followed._replace(note=note, apart_px=_apart(places[-1], start))
     note = f"{len(solution.solution.points)} patches, each linked over all views at once"
     return Followed(tracks, note, enough=True, solution=solution)
+
+
+def _apart(one: Poses, other: Poses) -> float:
+    """RMS distance of the specimen's places in two alignments, which have it in the same frame."""
+    return float(np.sqrt(((one.shift - other.shift) ** 2).sum(1).mean()))
 
 
 def _doubt(images: Sequence[Image], gain: float, placements: Sequence[Poses]) -> str:
