@@ -32,6 +32,8 @@ FADE = 0.25
 """Share of that side over which it fades at each edge."""
 LOWEST = 0.008
 """Frequencies below this are shading."""
+LEAST_SCALE = 0.1
+"""A view that sees the slab more nearly from its edge is looked at as if it were this one."""
 SAMPLING = 1.3
 """Nyquist's frequency of the samples, in the highest frequency that is looked at."""
 GROUP = 4
@@ -73,7 +75,7 @@ def seen(slab: Slab, tilt_deg: Array) -> Seen:
     """The views of a slab at these tilts."""
     tilt = geometry.tilt_terms(tilt_deg)
     across, along = (geometry.tilt_terms(angle) for angle in (slab.tilt_deg, slab.pitch_deg))
-    scale = tilt.cos + tilt.sin * across.sin / across.cos
+    scale = np.maximum(tilt.cos + tilt.sin * across.sin / across.cos, LEAST_SCALE)
     return Seen(scale, tilt.sin * along.sin / along.cos, tilt.sin / scale)
 
 
@@ -189,7 +191,7 @@ def _mean_power(values: Spectra, ring: NDArray[np.int64], rings: int) -> Array:
     """Of a view in each ring; where a ring has hardly a frequency, that of the nearest one that has."""
     number = np.bincount(ring, minlength=rings)
     power = np.bincount(ring, np.abs(values) ** 2, rings) / np.maximum(number, 1)
-    told = np.flatnonzero(number > FEW)
+    told = np.flatnonzero(number > min(FEW, int(number.max()) - 1))
     return np.interp(np.arange(rings), told, power[told])
 
 

@@ -50,8 +50,8 @@ PATCH_VIEWS = 6
 PATCH_ERROR_PX = 0.5
 """Error of a patch's position that the noise does not explain; beads that leave more than this open in the field are
 helped by patches."""
-LEAST_LINKED = 8
-"""Fewer views than this are not linked."""
+LEAST_LINKED, LEAST_LINKED_PX = 8, 128
+"""Fewer views than this are not linked, nor smaller ones."""
 LEAST_GAIN = 20.0
 """Logarithm of the likelihood that a view must gain by its being one of a slab's."""
 COMPARED_PX, AGREEING = 256, 0.9
@@ -224,7 +224,7 @@ def _by_patches(images: Sequence[Image], start: Poses) -> Followed:
     shrunk = [_shrunk(unshaded(image), factor) for image in images]
     small, offset = [image for image, _ in shrunk], shrunk[0][1]
     followed = _by_following(small, start, factor, offset)
-    if len(images) < LEAST_LINKED:
+    if len(images) < LEAST_LINKED or min(small[0].shape) < LEAST_LINKED_PX:
         return followed
     places = [start]
     if followed.solution is not None:
