@@ -78,3 +78,14 @@ def test_a_view_that_nothing_recognises_is_told_nowhere_and_moves_no_other(views
 
 def test_repeated_angles_keep_the_order_in_which_they_came():
     assert own_order({7: 3.0, 2: 0.0, 5: -3.0, 4: 3.0, 9: 0.0}) == [2, 9, 5, 4, 7]
+
+
+def test_where_the_lowest_tilt_is_the_odd_one_the_others_begin_without_it(views):
+    lowest = own_order({i: angle for i, (angle, _) in views.items()})[0]
+    rng = np.random.default_rng(2)
+    image = rng.normal(100, 10, (SIZE, SIZE)).astype(np.float32)
+    strange = {**views, lowest: (views[lowest][0], image)}
+    found = Settling(Align(), AXIS, 1).shifts(strange, never)
+    assert set(found) == set(views) - {lowest}
+    alone = Settling(Align(), AXIS, 1).shifts({i: view for i, view in views.items() if i != lowest}, never)
+    assert apart(found, alone) < 0.01

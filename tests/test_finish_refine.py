@@ -63,8 +63,15 @@ def test_without_gold_patches_are_followed():
     series = simulated(beads=0, size=512, error_px=3.0)
     live, final = refined(series, "coarse"), refined(series)
     assert final.method == "patches"
-    assert alignment_error(final, series.true) < 0.6 * alignment_error(live, series.true)
-    assert "patches" in final.note
+    assert alignment_error(final, series.true) < 0.2 * alignment_error(live, series.true)
+    assert "patches, each linked" in final.note
+
+
+def test_few_views_are_followed_instead_of_linked():
+    series = simulated(beads=0, size=512, error_px=3.0)
+    final = refined(series, views=series.views[12:19], method="patches")
+    assert final.method == "patches"
+    assert "linked" not in final.note
 
 
 def test_gold_on_one_surface_does_not_lift_the_specimen():
@@ -130,3 +137,13 @@ def test_the_beads_come_with_it():
         here = found.xy[found.view == row]
         assert np.hypot(*(here[:, None] - true).transpose(2, 0, 1)).min(1).max() < 0.5
     assert with_beads(series, "coarse").beads is None
+
+
+def test_an_alignment_that_another_one_contradicts_is_not_called_good(monkeypatch):
+    series = simulated(beads=0, size=512, error_px=3.0)
+    monkeypatch.setattr("streamtomo.finish.refine.LEAST_GAIN", float("inf"))
+    found = refined(series)
+    assert found.method == "patches"
+    assert "too little in common" in found.note
+    assert alignment_error(found, series.true) < 2 * found.error_px
+    assert not found.verdict.startswith(("very good", "good"))

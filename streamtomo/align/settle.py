@@ -2,7 +2,7 @@
 
 While a series runs each view is placed by what is known when it comes, far from any other one perhaps. Afterwards they
 are placed from the lowest tilt outwards, each against its true neighbours, and one that none of these recognises waits
-for the others.
+for the others. Where most are not recognised it is the lowest that shows something else: then the others begin without.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Settling:
     def __init__(self, settings: Align, axis_deg: float, binning: int) -> None:
         self.settings, self.axis_deg, self.binning = settings, axis_deg, binning
         self._interrupted: Callable[[], bool] = lambda: False
+        self._odd: set[int] = set()
+        """Views that come last, as the others have nothing in common with them."""
         self._begin()
 
     def _begin(self) -> None:
@@ -51,8 +53,18 @@ class Settling:
         return None
 
     def _shifts(self, views: Mapping[int, tuple[float, Image]]) -> dict[int, Shift]:
-        order = own_order({index: angle for index, (angle, _) in views.items()})
-        if self._done != order[: len(self._done)]:
+        while True:
+            order = own_order({index: angle for index, (angle, _) in views.items()})
+            order.sort(key=self._odd.__contains__)  # those that are odd come last, else all stay as they are
+            waiting = self._all_placed(order, views)
+            known = [index for index in order if index not in waiting]
+            if 2 * len(known) >= len(order) or self._odd.issuperset(known):
+                return {index: self._aligner.shift_of(index) for index in known}
+            self._odd.update(known)
+
+    def _all_placed(self, order: list[int], views: Mapping[int, tuple[float, Image]]) -> list[int]:
+        """Place views in this order; those that nothing recognises."""
+        if not self._done or self._done != order[: len(self._done)]:
             self._begin()
         for index in order[len(self._done) :]:
             self._place(index, *views[index])
@@ -61,8 +73,10 @@ class Settling:
         while waiting:
             self._done = []  # those that waited are out of order: the next time all begins anew
             found = [index for index in waiting if self._place(index, *views[index])]
-            waiting = [index for index in waiting if index not in found] if found else []
-        return {index: self._aligner.shift_of(index) for index in order if self._aligner.knows(index)}
+            if not found:
+                break
+            waiting = [index for index in waiting if index not in found]
+        return waiting
 
     def _place(self, index: int, angle_deg: float, image: Image) -> bool:
         """Place a view, if it is recognised."""

@@ -98,7 +98,7 @@ def aligned(views: Sequence[PlacedView], start: Poses, found: Solved, tracked: T
     lengths, weights = binning * np.hypot(*solution.residuals.T), solution.weights * measured.weight
     mean = float(weights @ lengths / weights.sum())
     residual, left_out = binning * solution.rms(measured), binning * found.left_out_px
-    error = binning * _rms_with_gaps(found.expected, unsure)
+    error = binning * float(np.hypot(_rms_with_gaps(found.expected, unsure), tracked.apart_px))
     alignment = Alignment(
         method=tracked.method,
         axis_deg=float(poses.axis_deg.mean()),

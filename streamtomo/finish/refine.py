@@ -17,10 +17,12 @@ from streamtomo.align.basis import Freedoms
 from streamtomo.align.bundle import Poses, Tracks
 from streamtomo.align.correlate import Band
 from streamtomo.align.freedoms import Validated, solve_freely, supported, validated
+from streamtomo.align.linked_patches import Start, link_patches
 from streamtomo.align.patch_tracks import PatchTracks
 from streamtomo.align.shade import unshaded
 from streamtomo.finish import mixed
 from streamtomo.finish.aligned import Refined, Solved, aligned, unaligned
+from streamtomo.finish.evidence import agreements
 from streamtomo.finish.tracked import PlacedView, RefineView, Tracked, in_order, start_poses, tracked
 
 Array = NDArray[np.float64]
@@ -48,6 +50,13 @@ PATCH_VIEWS = 6
 PATCH_ERROR_PX = 0.5
 """Error of a patch's position that the noise does not explain; beads that leave more than this open in the field are
 helped by patches."""
+LEAST_LINKED, LEAST_LINKED_PX = 8, 128
+"""Fewer views than this are not linked, nor smaller ones."""
+LEAST_GAIN = 20.0
+"""Logarithm of the likelihood that a view must gain by its being one of a slab's."""
+COMPARED_PX, AGREEING = 256, 0.9
+"""Linked patches are given up where the views, binned to that size, agree less than this share of what they do
+otherwise."""
 TURNED_DEG = 1.5
 """Patches are followed again about the axis that they tell, where it is further from the first one than this."""
 
@@ -62,6 +71,8 @@ class Followed(NamedTuple):
     solution: Validated | None = None
     beads: int = 0
     """So many of the points, the first, are beads."""
+    apart_px: float = 0.0
+    """How far another alignment is from this one, RMS, where nothing tells which of them is right."""
 
 
 def refine(
@@ -104,7 +115,15 @@ def track(
     name, chosen = _chosen(method, gold, patched, start)
     if chosen.tracks is None:
         return Tracked(method="coarse", note=chosen.note, binning=binning, field=field), None
-    found = tracked(name, chosen.note, chosen.tracks, binning=binning, field=field, beads=chosen.beads)
+    found = tracked(
+        name,
+        chosen.note,
+        chosen.tracks,
+        binning=binning,
+        field=field,
+        beads=chosen.beads,
+        apart_px=chosen.apart_px,
+    )
     return found, chosen.solution
 
 
@@ -196,13 +215,59 @@ def _lacking(positions: Tracks, n: int) -> str:
     return f"{count} beads, but {bare} of {n} views show fewer than 2" if bare > BARE_SHARE * n else ""
 
 
-# -- patches -------------------------------------------------------------------------------------------------------
+# -- patches ---------------------------------------------------------------------------------------------------------
 
 
 def _by_patches(images: Sequence[Image], start: Poses) -> Followed:
+    """Patches linked over all views, where these bear that out; else patches followed from view to view."""
+    factor = max(1, round(max(images[0].shape) / PATCH_SIDE_PX))
+    shrunk = [_shrunk(unshaded(image), factor) for image in images]
+    small, offset = [image for image, _ in shrunk], shrunk[0][1]
+    followed = _by_following(small, start, factor, offset)
+    if len(images) < LEAST_LINKED or min(small[0].shape) < LEAST_LINKED_PX:
+        return followed
+    places = [start]
+    if followed.solution is not None:
+        poses = followed.solution.solution.poses
+        places.append(bundle.in_frame_of(poses, start.shift)[0])
+    starts = [Start(one.shift / factor + offset, float(one.axis_deg.mean())) for one in places]
+    found = link_patches(small, start.tilt_deg, starts)
+    tracks = found.tracks._replace(xy=factor * (found.tracks.xy - offset))
+    solution = _solution("patches", tracks, start)
+    doubt = _doubt(images, found.field.gain, [solution.solution.poses, *places])
+    if doubt:
+        note = "; ".join(one for one in (followed.note, doubt) if one)
+        return followed._replace(note=note, apart_px=_apart(places[-1], start))
+    note = f"{len(solution.solution.points)} patches, each linked over all views at once"
+    return Followed(tracks, note, enough=True, solution=solution)
+
+
+def _apart(one: Poses, other: Poses) -> float:
+    """RMS distance of the specimen's places in two alignments, which have it in the same frame."""
+    return float(np.sqrt(((one.shift - other.shift) ** 2).sum(1).mean()))
+
+
+def _doubt(images: Sequence[Image], gain: float, placements: Sequence[Poses]) -> str:
+    """Why the first placements, those of linked patches, are not to be trusted, in words; empty if they are.
+
+    What views and reprojections of all others have in common is no finer a judge: placements whose errors go on
+    smoothly from view to view agree a little better than the true ones.
+    """
+    if gain < LEAST_GAIN * len(images):
+        return "the views have too little in common to be linked"
+    factor = max(1, round(max(images[0].shape) / COMPARED_PX))
+    small, (offset, *_) = zip(*(_shrunk(image, factor) for image in images), strict=True)
+    scaled = [poses._replace(shift=poses.shift / factor + offset) for poses in placements]
+    linked, *others = (float(agreements(small, poses).mean()) for poses in scaled)
+    if linked < AGREEING * max(others):
+        return f"linked patches agree worse with the other views ({linked:.2f}, not {max(others):.2f})"
+    return ""
+
+
+def _by_following(images: Sequence[Image], start: Poses, factor: int, offset: Array) -> Followed:
     """Patches followed from the lowest tilt on; once more if the axis was wrong by much."""
     for last in (False, True):
-        measured = _followed(images, start)
+        measured = _followed(images, start, factor, offset)
         if len(np.unique(measured.view)) < len(images) // 2:
             return Followed(None, "patches could not be followed", enough=False)
         found = _solution("patches", measured, start)
@@ -213,14 +278,13 @@ def _by_patches(images: Sequence[Image], start: Poses) -> Followed:
     return Followed(measured, f"{len(found.solution.points)} patches", enough=True, solution=found)
 
 
-def _followed(images: Sequence[Image], start: Poses) -> Tracks:
-    factor = max(1, round(max(images[0].shape) / PATCH_SIDE_PX))
+def _followed(images: Sequence[Image], start: Poses, factor: int, offset: Array) -> Tracks:
+    """Positions of patches in pixels of `start`, found in images `factor` times smaller."""
     patches = PatchTracks(float(start.axis_deg[0]), PATCH_BAND)
     for i in np.argsort(np.abs(start.tilt_deg), kind="stable").tolist():
-        small, offset = _shrunk(unshaded(images[i]), factor)
         tilt_deg, shift = float(start.tilt_deg[i]), start.shift[i] / factor + offset
-        found = patches.place(i, tilt_deg, small, shift)
-        patches.accept(i, tilt_deg, small, shift if found is None else found)
+        found = patches.place(i, tilt_deg, images[i], shift)
+        patches.accept(i, tilt_deg, images[i], shift if found is None else found)
     measured = patches.tracks(PATCH_VIEWS)
     return measured._replace(xy=factor * (measured.xy - offset))
 

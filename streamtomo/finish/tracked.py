@@ -44,6 +44,8 @@ class Tracked(Struct, frozen=True, kw_only=True):
     weight: tuple[float, ...] = ()
     beads: int = 0
     """So many of the points, the first, are beads; the others are patches."""
+    apart_px: float = 0.0
+    """RMS distance of another alignment of the same views that is no worse by what is known."""
 
     def tracks(self) -> Tracks:
         """As the solver takes them."""
@@ -53,7 +55,7 @@ class Tracked(Struct, frozen=True, kw_only=True):
 
 
 def tracked(
-    method: str, note: str, measured: Tracks, *, binning: int, field: tuple[float, float], beads: int
+    method: str, note: str, measured: Tracks, *, binning: int, field: tuple[float, float], beads: int, apart_px: float
 ) -> Tracked:
     """Positions as they are kept."""
     return Tracked(
@@ -66,6 +68,7 @@ def tracked(
         xy=tuple((x, y) for x, y in measured.xy.tolist()),
         weight=tuple(measured.weight.tolist()),
         beads=beads,
+        apart_px=apart_px,
     )
 
 
