@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _compare(name: str, slab: Slab, folder: Path, args: argparse.Namespace, seed: int) -> None:
-    options = argparse.Namespace(size=(args.side, args.side), depth=None, binning=None)
+    options = argparse.Namespace(size=(args.side, args.side), depth=None, binning=None, preset="standard")
     job = placed_job(folder, options, slab, seed)
     series = Series(Plan(tuple(float(a) for a in range(-60, 61, 3)), (args.side, args.side), recipe=slab, seed=seed))
     warm, cold = _placed_live(job, series), msgspec.structs.replace(job, placed=False)
