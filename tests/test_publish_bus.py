@@ -411,7 +411,8 @@ def test_a_subscriber_passes_over_what_it_does_not_understand(fleet):
     answering.join()
     later = b'{"version":1,"session":"s","seq":2,"time_s":2.0,"event":{"kind":"tilt.dreamt"}}'
     nan = msgspec.json.encode(envelope).replace(b"1.0", b"null")
-    for rubbish in (*RUBBISH, later, nan, pickle.dumps(Bomb("never"))):
+    newer = msgspec.json.encode(msgspec.structs.replace(envelope, version=VERSION + 1, seq=2))
+    for rubbish in (*RUBBISH, later, nan, newer, pickle.dumps(Bomb("never"))):
         pub.send_multipart([b"t", rubbish])
         pub.send(rubbish)
     last = msgspec.structs.replace(envelope, seq=2)
@@ -419,9 +420,21 @@ def test_a_subscriber_passes_over_what_it_does_not_understand(fleet):
     assert heard(stream, 1) == [last]
 
 
-def _answer_once(router):
+def _answer_once(router, version=VERSION):
     client, *_ = router.recv_multipart()
-    router.send_multipart([client, b"", msgspec.json.encode(SessionState())])
+    router.send_multipart([client, b"", msgspec.json.encode(SessionState(version=version))])
+
+
+def test_a_snapshot_of_another_version_is_none(fleet):
+    port = free_port()
+    router = fleet.socket(zmq.ROUTER)
+    router.bind(f"tcp://127.0.0.1:{port + 1}")
+    reader = fleet.subscriber(f"tcp://127.0.0.1:{port}")
+    for version in (VERSION + 1, VERSION):
+        answering = threading.Thread(target=_answer_once, args=(router, version))
+        answering.start()
+        assert reader.snapshot(10.0) == (version == VERSION)
+        answering.join()
 
 
 def test_nothing_received_is_unpickled(fleet, session, tmp_path):
