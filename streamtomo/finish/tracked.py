@@ -44,6 +44,8 @@ class Tracked(Struct, frozen=True, kw_only=True):
     weight: tuple[float, ...] = ()
     beads: int = 0
     """So many of the points, the first, are beads; the others are patches."""
+    bead_radius_px: float | None = None
+    """Of these, as found in the images; None where nobody looked for it."""
 
     def tracks(self) -> Tracks:
         """As the solver takes them."""
