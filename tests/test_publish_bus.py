@@ -8,6 +8,7 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.outfolder import lock_out
-from streamtomo.publish import bus, endpoints
+from streamtomo.publish import bus, endpoints, viewer
 from streamtomo.publish.bus import Publisher
 from streamtomo.publish.client import Subscriber, send_command, send_command_to
 from streamtomo.publish.endpoints import command_socket, find_endpoint, is_loopback
@@ -780,3 +781,29 @@ def test_an_endpoint_that_cannot_be_is_named_and_leaves_nothing_open():
         Subscriber("tcp://nonsense")
     with pytest.raises(BusError, match="has no port"):
         endpoints.snapshot_endpoint("tcp://scope")
+
+
+def test_a_dashboard_follows_a_run_to_its_new_port_and_takes_no_other_for_it(fleet):
+    first = fleet.session("first")
+    first.say(warned())
+    watched = viewer._Watched(str(first.out), first.endpoint)
+    _until(lambda: watched.look().state is not None)
+    port = int(first.endpoint.rpartition(":")[2])
+    first.close()
+    fleet.opened.remove(first)
+    other = fleet.session("other", port)
+    for _ in range(8):
+        other.say(warned())
+        time.sleep(viewer.COPY_S / 4)
+    assert watched.look().state.session == "first"
+    again = fleet.session("again")
+    again.say(warned())
+    (first.out / "endpoint.json").write_bytes(msgspec.json.encode(endpoints.RunAddress(again.endpoint, "again")))
+    _until(lambda: watched.look().state.session == "again")
+
+
+def _until(holds):
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
