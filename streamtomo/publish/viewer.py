@@ -197,7 +197,7 @@ def _snapshot(where: str, keys: Path | None) -> Known:
     subscriber = Subscriber(endpoint, _keys(where, keys))
     try:
         if not subscriber.snapshot(ANSWER_S):
-            raise BusError(f"{endpoint}: no answer; is a run of this version active there, and does it know your key?")
+            raise BusError(f"{endpoint}: no answer; is a run active there, of this version, and does it know your key?")
     finally:
         subscriber.close()
     return Known(where, subscriber.state, subscriber.state.time_s)
