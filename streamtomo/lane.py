@@ -38,6 +38,8 @@ from streamtomo.series import MAX_ATTEMPTS
 
 SAVED_EVERY = 8
 """Tilts after which a series is written to disk even while there is no idle moment."""
+LARGEST_LEVEL = 1e18
+"""Mean and spread of an image beyond this are no counts, and their squares no numbers of 32 bits."""
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -340,13 +342,13 @@ class Lane:
     ) -> tuple[NDArray[np.float32], Correction, Repaired]:
         """The live image of a tilt, corrected with the newest camera map, or the one after so many tilts."""
         settings = live.settings.correct
-        bad = BadImage(f"{tilt.image.path}: has pixels that are no finite numbers")
+        bad = BadImage(f"{tilt.image.path}: has pixels that are no finite numbers, or beyond {LARGEST_LEVEL:g}")
         if raw.dtype.kind == "f" and math.isnan(raw.sum(dtype=np.float64)):
             raise bad
         defects = self._cameras.of(tilt.image, live.pixel_size_A, settings).map(camera)
         repaired = repair(raw, settings.outlier_sigma, defects)
         image, correction = binned(repaired, live.binning, defects)
-        if not (math.isfinite(correction.mean) and math.isfinite(correction.sd)):
+        if not (abs(correction.mean) < LARGEST_LEVEL and correction.sd < LARGEST_LEVEL):
             raise bad
         return image, correction, repaired
 

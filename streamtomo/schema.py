@@ -6,16 +6,19 @@ import json
 
 import msgspec
 
-from streamtomo.messages import Answer, Envelope, Request
+from streamtomo.messages import VERSION, Answer, Envelope, Request
+from streamtomo.publish.state import SessionState
 
 
 def render() -> str:
-    """JSON Schema (2020-12) of envelopes, requests and answers."""
-    (envelope, request, answer), components = msgspec.json.schema_components((Envelope, Request, Answer))
+    """JSON Schema (2020-12) of envelopes, snapshots, requests and answers."""
+    records = (Envelope, SessionState, Request, Answer)
+    (envelope, snapshot, request, answer), components = msgspec.json.schema_components(records)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:streamtomo:messages:{VERSION}",
         "title": "streamtomo: a line of the journal, a message on the wire",
         **envelope,
-        "$defs": {**components, "AnyRequest": request, "AnyAnswer": answer},
+        "$defs": {**components, "AnySnapshot": snapshot, "AnyRequest": request, "AnyAnswer": answer},
     }
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"

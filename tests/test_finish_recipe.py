@@ -119,6 +119,8 @@ def test_the_exports_agree_and_say_what_was_done(tmp_path, stack):
     found = directives.read(out / "TS.adoc")
     assert "final.align=beads" in found.overrides
     assert "acquisition.pixel_size_A=10.8" in found.overrides
+    (gold,) = (float(one.partition("=")[2]) for one in found.overrides if one.startswith("specimen.bead_nm="))
+    assert gold == pytest.approx(10, rel=0.25), "found from the data, or IMOD could not repeat it"
     etomofiles = pytest.importorskip("etomofiles")
     table = etomofiles.read(out)
     assert len(table) == len(TILTS)

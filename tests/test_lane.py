@@ -244,7 +244,7 @@ def test_pixels_that_are_no_numbers_fail_a_tilt_and_nothing_else(tilts, tmp_path
 def test_whatever_the_pixels_are_what_is_told_can_be_read_again(tilts, tmp_path):
     """A number that does not exist could not be written down, and a journal with it not be read again."""
     lane = Lane(Settings())
-    for index, value in enumerate((np.nan, -np.inf, 3e38, 0.0), start=1):
+    for index, value in enumerate((np.nan, -np.inf, np.inf, 3e38, 0.0), start=1):
         for share in (1, None):
             odd = pixels_of(tilts[1])
             odd.ravel()[:share] = value

@@ -10,8 +10,10 @@ import pytest
 import zmq
 from test_publish_bus import Fleet, certificates, free_port
 
-from streamtomo.messages import ExcludeTilts, Heartbeat, SeriesJudged, SeriesOpened, TomogramReady, topic
+from streamtomo.messages import VERSION, ExcludeTilts, Heartbeat, SeriesJudged, SeriesOpened, TomogramReady, topic
 
+ALARMS = ("folder.gone", "folder.stuck", "tilt.late", "clock.differs", "behind", "disk.full", "disk.low", "disk.soon")
+"""Those of the machine in `alarms.py`."""
 README = Path(__file__).parent.parent / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -88,6 +90,21 @@ def test_every_kind_is_on_the_page():
     kinds = {one["enum"][0] for one in tagged if one}
     page = README.read_text(encoding="utf-8")
     assert {kind for kind in kinds if f"`{kind}`" not in page} == set()
+
+
+def test_the_schema_tells_its_version_and_has_what_every_socket_sends():
+    schema = json.loads((README.parent / "config" / "messages.schema.json").read_text(encoding="utf-8"))
+    assert schema["$id"].endswith(f":{VERSION}")
+    assert {"AnySnapshot", "AnyRequest", "AnyAnswer"} <= set(schema["$defs"])
+    assert f"The protocol, version {VERSION}." in README.read_text(encoding="utf-8")
+
+
+def test_every_alarm_is_on_the_page_for_the_night():
+    source = "".join(path.read_text(encoding="utf-8") for path in (README.parent / "streamtomo").rglob("*.py"))
+    codes = set(re.findall(r'AlarmRaised\(code="([a-z.]+)"', source)) | {key for key in ALARMS if f'"{key}"' in source}
+    night = README.read_text(encoding="utf-8").split("## One page for the night")[1].split("\n## ")[0]
+    assert len(codes) > len(ALARMS)
+    assert {code for code in codes if f"`{code}`" not in night} == set()
 
 
 def test_a_topic_ends_in_a_slash():

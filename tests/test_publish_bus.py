@@ -8,6 +8,7 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.outfolder import lock_out
-from streamtomo.publish import bus, endpoints
+from streamtomo.publish import bus, endpoints, viewer
 from streamtomo.publish.bus import Publisher
 from streamtomo.publish.client import Subscriber, send_command, send_command_to
 from streamtomo.publish.endpoints import command_socket, find_endpoint, is_loopback
@@ -411,7 +412,8 @@ def test_a_subscriber_passes_over_what_it_does_not_understand(fleet):
     answering.join()
     later = b'{"version":1,"session":"s","seq":2,"time_s":2.0,"event":{"kind":"tilt.dreamt"}}'
     nan = msgspec.json.encode(envelope).replace(b"1.0", b"null")
-    for rubbish in (*RUBBISH, later, nan, pickle.dumps(Bomb("never"))):
+    newer = msgspec.json.encode(msgspec.structs.replace(envelope, version=VERSION + 1, seq=2))
+    for rubbish in (*RUBBISH, later, nan, newer, pickle.dumps(Bomb("never"))):
         pub.send_multipart([b"t", rubbish])
         pub.send(rubbish)
     last = msgspec.structs.replace(envelope, seq=2)
@@ -419,9 +421,21 @@ def test_a_subscriber_passes_over_what_it_does_not_understand(fleet):
     assert heard(stream, 1) == [last]
 
 
-def _answer_once(router):
+def _answer_once(router, version=VERSION):
     client, *_ = router.recv_multipart()
-    router.send_multipart([client, b"", msgspec.json.encode(SessionState())])
+    router.send_multipart([client, b"", msgspec.json.encode(SessionState(version=version))])
+
+
+def test_a_snapshot_of_another_version_is_none(fleet):
+    port = free_port()
+    router = fleet.socket(zmq.ROUTER)
+    router.bind(f"tcp://127.0.0.1:{port + 1}")
+    reader = fleet.subscriber(f"tcp://127.0.0.1:{port}")
+    for version in (VERSION + 1, VERSION):
+        answering = threading.Thread(target=_answer_once, args=(router, version))
+        answering.start()
+        assert reader.snapshot(10.0) == (version == VERSION)
+        answering.join()
 
 
 def test_nothing_received_is_unpickled(fleet, session, tmp_path):
@@ -767,3 +781,29 @@ def test_an_endpoint_that_cannot_be_is_named_and_leaves_nothing_open():
         Subscriber("tcp://nonsense")
     with pytest.raises(BusError, match="has no port"):
         endpoints.snapshot_endpoint("tcp://scope")
+
+
+def test_a_dashboard_follows_a_run_to_its_new_port_and_takes_no_other_for_it(fleet):
+    first = fleet.session("first")
+    first.say(warned())
+    watched = viewer._Watched(str(first.out), first.endpoint)
+    _until(lambda: watched.look().state is not None)
+    port = int(first.endpoint.rpartition(":")[2])
+    first.close()
+    fleet.opened.remove(first)
+    other = fleet.session("other", port)
+    for _ in range(8):
+        other.say(warned())
+        time.sleep(viewer.COPY_S / 4)
+    assert watched.look().state.session == "first"
+    again = fleet.session("again")
+    again.say(warned())
+    (first.out / "endpoint.json").write_bytes(msgspec.json.encode(endpoints.RunAddress(again.endpoint, "again")))
+    _until(lambda: watched.look().state.session == "again")
+
+
+def _until(holds):
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

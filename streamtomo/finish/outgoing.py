@@ -10,6 +10,7 @@ from streamtomo.export.views import Exports, view_of
 from streamtomo.finish.position import Position
 from streamtomo.finish.steps_align import Solved, transforms
 from streamtomo.finish.steps_volume import Reconstructed, Stacked
+from streamtomo.finish.tracked import Tracked
 from streamtomo.finish.work import Cleaned, Work
 
 METHODS = {"beads": 0, "patches": 1, "mixed": 1}
@@ -100,6 +101,14 @@ LEAST_ON_TWO_SURFACES = 8
 """Beads; fewer are not parted."""
 
 
+def bead_nm(work: Work) -> float | None:
+    """Diameter of the gold: as stated, or as it was found; None where there is none, or nobody looked."""
+    tracked, pixel_A = work.product("track", Tracked), work.job.pixel_size_A
+    if work.settings.specimen.bead_nm or not (tracked.bead_radius_px and pixel_A):
+        return work.settings.specimen.bead_nm
+    return 2 * tracked.bead_radius_px * tracked.binning * pixel_A / directives.NM_TO_A
+
+
 def etomo_of(work: Work, exports: Exports) -> etomo.Etomo:
     """What etomo is told."""
     cleaned, stacked = work.product("clean", Cleaned), work.product("stack", Stacked)
@@ -111,7 +120,7 @@ def etomo_of(work: Work, exports: Exports) -> etomo.Etomo:
         pixel_nm=exports.pixel_A / directives.NM_TO_A,
         axis_deg=solved.alignment.axis_deg,
         method=solved.alignment.method,
-        bead_nm=work.settings.specimen.bead_nm,
+        bead_nm=bead_nm(work),
         binning=stacked.binning // cleaned.stack_binning,
         size_xy=(stacked.nx, stacked.ny),
         tilts_solved=bool(np.abs(turned).max() > TURNED_DEG),
@@ -132,7 +141,7 @@ def directives_of(work: Work) -> dict[str, str | float | int]:
         "setupset.copyarg.dual": 0,
         "setupset.copyarg.montage": 0,
         "setupset.copyarg.pixel": f"{pixel:.5f}",
-        "setupset.copyarg.gold": f"{settings.specimen.bead_nm or 0:g}",
+        "setupset.copyarg.gold": f"{bead_nm(work) or 0:.4g}",
         "setupset.copyarg.rotation": f"{alignment.axis_deg:.3f}",
         "setupset.copyarg.userawtlt": 1,
         "setupset.copyarg.extract": 0,

@@ -141,7 +141,7 @@ STEPS = (
     Step(
         "export",
         Needs(
-            ("clean", "coarse", "solve", "position", "stack", "reconstruct", "trim"),
+            ("clean", "coarse", "track", "solve", "position", "stack", "reconstruct", "trim"),
             (*OPTICS, "specimen.bead_nm", "export.ome_zarr"),
             version=2,
         ),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from streamtomo import jit
@@ -73,6 +74,8 @@ class Followed(NamedTuple):
     """So many of the points, the first, are beads."""
     apart_px: float = 0.0
     """How far another alignment is from this one, RMS, where nothing tells which of them is right."""
+    bead_radius_px: float | None = None
+    """Of these, as found in the images."""
 
 
 def refine(
@@ -124,7 +127,7 @@ def track(
         beads=chosen.beads,
         apart_px=chosen.apart_px,
     )
-    return found, chosen.solution
+    return replace(found, bead_radius_px=chosen.bead_radius_px), chosen.solution
 
 
 def _chosen(method: Method, gold: Followed, patched: Followed, start: Poses) -> tuple[str, Followed]:
@@ -132,7 +135,9 @@ def _chosen(method: Method, gold: Followed, patched: Followed, start: Poses) -> 
     if gold.tracks is not None and patched.tracks is not None and patched.enough and method in ("auto", "mixed"):
         both = mixed.together(gold.tracks, patched.tracks, start, PATCH_ERROR_PX)
         if both is not None:
-            return "mixed", Followed(both.tracks, f"{gold.note}; {both.note}", True, both.found, both.beads)
+            return "mixed", Followed(
+                both.tracks, f"{gold.note}; {both.note}", True, both.found, both.beads, gold.bead_radius_px
+            )
     if gold.enough:
         return "beads", gold
     notes = "; ".join(one.note for one in (gold, patched) if one.note)
@@ -197,13 +202,13 @@ def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) ->
             return Followed(None, lacking, enough=False)
         solution = bundle.solve(measured, start)
     if lacking:
-        return Followed(measured, lacking, enough=False)
+        return Followed(measured, lacking, enough=False, bead_radius_px=shape.radius_px)
     judged = _solution("beads", measured, start)
     limit = max(WORST_RESIDUAL_PX, WORST_RESIDUAL_RADII * shape.radius_px)
     residual, count = judged.solution.rms(measured), len(judged.solution.points)
     if residual > limit:
         return Followed(None, f"{count} tracks fit to {residual:.1f} px only: no gold", enough=False)
-    return Followed(measured, f"{count} beads", True, judged, count)
+    return Followed(measured, f"{count} beads", True, judged, count, shape.radius_px)
 
 
 def _lacking(positions: Tracks, n: int) -> str:

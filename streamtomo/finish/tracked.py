@@ -46,6 +46,8 @@ class Tracked(Struct, frozen=True, kw_only=True):
     """So many of the points, the first, are beads; the others are patches."""
     apart_px: float = 0.0
     """RMS distance of another alignment of the same views that is no worse by what is known."""
+    bead_radius_px: float | None = None
+    """Of these, as found in the images; None where nobody looked for it."""
 
     def tracks(self) -> Tracks:
         """As the solver takes them."""

@@ -12,7 +12,7 @@ import msgspec
 import zmq
 
 from streamtomo.errors import BusError
-from streamtomo.messages import Answer, Command, Envelope, Request
+from streamtomo.messages import VERSION, Answer, Command, Envelope, Request
 from streamtomo.publish.endpoints import command_endpoint, command_socket, read_endpoint, snapshot_endpoint
 from streamtomo.publish.gate import MALFORMED
 from streamtomo.publish.keys import ClientKeys
@@ -49,7 +49,7 @@ class Subscriber:
         self._context.destroy(linger=0)
 
     def snapshot(self, timeout_s: float = 2.0) -> bool:
-        """Ask for the session's state; False if nobody answers."""
+        """Ask for the session's state; False if nobody answers, or in another version of the protocol."""
         asker = connect(self._context, zmq.DEALER, snapshot_endpoint(self.endpoint), self._keys)
         try:
             asker.send_multipart([b"", b"{}"])
@@ -60,6 +60,8 @@ class Subscriber:
             return False
         finally:
             asker.close(linger=0)
+        if state.version != VERSION:
+            return False
         self.state = state
         return True
 
@@ -93,7 +95,11 @@ class Subscriber:
             if not self._sub.poll(int(1000 * left) + 1):
                 return None
             with contextlib.suppress(*MALFORMED):
-                return _ENVELOPES.decode(self._sub.recv_multipart()[-1])
+                envelope = _ENVELOPES.decode(self._sub.recv_multipart()[-1])
+                if (
+                    envelope.version == VERSION
+                ):  # fields of another one mean something else, even where they can be read
+                    return envelope
         return None
 
 

@@ -56,6 +56,11 @@ def read_endpoint(out: Path) -> RunAddress:
     """The address of the run that writes to `out`. Raises BusError where there is none."""
     if not is_running(out):  # what a run that was killed left there leads nowhere, or to another run
         raise BusError(f"{out}: no run is active there")
+    return told_address(out)
+
+
+def told_address(out: Path) -> RunAddress:
+    """The address of the last run that wrote to `out`, whether it is active or not. Raises BusError."""
     try:
         return msgspec.json.decode((out / "endpoint.json").read_bytes(), type=RunAddress)
     except FileNotFoundError:

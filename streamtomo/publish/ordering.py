@@ -32,8 +32,9 @@ def make_keys(folder: Path, name: str | None, *, read_only: bool) -> int:
         print(f"made {folder}; use it with: streamtomo run WATCHED --out OUT --set publish.curve_keys={folder}")
         print(f"{me} may give orders from this machine; let others in with: streamtomo keys {folder} --add NAME")
         return 0
+    inside = curve.CLIENTS if read_only else curve.OPERATORS
     handed = curve.add_client(folder, name, read_only=read_only)
     print(f"{name} may {'listen' if read_only else 'listen and give orders'}, from now on.")
     print(f"Move {handed} to their machine by a safe way, and delete it here. There: streamtomo dashboard")
-    print(f"tcp://HOST:PORT --keys {handed.name}. To take it back, delete {name}.key from {folder}.")
+    print(f"tcp://HOST:PORT --keys {handed.name}. To take it back, delete {folder / inside / name}.key.")
     return 0

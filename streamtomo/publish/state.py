@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from streamtomo.messages import (
+    VERSION,
     AlarmCleared,
     AlarmRaised,
     AxisMeasured,
@@ -132,6 +133,8 @@ class PastAlarm(Struct, frozen=True, kw_only=True):
 class SessionState(Struct, kw_only=True):
     """A whole session."""
 
+    version: int = VERSION
+    """Of the protocol."""
     session: str = ""
     seq: int = 0
     """Last envelope taken in."""

@@ -18,7 +18,7 @@ from streamtomo.errors import BusError
 from streamtomo.messages import Answer, Command
 from streamtomo.publish.client import Subscriber, send_command, send_command_to
 from streamtomo.publish.dashboard import Known, health, render, render_all, troubles, worst_first
-from streamtomo.publish.endpoints import DEFAULT_ENDPOINT, command_socket, find_endpoint, read_endpoint
+from streamtomo.publish.endpoints import DEFAULT_ENDPOINT, command_socket, find_endpoint, read_endpoint, told_address
 from streamtomo.publish.film import Film
 from streamtomo.publish.keys import ClientKeys, client_keys
 from streamtomo.publish.lines import plain_line, printable
@@ -119,9 +119,24 @@ class _Watched:
         return send_command_to(self.endpoint, self.keys, command)
 
     def _follow(self) -> None:
-        dirty, encoded_s = False, 0.0
+        while True:
+            self._follow_here()
+            self._subscriber.close()
+            self._subscriber = Subscriber(self.endpoint, self.keys)
+
+    def _follow_here(self) -> None:
+        """Until the run was started anew elsewhere; what another run says that got its port is not its own."""
+        dirty, own, encoded_s, told_s = False, True, 0.0, 0.0
         for envelope in self._subscriber.envelopes(COPY_S, ANSWER_S):
             now = time.monotonic()
+            if now - told_s >= COPY_S:
+                endpoint, session = self._told()
+                if endpoint != self.endpoint:
+                    self.endpoint = endpoint
+                    return
+                own, told_s = session in ("", self._subscriber.state.session), now
+            if not own:
+                continue
             if envelope is not None or (self._subscriber.state.session and not encoded_s):
                 dirty, self._answered_s = True, now
             if dirty and now - encoded_s >= COPY_S:  # a burst is copied as one
@@ -129,6 +144,14 @@ class _Watched:
                 with self._lock:
                     self._heard_s = self._answered_s
                     self._encoded = msgspec.json.encode(self._subscriber.state)
+
+    def _told(self) -> tuple[str, str]:
+        """Endpoint and session by the output folder that it was named by; else those that are known."""
+        with contextlib.suppress(BusError):
+            if Path(self.name).is_dir():
+                told = told_address(Path(self.name))
+                return told.endpoint, told.session
+        return self.endpoint, ""
 
 
 def dashboard(where: Sequence[str], keys: Path | None = None, *, once: bool = False, plain: bool = False) -> int:
@@ -174,7 +197,7 @@ def _snapshot(where: str, keys: Path | None) -> Known:
     subscriber = Subscriber(endpoint, _keys(where, keys))
     try:
         if not subscriber.snapshot(ANSWER_S):
-            raise BusError(f"{endpoint}: no answer; is a run active there, and does it know your key?")
+            raise BusError(f"{endpoint}: no answer; is a run active there, of this version, and does it know your key?")
     finally:
         subscriber.close()
     return Known(where, subscriber.state, subscriber.state.time_s)
