@@ -46,8 +46,14 @@ _SUFFIX = re.compile(r"\.(?:mrcs?|st|tiff?|eer|gz|bz2)$", re.IGNORECASE)
 _TAIL = re.compile(r"_(?:EER|fractions|frames|sum)$", re.IGNORECASE)
 _SORTED = re.compile(r"(?<=.)[_-](?:un)?sorted$", re.IGNORECASE)
 _UNWANTED = re.compile(r"[^\w.+-]+")
-_NOT_TILTS = re.compile(r"_override$|_tgt_\d+(?:_(?:view|search|preview))?$", re.IGNORECASE)
-"""Copies by Tomo5, and PACEtomo's target pictures: both look like tilt series of one image."""
+_BY_PRODUCTS = {
+    what: re.compile(pattern, re.IGNORECASE)
+    for what, pattern in {
+        "copies by Tomography 5": r"_override$",
+        "PACEtomo's pictures of targets": r"_tgt_\d+(?:_(?:view|search|preview))?$",
+    }.items()
+}
+"""Endings of what looks like a tilt series of one image, and is none."""
 
 _WHY_NOT = {
     reason: re.compile(pattern, re.IGNORECASE)
@@ -208,9 +214,15 @@ def stack_series(path: str) -> str:
     return _SORTED.sub("", os.path.basename(stem_of(path)))
 
 
+def by_product(path: str) -> str | None:
+    """What files of such a name are, in words, where they belong to no tilt series."""
+    stem = stem_of(path)
+    return next((what for what, ending in _BY_PRODUCTS.items() if ending.search(stem)), None)
+
+
 def is_by_product(path: str) -> bool:
     """Whether the name marks a picture that belongs to no tilt series."""
-    return _NOT_TILTS.search(stem_of(path)) is not None
+    return by_product(path) is not None
 
 
 def folder_name(name: str) -> str:
