@@ -135,6 +135,13 @@ class Catalogue:
         self._book.unsay(path)
         self._anonymous.pop(path, None)
 
+    def understand(self, folder: str, patterns: Sequence[str], paths: Iterable[str]) -> list[str]:
+        """Read names in a folder by these patterns of the settings; returns those of `paths` that they explain."""
+        unread = [path for path in paths if is_image(path) and path not in self._book.paths]
+        unread = [path for path in unread if self._names.parse(path) is None]
+        self._names.understand(folder, patterns)
+        return [path for path in unread if self._names.parse(path) is not None]
+
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""
         self._singles.tick(now)

@@ -89,11 +89,16 @@ class Names:
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
         """`patterns` as in `acquisition.name_patterns`; raises SettingsError for one that cannot be used."""
-        self._own = {f"yours: {pattern}": compile_pattern(pattern) for pattern in patterns}
+        self._own = {"": _compiled(patterns)}
+        """Patterns of the settings, by the folder that they hold in."""
         self._angles: dict[tuple[str, str, int], float] = {}
         """Angle of each number in a series known by its names."""
         self._numbered: set[tuple[str, str]] = set()
         """Series whose images all have one number: it counts series, and belongs to the name."""
+
+    def understand(self, folder: str, patterns: Sequence[str]) -> None:
+        """The settings have these patterns for one folder; raises SettingsError as `Names` does."""
+        self._own[os.path.join(folder, "")] = _compiled(patterns)
 
     def learn(self, paths: Iterable[str]) -> None:
         """These files are there: learn from all their names together which numbers count images."""
@@ -113,7 +118,7 @@ class Names:
     def parse(self, path: str) -> ParsedName | None:
         """What the name of an image file tells by itself, or None when it fits no pattern."""
         stem = file_key(path)
-        for words, pattern in self._own.items():
+        for words, pattern in self._settings_for(path).items():
             match = pattern.fullmatch(stem) or pattern.fullmatch(base_name(path) or "")
             if match and (name := _parsed(match, words)):
                 return replace(name, numbered=None)  # who names a group `order` knows what it counts
@@ -122,9 +127,17 @@ class Names:
                 return name
         return None
 
-    def tried(self) -> str:
-        """The patterns in words, for messages."""
-        return "; ".join((*self._own, *PATTERNS))
+    def tried(self, path: str) -> str:
+        """The patterns for a file in words, for messages."""
+        return "; ".join((*self._settings_for(path), *PATTERNS))
+
+    def _settings_for(self, path: str) -> dict[str, re.Pattern[str]]:
+        return self._own[max((folder for folder in self._own if path.startswith(folder)), key=len)]
+
+
+def _compiled(patterns: Sequence[str]) -> dict[str, re.Pattern[str]]:
+    """Patterns of the settings by their words."""
+    return {f"yours: {pattern}": compile_pattern(pattern) for pattern in patterns}
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
