@@ -33,7 +33,7 @@ from streamtomo.correct.camera_map import CameraMap, Learned, build, deviation, 
 from streamtomo.correct.prepare import Repaired
 from streamtomo.errors import OutputError
 from streamtomo.export.imod import write_bytes
-from streamtomo.livecache import FOLDER, digest, read_array, write_array
+from streamtomo.livecache import CAMERAS, FOLDER, digest, read_array, write_array
 from streamtomo.messages import AlarmCleared, AlarmRaised, Event, Warned
 from streamtomo.model import RawImage
 from streamtomo.publish.pictures import write_png
@@ -93,7 +93,7 @@ class Camera:
     def __init__(self, name: str, shape_yx: tuple[int, int], out: Path | None, settings: Correct) -> None:
         """Takes up what an earlier run left in `out`; without a folder nothing is kept."""
         self.name, self._settings = name, settings
-        self._out, self._folder = out, out / FOLDER / ".camera" / name if out else None
+        self._out, self._folder = out, out / FOLDER / CAMERAS / name if out else None
         self._alarmed, self._is_due = False, False
         self._untold: list[Event] = []
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=RECENT)
@@ -270,7 +270,7 @@ class Cameras:
 
 def map_on_disk(out: Path, image: RawImage, pixel_size_A: float | None, tilts: int | None = None) -> CameraMap | None:
     """The map for an image as another process finds it: the one after so many tilts (0: none), else the newest."""
-    folder = out / FOLDER / ".camera" / set_up(image, pixel_size_A)
+    folder = out / FOLDER / CAMERAS / set_up(image, pixel_size_A)
     try:
         state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_State)
     except (OSError, ValueError):

@@ -38,7 +38,7 @@ from streamtomo.messages import (
     Warned,
 )
 from streamtomo.model import RawImage
-from streamtomo.outfolder import free_GB, lock_out, memory_GB, share, with_room
+from streamtomo.outfolder import free_GB, leave_away, lock_out, memory_GB, share, with_room
 from streamtomo.reconstruct import device
 from streamtomo.roster import Roster
 from streamtomo.series import Command, Finish, Process, Say
@@ -122,9 +122,10 @@ class Engine:
 
         Raises OutputError, SettingsError or BusError if it cannot start, StreamtomoError if a fault of ours ends it.
         """
+        leave_away(self.settings.run.umask)
         with lock_out((self.watched, *self.more), self.out):
             try:
-                share(self.out, self.settings.run.umask, self.settings.run.group)
+                share(self.out, self.settings.run.group)
                 self._folders.add(self.watched, self.settings)
                 resumed = self._replay()
                 publisher = self._teller.open_bus(self.settings.publish, self.ask)

@@ -88,11 +88,14 @@ class Folders:
         """
         if (known := self._folders.get(path)) is not None:
             known.settings = settings
+            _instruct(known)
             return known
         inner = next((other for other in self._folders if other.is_relative_to(path)), None)
         if inner is not None:
             raise SettingsError(f"{path}: holds {inner}, which is watched already; watch its other folders one by one")
         folder = self._folders[path] = Folder(path, settings, within=self._holding(path))
+        if folder.within is not None:
+            _instruct(folder)
         if self._known is not None:
             self._watch(folder)
         return folder
@@ -115,10 +118,7 @@ class Folders:
 
     def look_again(self, path: str) -> None:
         """Have a file looked at again that cannot be used."""
-        folder = self.of(path)
-        while folder.within is not None:
-            folder = folder.within
-        folder.pulse.look_again(path)
+        _watcher(self.of(path)).pulse.look_again(path)
 
     def start(self, known: Sequence[RawImage]) -> None:
         """Begin to watch; `known` are the images of an earlier run."""
@@ -141,6 +141,16 @@ class Folders:
     def _follow(self, folder: Folder) -> None:
         for found in folder.look(self._claims, self._known or (), self._stop):
             self._put(folder, None if found is None else in_utf8(found))
+
+
+def _watcher(folder: Folder) -> Folder:
+    """The folder whose thread watches this one."""
+    return _watcher(folder.within) if folder.within is not None else folder
+
+
+def _instruct(folder: Folder) -> None:
+    """Tell the thread that watches a folder how its files are named."""
+    _watcher(folder).pulse.understand(str(folder.path), folder.settings.acquisition.name_patterns)
 
 
 def in_utf8(sighting: Sighting | FolderTested) -> Sighting | FolderTested:

@@ -6,7 +6,7 @@
 | the live lane's cache (`.live/NAME`) | when the series has ended |
 | sums of movies (`NAME/sums`) | when the series has ended, and the movies are there to make them again |
 | the aligned stack (`NAME_ali.mrc`) | with --all-intermediate, when the series is finished |
-| all else | never |
+| all else, such as what was learned of the camera over all series (`.live/.camera`) | never |
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from streamtomo.errors import OutputError
 from streamtomo.finish.work import VIEWS
+from streamtomo.livecache import CAMERAS
 from streamtomo.livecache import FOLDER as LIVE
 from streamtomo.messages import TiltReceived, TiltUpdated
 from streamtomo.model import RawImage
@@ -141,7 +142,7 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _item(out: Path, entry: os.DirEntry[str], books: Books) -> Item:
     path, size = Path(entry.path), entry.stat(follow_symlinks=False).st_size
     *folders, name = path.relative_to(out).parts
-    live = folders[:1] == [LIVE]
+    live = folders[:1] == [LIVE] and folders[1:2] != [CAMERAS]
     series = (folders[1] if live and len(folders) > 1 else folders[0]) if folders else ""
     if not live and series not in books.state:
         series = ""
@@ -153,6 +154,8 @@ def _judge(folders: Sequence[str], name: str, series: str, books: Books) -> tupl
     """Kind, fate and the reason."""
     state = books.state.get(series)
     ended = state in ("finished", "too few")
+    if folders[:2] == [LIVE, CAMERAS]:
+        return "other", "kept", ""
     if folders[:1] == [LIVE]:
         over = ended or state in (None, "failed")
         return "live cache", "loose" if over else "kept", f"the series is {state or 'not known'}"

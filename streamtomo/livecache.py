@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from streamtomo.align.patch_tracks import Memory
 
 FOLDER = ".live"
+CAMERAS = ".camera"
+"""In it: what `camera` learned over all series, which is no cache."""
 VERSION = 2
 """Of the files' format and of what the numbers in them mean."""
 RESERVE_BYTES = 2e9

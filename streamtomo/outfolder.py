@@ -90,13 +90,17 @@ def with_room(tested: FolderTested, out: Path) -> FolderTested:
     return FolderTested(path=tested.path, findings=(*tested.findings, Finding(about="space", text=text)))
 
 
-def share(out: Path, umask: str | None, group: str | None) -> None:
-    """Let the results belong to a group, and leave some permissions away; it holds for everything made from now on.
+def leave_away(umask: str | None) -> None:
+    """Leave some permissions away of everything made from now on; to be called before the output folder is made."""
+    if umask is not None:
+        os.umask(int(umask, 8))
+
+
+def share(out: Path, group: str | None) -> None:
+    """Let the results belong to a group; it holds for everything made from now on.
 
     Raises SettingsError for a group that there is not, or that the user does not belong to.
     """
-    if umask is not None:
-        os.umask(int(umask, 8))
     if group is None:
         return
     try:

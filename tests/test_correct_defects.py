@@ -31,6 +31,7 @@ def expected(top_first_rows=30, scale=1):
 def test_a_list_is_read_and_turned_over():
     defects = parse_defects(LIST)
     assert defects.camera_yx == (30, 40)
+    assert parse_defects("\ufeff" + LIST.replace("\n", "\r\n")) == defects
     assert np.array_equal(defect_mask(defects, (30, 40)), expected()[::-1])
     assert np.array_equal(defect_mask(defects, (30, 40), top_first=False), expected())
 
@@ -52,7 +53,7 @@ def test_what_is_outside_the_usable_area_is_bad():
 
 
 @pytest.mark.parametrize(
-    "line", ["BadPixels 1 2 3", "BadColumns x", "Nonsense 3", "PartialBadRow 1 2 3", "CameraSizeX"]
+    "line", ["BadPixels 1 2 3", "BadColumns x", "Nonsense 3", "PartialBadRow 1 2 3", "CameraSizeX", "BadRows -2"]
 )
 def test_a_line_that_is_none_is_named(line):
     with pytest.raises(ValueError, match=line):

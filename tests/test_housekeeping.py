@@ -47,6 +47,8 @@ def out(tmp_path):
         path.write_bytes(b"x" * 1000)
     (out / ".live" / "forgotten").mkdir()
     (out / ".live" / "forgotten" / "volume").write_bytes(b"x")
+    (out / ".live" / ".camera" / "16x16_noscale_eer").mkdir(parents=True)
+    (out / ".live" / ".camera" / "16x16_noscale_eer" / "12.places").write_bytes(b"x")
     (out / "mine").mkdir()
     (out / "mine" / "notes.part").write_bytes(b"x")
     (out / "mine" / "mine_ali.mrc").write_bytes(b"x")
@@ -94,7 +96,7 @@ def test_with_yes_only_what_can_be_made_again_goes(out):
         "endpoint.json.part",
     }  # fmt: skip
     assert not (out / "done" / "sums").exists()
-    assert [path.name for path in (out / ".live").iterdir()] == ["open"]
+    assert {path.name for path in (out / ".live").iterdir()} == {".camera", "open"}
 
 
 @pytest.mark.parametrize("change", [{"gone": "another exposure lies there"}, {"written_s": 1e9}])

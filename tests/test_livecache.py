@@ -16,7 +16,7 @@ from streamtomo.model import RawImage, Tilt
 
 TILTS = tuple(range(-16, 16, 4))
 ORDER = [4, 5, 3, 2, 6, 7, 1, 0]
-TIGHT = Settings(live=msgspec.structs.replace(Settings().live, memory_GB=0.06))
+TIGHT = Settings(live=msgspec.structs.replace(Settings().live, memory_GB=0.08))
 """Room for one series."""
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import mrcfile
+import msgspec
 import numpy as np
 import pytest
 from runs import placed, run, run_until_idle, settings, told, wait_for, write_series
 
 from streamtomo import messages, outfolder
 from streamtomo.cli import main
-from streamtomo.config import Acquisition, Settings, Watch
+from streamtomo.config import Acquisition, Run, Settings, Watch
 from streamtomo.engine import Engine
 from streamtomo.errors import SettingsError
 from streamtomo.folders import Folder, Folders
@@ -155,16 +156,19 @@ def test_a_watcher_that_hangs_is_an_alarm_with_what_it_waits_for(tmp_path):
     assert folder.facts(collecting=False).stuck is None
 
 
-def test_the_results_belong_to_a_group_and_keep_a_umask(tmp_path):
+def test_the_results_belong_to_a_group_and_keep_a_umask(quick, tmp_path):
+    scope, out = tmp_path / "scope", tmp_path / "out"
+    scope.mkdir()
     old = os.umask(0o022)
     try:
-        outfolder.share(tmp_path, "027", None)
-        (tmp_path / "x").write_text("")
-        assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+        engine = Engine(scope, out, msgspec.structs.replace(settings(), run=Run(umask="007")), exit_when_idle_s=0.2)
+        engine.run()
     finally:
         os.umask(old)
+    assert out.stat().st_mode & 0o777 == 0o770, "the folder itself as well: whoever shares it may go on there"
+    assert {(out / name).stat().st_mode & 0o777 for name in (".lock", "journal.jsonl")} == {0o660}
     with pytest.raises(SettingsError, match=r"run\.group = 'nobody-has-this'"):
-        outfolder.share(tmp_path, None, "nobody-has-this")
+        outfolder.share(tmp_path, "nobody-has-this")
 
 
 def test_a_series_that_was_rejected_is_left_alone_until_it_is_opened_again(quick, scope, tmp_path):

@@ -298,7 +298,14 @@ def test_montages_and_by_products_are_no_tilt_series():
     told += folder.see(*folder.unready)
     assert [type(s) for s in told] == [FileRefused]
     assert "montage" in told[0].reason
-    assert folder.put({"L1_tgt_001.mrc": info(1), "L1_tgt_001.mrc.mdoc": mdoc(tilt(0))}) == []
+    told = folder.put({"L1_tgt_001.mrc": info(1), "L1_tgt_001.mrc.mdoc": mdoc(tilt(0)), "L1_tgt_002.mrc": info(1)})
+    told += folder.put({"P_override.mdoc": mdoc(tilt(0)), "P_override.mrc": info(1)})
+    told += folder.put({f"M{i}.tif.mdoc": "[FrameSet = 0]\nTiltAngle = 3\n" for i in range(3)})
+    assert [(said.code, said.text.split("(")[1]) for said in told] == [
+        ("file.ignored", "L1_tgt_001.mrc.mdoc)"),
+        ("file.ignored", "P_override.mdoc)"),
+        ("file.ignored", "M0.tif.mdoc)"),
+    ]
 
 
 # -- single files ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The folder watcher on real files; the clock is the test's, except in one test of the thread and its events."""
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from streamtomo.model import RawImage
 from streamtomo.watch.finished import read_series
 from streamtomo.watch.folder import FolderWatch, list_files, watch
 from streamtomo.watch.images import read_image
+from streamtomo.watch.pulse import Pulse
 
 SETTINGS = Settings(watch=Watch(settle_s=1.0, relist_s=1.0, events="off"))
 HEAD = "PixelSpacing = 2.5\r\nImageFile = X.mrc\r\n\r\n[T = Tilt axis angle = 85.3, binning = 1]\r\n\r\n"
@@ -32,6 +34,20 @@ def write_mrc(path: Path, images: np.ndarray) -> None:
 
 def frame(value: int) -> np.ndarray:
     return np.full((1, 6, 8), value, np.int16)
+
+
+def test_patterns_of_one_folder_come_in_force_while_it_is_watched(tmp_path):
+    pulse, inner = Pulse(), tmp_path / "user2"
+    inner.mkdir()
+    watcher = FolderWatch(tmp_path, SETTINGS, pulse=pulse)
+    for folder in (tmp_path, inner):
+        for number, angle in enumerate((0.0, 3.0)):
+            write_mrc(folder / f"Q#{number}#{angle}.mrc", frame(number))
+    now = itertools.count(0.0, 0.5)
+    assert not [one for _ in range(12) for one in watcher.step(next(now))]
+    pulse.understand(str(inner), (r"(?P<series>.+)#(?P<order>\d+)#(?P<angle>[-+.\d]+)",))
+    told = [one for _ in range(12) for one in watcher.step(next(now)) if isinstance(one, RawImage)]
+    assert [(one.series, one.angle_deg, Path(one.path).parent) for one in told] == [("Q", 0, inner), ("Q", 3, inner)]
 
 
 class SerialEM:

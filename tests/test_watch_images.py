@@ -180,9 +180,9 @@ def test_whole_sections_of_a_growing_stack_can_be_read(write):
         read_image(path, 3)
 
 
-def with_mode(mode):
+def with_word(place, value):
     data = bytearray(mrc_bytes(ramp("i2"), mode=1))
-    struct.pack_into("<i", data, 12, mode)
+    struct.pack_into("<i", data, place, value)
     return bytes(data)
 
 
@@ -191,8 +191,9 @@ def with_mode(mode):
     [
         ("text.mrc", b"this is a note of mine\n" * 3, "is text"),
         ("long.mrc", b"this is a note of mine\n" * 99, "is text"),
-        ("wave.mrc", with_mode(4), "complex float32"),
-        ("odd.mrc", with_mode(77), "mode 77 is no known"),
+        ("wave.mrc", with_word(12, 4), "complex float32"),
+        ("odd.mrc", with_word(12, 77), "mode 77 is no known"),
+        ("far.mrc", with_word(92, -4), "says that -4 bytes of extended header"),
         ("noise.mrc", bytes(range(256)) * 8, "no MRC file"),
         ("a.mrc.gz", b"\x1f\x8b", "unpack"),
         ("a.eer", b"no movie" * 9, "EER"),

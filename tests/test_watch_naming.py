@@ -100,7 +100,7 @@ def test_a_pattern_of_the_settings_comes_first_and_the_rest_stays():
     assert read.acquired_s == datetime(2026, 1, 15, 10, 10, 10, tzinfo=UTC).timestamp()
     assert names.parse("TS_01_000_0.0.mrc").series == "TS_01"
     assert names.parse("m12deg-7-grid_3@260115T10:10:10.tif") is None
-    assert names.tried().startswith("yours: ")
+    assert names.tried("x.tif").startswith("yours: ")
 
 
 def test_a_pattern_of_the_settings_may_hold_the_suffix_and_means_what_it_says():

@@ -27,7 +27,10 @@ def warnings(watcher):
 
 def test_an_mdoc_that_agrees_is_silent():
     taken = shots("TS_01", ANGLES)
-    assert warnings(play(tomo5("TS_01", taken, override=True))) == []
+    assert warnings(play(tomo5("TS_01", taken))) == []
+    [ignored] = warnings(play(tomo5("TS_01", taken, override=True)))
+    assert ignored.code == "file.ignored"
+    assert "(TS_01_override.mdoc)" in ignored.text
     assert warnings(play(frames_and_mdoc("TS_01", taken))) == []
     assert warnings(play(serialem_stack("TS_01", taken))) == []
 

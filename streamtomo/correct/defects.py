@@ -45,12 +45,14 @@ def parse_defects(text: str) -> DefectList:
     size: dict[str, int] = {}
     areas: list[tuple[int, int, int, int]] = []
     usable: tuple[int, int, int, int] | None = None
-    for line in text.splitlines():
+    for line in text.removeprefix("\ufeff").splitlines():  # editors of Windows put that before everything
         words = line.split()
         if not words or line.startswith("#"):
             continue
         try:
             keyword, values = words[0], [int(word) for word in words[1:]]
+            if any(value < 0 for value in values) and keyword not in OTHER_KEYWORDS:
+                raise ValueError("counts from 0")
             if keyword in ("CameraSizeX", "CameraSizeY"):
                 (size[keyword],) = values
             elif keyword == "UsableArea":

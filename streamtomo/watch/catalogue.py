@@ -22,7 +22,7 @@ from streamtomo.watch.claims import Claims
 from streamtomo.watch.images import ImageInfo, is_eer, is_image, probe
 from streamtomo.watch.mdoc import SUFFIXES as MDOC_SUFFIXES
 from streamtomo.watch.mdoc import Mdoc, is_mdoc, parse
-from streamtomo.watch.naming import Names, file_key, is_by_product, stem_of
+from streamtomo.watch.naming import Names, by_product, file_key, is_by_product, stem_of
 from streamtomo.watch.renames import Renames
 from streamtomo.watch.settle import Due, Seen
 from streamtomo.watch.singles import ORPHAN_S, Singles
@@ -135,6 +135,13 @@ class Catalogue:
         self._book.unsay(path)
         self._anonymous.pop(path, None)
 
+    def understand(self, folder: str, patterns: Sequence[str], paths: Iterable[str]) -> list[str]:
+        """Read names in a folder by these patterns of the settings; returns those of `paths` that they explain."""
+        unread = [path for path in paths if is_image(path) and path not in self._book.paths]
+        unread = [path for path in unread if self._names.parse(path) is None]
+        self._names.understand(folder, patterns)
+        return [path for path in unread if self._names.parse(path) is not None]
+
     def tick(self, now: float) -> list[Sighting]:
         """Decide about files that have waited long enough for their metadata; at infinity about all."""
         self._singles.tick(now)
@@ -150,6 +157,9 @@ class Catalogue:
     def _look(self, due: Due, now: float) -> bool:
         """Whether the file is done with; expired ones always are."""
         path = due.seen.path
+        if what := by_product(path):
+            self._leave_out(path, what)
+            return True
         try:
             if is_mdoc(path):
                 self._look_at_mdoc(due)
@@ -167,6 +177,12 @@ class Catalogue:
             self._give_up_on(path, error)
         return True
 
+    def _leave_out(self, path: str, what: str) -> None:
+        """Say once in a folder that such files belong to no tilt series."""
+        folder, name = os.path.split(path)
+        text = f"{folder}: {what} are no tilts and are left out ({name})"
+        self._book.warn("file.ignored", text, about=f"{folder}: {what}")
+
     def _give_up_on(self, path: str, error: Exception) -> None:
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         again = "" if isinstance(error, BadImage) else "; it is looked at again when it changes"
@@ -182,10 +198,10 @@ class Catalogue:
 
     def _look_at_mdoc(self, due: Due) -> None:
         path = due.seen.path
-        if is_by_product(path):
-            return
         mdoc = self._parse(due)
         self._mdocs[path] = mdoc
+        if mdoc.kind == "frames":
+            self._leave_out(path, "mdocs of single movies")
         if mdoc.kind != "empty":
             self._again |= self._deferred.pop(path, set())
             self._mdoc_of |= {stack: path for stack in stack_candidates(path, mdoc) if self._prevails(path, stack)}
@@ -256,7 +272,7 @@ class Catalogue:
 
     def _look_at_image(self, due: Due, now: float) -> None:
         seen, path = due.seen, due.seen.path
-        if is_by_product(path) or self._is_spared(path) or self._is_left_to_mdoc(due):
+        if self._is_spared(path) or self._is_left_to_mdoc(due):
             return
         if self._singles.left_out(path):  # a frame of a stack that is followed
             self._anonymous.pop(path, None)

@@ -153,7 +153,12 @@ class FolderWatch:
 
     def _step(self, now: float) -> list[Sighting]:
         self._complaints = []
-        for path in self._pulse.take_requests():
+        explained = [
+            path
+            for folder, patterns in self._pulse.take_patterns()
+            for path in self._catalogue.understand(folder, patterns, self._settle.paths())
+        ]
+        for path in [*self._pulse.take_requests(), *explained]:
             self._catalogue.again(path)
             self._settle.again(path, now)
         touched, structure = self._events.take()

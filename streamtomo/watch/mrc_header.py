@@ -161,6 +161,9 @@ def _what_is_wrong(head: bytes) -> str:
     if mode in OTHER_MODES and 0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE:
         return f"mode {mode} ({OTHER_MODES[mode]}) is not read; {_READABLE}"
     if 0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE and 0 <= nz <= MAX_SECTIONS and 0 <= mode < 200:
+        if mode in MODES:
+            extended_bytes = struct.unpack_from(order + "i", head, 92)[0]
+            return f"its header says that {extended_bytes} bytes of extended header follow; write it anew (newstack)"
         return f"mode {mode} is no known pixel type; {_READABLE}"
     return f"is no MRC file (its header says {nx} x {ny} x {nz} pixels, mode {mode})"
 

@@ -46,8 +46,14 @@ _SUFFIX = re.compile(r"\.(?:mrcs?|st|tiff?|eer|gz|bz2)$", re.IGNORECASE)
 _TAIL = re.compile(r"_(?:EER|fractions|frames|sum)$", re.IGNORECASE)
 _SORTED = re.compile(r"(?<=.)[_-](?:un)?sorted$", re.IGNORECASE)
 _UNWANTED = re.compile(r"[^\w.+-]+")
-_NOT_TILTS = re.compile(r"_override$|_tgt_\d+(?:_(?:view|search|preview))?$", re.IGNORECASE)
-"""Copies by Tomo5, and PACEtomo's target pictures: both look like tilt series of one image."""
+_BY_PRODUCTS = {
+    what: re.compile(pattern, re.IGNORECASE)
+    for what, pattern in {
+        "copies by Tomography 5": r"_override$",
+        "PACEtomo's pictures of targets": r"_tgt_\d+(?:_(?:view|search|preview))?$",
+    }.items()
+}
+"""Endings of what looks like a tilt series of one image, and is none."""
 
 _WHY_NOT = {
     reason: re.compile(pattern, re.IGNORECASE)
@@ -83,11 +89,16 @@ class Names:
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
         """`patterns` as in `acquisition.name_patterns`; raises SettingsError for one that cannot be used."""
-        self._own = {f"yours: {pattern}": compile_pattern(pattern) for pattern in patterns}
+        self._own = {"": _compiled(patterns)}
+        """Patterns of the settings, by the folder that they hold in."""
         self._angles: dict[tuple[str, str, int], float] = {}
         """Angle of each number in a series known by its names."""
         self._numbered: set[tuple[str, str]] = set()
         """Series whose images all have one number: it counts series, and belongs to the name."""
+
+    def understand(self, folder: str, patterns: Sequence[str]) -> None:
+        """The settings have these patterns for one folder; raises SettingsError as `Names` does."""
+        self._own[os.path.join(folder, "")] = _compiled(patterns)
 
     def learn(self, paths: Iterable[str]) -> None:
         """These files are there: learn from all their names together which numbers count images."""
@@ -107,7 +118,7 @@ class Names:
     def parse(self, path: str) -> ParsedName | None:
         """What the name of an image file tells by itself, or None when it fits no pattern."""
         stem = file_key(path)
-        for words, pattern in self._own.items():
+        for words, pattern in self._settings_for(path).items():
             match = pattern.fullmatch(stem) or pattern.fullmatch(base_name(path) or "")
             if match and (name := _parsed(match, words)):
                 return replace(name, numbered=None)  # who names a group `order` knows what it counts
@@ -116,9 +127,17 @@ class Names:
                 return name
         return None
 
-    def tried(self) -> str:
-        """The patterns in words, for messages."""
-        return "; ".join((*self._own, *PATTERNS))
+    def tried(self, path: str) -> str:
+        """The patterns for a file in words, for messages."""
+        return "; ".join((*self._settings_for(path), *PATTERNS))
+
+    def _settings_for(self, path: str) -> dict[str, re.Pattern[str]]:
+        return self._own[max((folder for folder in self._own if path.startswith(folder)), key=len)]
+
+
+def _compiled(patterns: Sequence[str]) -> dict[str, re.Pattern[str]]:
+    """Patterns of the settings by their words."""
+    return {f"yours: {pattern}": compile_pattern(pattern) for pattern in patterns}
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -208,9 +227,15 @@ def stack_series(path: str) -> str:
     return _SORTED.sub("", os.path.basename(stem_of(path)))
 
 
+def by_product(path: str) -> str | None:
+    """What files of such a name are, in words, where they belong to no tilt series."""
+    stem = stem_of(path)
+    return next((what for what, ending in _BY_PRODUCTS.items() if ending.search(stem)), None)
+
+
 def is_by_product(path: str) -> bool:
     """Whether the name marks a picture that belongs to no tilt series."""
-    return _NOT_TILTS.search(stem_of(path)) is not None
+    return by_product(path) is not None
 
 
 def folder_name(name: str) -> str:

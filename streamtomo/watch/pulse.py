@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
+from typing import TypeVar
 
 from streamtomo.messages import Finding
+
+T = TypeVar("T")
 
 STUCK_S = 60.0
 """A call that takes longer does not come back: a server that died leaves whoever asks it waiting for ever."""
@@ -22,6 +25,7 @@ class Pulse:
         self._began_s = time.time() - time.monotonic()
         """When the steady clock showed 0."""
         self._requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._patterns: queue.SimpleQueue[tuple[str, Sequence[str]]] = queue.SimpleQueue()
         self.gone: Mapping[str, str] = MappingProxyType({})
         """By folder that cannot be listed for now: why, in words."""
         self.clock_s: tuple[float, float] | None = None
@@ -49,18 +53,30 @@ class Pulse:
         """Ask the watcher to look again at a file that it gave up."""
         self._requests.put(path)
 
+    def understand(self, folder: str, patterns: Sequence[str]) -> None:
+        """Ask the watcher to read the names in a folder by these patterns of the settings."""
+        self._patterns.put((folder, patterns))
+
     @property
     def asked(self) -> bool:
-        """Whether it is to look at something again."""
-        return not self._requests.empty()
+        """Whether it is asked for anything."""
+        return not (self._requests.empty() and self._patterns.empty())
 
     def take_requests(self) -> list[str]:
         """What it is to look at again."""
-        taken = []
-        with suppress(queue.Empty):
-            while True:
-                taken.append(self._requests.get_nowait())
-        return taken
+        return _taken(self._requests)
+
+    def take_patterns(self) -> list[tuple[str, Sequence[str]]]:
+        """Folders, and the patterns that hold in them."""
+        return _taken(self._patterns)
+
+
+def _taken(requests: queue.SimpleQueue[T]) -> list[T]:
+    taken = []
+    with suppress(queue.Empty):
+        while True:
+            taken.append(requests.get_nowait())
+    return taken
 
 
 def clock(seconds: float) -> str:

@@ -204,9 +204,8 @@ class Singles:
                 self._tell(self._files[path])
             else:
                 del self._waiting[path]
-                reason = (
-                    f"its tilt angle is not known: no mdoc names it, and its name fits none of {self._names.tried()}"
-                )
+                tried = self._names.tried(path)
+                reason = f"its tilt angle is not known: no mdoc names it, and its name fits none of {tried}"
                 self._book.refuse(path, reason)
 
     def _reconcile(self, stem: str) -> None:
