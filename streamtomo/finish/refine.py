@@ -135,9 +135,8 @@ def _chosen(method: Method, gold: Followed, patched: Followed, start: Poses) -> 
     if gold.tracks is not None and patched.tracks is not None and patched.enough and method in ("auto", "mixed"):
         both = mixed.together(gold.tracks, patched.tracks, start, PATCH_ERROR_PX)
         if both is not None:
-            return "mixed", Followed(
-                both.tracks, f"{gold.note}; {both.note}", True, both.found, both.beads, gold.bead_radius_px
-            )
+            told = gold._replace(tracks=both.tracks, note=f"{gold.note}; {both.note}", enough=True)
+            return "mixed", told._replace(solution=both.found, beads=both.beads)
     if gold.enough:
         return "beads", gold
     notes = "; ".join(one.note for one in (gold, patched) if one.note)
@@ -208,7 +207,7 @@ def _by_beads(images: Sequence[Image], start: Poses, radius_px: float | None) ->
     residual, count = judged.solution.rms(measured), len(judged.solution.points)
     if residual > limit:
         return Followed(None, f"{count} tracks fit to {residual:.1f} px only: no gold", enough=False)
-    return Followed(measured, f"{count} beads", True, judged, count, shape.radius_px)
+    return Followed(measured, f"{count} beads", True, judged, count, bead_radius_px=shape.radius_px)
 
 
 def _lacking(positions: Tracks, n: int) -> str:
