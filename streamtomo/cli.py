@@ -251,7 +251,7 @@ def _dashboard(args: argparse.Namespace) -> int:
     from streamtomo.publish import viewer
 
     if args.journal is not None:
-        return viewer.replay(args.journal, args.speed, once=args.once)
+        return viewer.replay(args.journal, args.speed, once=args.once, plain=args.plain)
     return viewer.dashboard(args.endpoints, _keys_of(args), once=args.once, plain=args.plain)
 
 

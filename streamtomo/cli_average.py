@@ -54,6 +54,7 @@ def add(verbs: Verbs) -> None:
 def _average(args: argparse.Namespace) -> int:
     from streamtomo import averaging, averaging_session, config_file
     from streamtomo.errors import SettingsError
+    from streamtomo.outfolder import leave_away
 
     given = {"diameter_nm": args.diameter_nm, "symmetry": args.symmetry}
     also = [f"average.{name}={value}" for name, value in given.items() if value is not None]
@@ -66,6 +67,7 @@ def _average(args: argparse.Namespace) -> int:
         most=args.most,
         reference=args.reference,
     )
+    leave_away(settings.run.umask)
     if args.follow:
         if args.match is None:
             raise SettingsError("--follow needs --match: nobody has picked the particles of a series to come")

@@ -123,4 +123,6 @@ def _retry(args: argparse.Namespace) -> Command:
 def _keys(args: argparse.Namespace) -> int:
     from streamtomo.publish import ordering
 
+    if args.read_only and args.add is None:
+        raise SettingsError("--read-only is for somebody who is let in: give --add NAME")
     return ordering.make_keys(args.folder, args.add, read_only=args.read_only)

@@ -32,7 +32,15 @@ from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.livereader import LiveReader
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import AxisMeasured, Event, SeriesJudged, TiltFailed, TiltPlaced, Warned
+from streamtomo.messages import (
+    AxisMeasured,
+    Event,
+    SeriesJudged,
+    TiltFailed,
+    TiltPlaced,
+    Warned,
+    can_be_read,
+)
 from streamtomo.model import Correction, Placement, Tilt
 from streamtomo.series import MAX_ATTEMPTS
 
@@ -125,7 +133,10 @@ class Lane:
     def process(self, job: Job) -> list[Event]:
         """Take one tilt through all stages; a failure is an event, too."""
         try:
-            return [*self.learn(), *self._process(job)]
+            events = [*self.learn(), *self._process(job)]
+            if not all(map(can_be_read, events)):
+                raise ValueError("something measured is no number")
+            return events
         except StreamtomoError as error:
             return [self._failed(job, str(error))]
         except Exception as error:  # a fault of ours must not stop the lane, nor stay in what is kept
@@ -160,7 +171,7 @@ class Lane:
             events = improve(name, live, interrupted)
             if not live.left:
                 self._dirty.discard(name)
-            return events
+            return [event for event in events if can_be_read(event)]
         except Exception as error:  # as in `process`; its next tilt makes it anew
             self.forget(name)
             text = f"{name}: the live volume could not be rebuilt or kept ({type(error).__name__}: {error})"

@@ -7,6 +7,7 @@ not kept in the journal. The records are in modules by what they are about; all 
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from streamtomo.commands import Answer as Answer
@@ -146,3 +147,15 @@ def topic(event: Event) -> str:
     kind = event.__struct_config__.tag
     series = getattr(event, "series", None)
     return f"{kind}/{series}/" if series else f"{kind}/"
+
+
+_ENCODER, _EVENTS = msgspec.json.Encoder(), msgspec.json.Decoder(Event)
+
+
+def can_be_read(event: Event) -> bool:
+    """Whether its readers will take it: a number that is none is written as nothing, which passes for no number."""
+    try:
+        _EVENTS.decode(_ENCODER.encode(event))
+    except msgspec.ValidationError:
+        return False
+    return True

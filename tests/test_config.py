@@ -74,9 +74,10 @@ def test_planned_angles_hold_both_ends():
     assert planned_angles(None) == ()
 
 
-def test_an_override_wins_over_the_file(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # the latter as some editors on Windows write it
+def test_an_override_wins_over_the_file(tmp_path, encoding):
     path = tmp_path / "a.toml"
-    path.write_text("[specimen]\nbead_nm = 10\nthickness_nm = 200.0\n")
+    path.write_text("[specimen]\nbead_nm = 10\nthickness_nm = 200.0\n", encoding)
     settings = config_file.load(path, ["specimen.bead_nm=5"])
     assert (settings.specimen.bead_nm, settings.specimen.thickness_nm) == (5, 200.0)
 

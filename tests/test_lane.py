@@ -13,6 +13,7 @@ from streamtomo.align.places import in_frame
 from streamtomo.config import Settings
 from streamtomo.lane import Job, Lane, LiveSeries
 from streamtomo.messages import (
+    AxisMeasured,
     Event,
     Picture,
     SeriesJudged,
@@ -351,6 +352,16 @@ def test_a_fault_of_ours_is_an_event(tilts, monkeypatch):
     )
     assert failure.reason == "internal error: ZeroDivisionError: division by zero"
     assert (failure.attempts, failure.final) == (4, True)
+
+
+def test_what_could_not_be_read_again_is_not_told(tilts, monkeypatch):
+    """A number that is none would stand in the journal as nothing, and no run could go on with it."""
+    wrong = AxisMeasured(series="A", axis_deg=float("nan"), nominal_deg=0.0, tilts=9)
+    monkeypatch.setattr(Lane, "_process", lambda lane, job: [wrong])
+    (failure,) = Lane(Settings()).process(
+        Job(tilt=tilts[0], attempts=0, settled_s=0.0, axis_deg=20.0, pixel_size_A=None, placed=())
+    )
+    assert failure.reason == "internal error: ValueError: something measured is no number"
 
 
 def test_the_thickness_given_is_that_of_the_volume(tilts):

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from streamtomo import messages
-from streamtomo.publish import journal
+from streamtomo.publish import journal, viewer
 from streamtomo.publish.dashboard import Known, health, render, render_all, troubles
 from streamtomo.publish.film import LONGEST_WAIT_S, Film
 from streamtomo.publish.state import SessionState
@@ -159,6 +159,13 @@ def test_a_recording_is_shown_at_its_speed_and_ends_as_the_session_did():
     last = film.look(9000.0).state
     assert last.ended is not None
     assert film.end().state.series["TS_01"].state == "finished"
+
+
+def test_without_a_terminal_a_recording_is_lines_of_text(capsys):
+    assert viewer.replay(RECORDED, speed=10, plain=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 20
+    assert "FINISHED" in lines[-2]
 
 
 def test_a_long_night_between_two_sessions_is_cut_short(tmp_path):

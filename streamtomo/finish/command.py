@@ -22,6 +22,7 @@ from streamtomo.finish.state_file import state_path
 from streamtomo.finish.worker import be_alone
 from streamtomo.messages import Event, FinishStep, Warned
 from streamtomo.model import RawImage, Tilt
+from streamtomo.outfolder import leave_away
 from streamtomo.publish.lines import words
 from streamtomo.reconstruct import device
 from streamtomo.watch.finished import read_series
@@ -35,6 +36,7 @@ def finish(job: FinishJob, order: Order, *, dry_run: bool) -> int:
         print(f"{step.name:12s} {'to do: ' + step.why if step.why else 'good, skipped'}")
     if dry_run:
         return 0
+    leave_away(job.settings.run.umask)
     folder.mkdir(parents=True, exist_ok=True)
     be_alone(folder, job.series)
     write_text(job_path(folder, job.series), msgspec.json.encode(job).decode())

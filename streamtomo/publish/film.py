@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamtomo.errors import StreamtomoError
 from streamtomo.messages import Heartbeat
 from streamtomo.publish import journal
 from streamtomo.publish.dashboard import Known
+from streamtomo.publish.lines import plain_line
 from streamtomo.publish.state import SessionState
 
 LONGEST_WAIT_S = 3.0
@@ -39,6 +41,10 @@ class Film:
         while self._next < len(self._envelopes):
             self._step()
         return self._known(self._state.time_s)
+
+    def lines(self) -> Iterator[str]:
+        """All that happened, in lines of text."""
+        return filter(None, map(plain_line, self._envelopes))
 
     def _step(self) -> None:
         self._state.apply(self._envelopes[self._next])

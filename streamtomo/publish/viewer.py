@@ -166,11 +166,16 @@ def dashboard(where: Sequence[str], keys: Path | None = None, *, once: bool = Fa
     return _show(lambda: [run.look() for run in runs.values()], lambda name, order: runs[name].order(order), console)
 
 
-def replay(path: Path, speed: float, *, once: bool = False) -> int:
-    """Show a journal as if it happened, `speed` times faster; `once` prints its end."""
-    film = Film(path, speed)
-    console = Console()
-    if once or not console.is_terminal:
+def replay(path: Path, speed: float, *, once: bool = False, plain: bool = False) -> int:
+    """Show a journal as if it happened, `speed` times faster; `once` prints its end.
+
+    `plain`, or without a terminal, prints all its lines of text at once.
+    """
+    film, console = Film(path, speed), Console()
+    if plain or not (once or console.is_terminal):
+        all(map(_print_line, film.lines()))
+        return 0
+    if once:
         return _print_once([film.end()], console)
     refuse = Answer(ok=False, text="this is a recording")
     return _show(lambda: [film.look(time.monotonic())], lambda name, order: refuse, console)
@@ -211,13 +216,19 @@ def _print_lines(named: list[str], keys: Path | None) -> int:
         head = f"{one}  " if len(named) > 1 else ""
         threading.Thread(target=_follow_lines, args=(reader, head, lines), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            try:
-                print(lines.get(), flush=True)
-            except BrokenPipeError:  # or Python complains again when it ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                break
+        while _print_line(lines.get()):
+            pass
     return 0
+
+
+def _print_line(line: str) -> bool:
+    """Whether there is still somebody who reads."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # or Python complains again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _follow_lines(reader: Subscriber, head: str, lines: queue.SimpleQueue[str]) -> None:
