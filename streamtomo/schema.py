@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from typing import Any
 
 import msgspec
 
@@ -21,4 +23,13 @@ def render() -> str:
         **envelope,
         "$defs": {**components, "AnySnapshot": snapshot, "AnyRequest": request, "AnyAnswer": answer},
     }
-    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+    return json.dumps(_cleaned(schema), indent=1, sort_keys=True) + "\n"
+
+
+def _cleaned(part: Any) -> Any:
+    """Texts without the indentation that some versions of msgspec leave in them."""
+    if isinstance(part, dict):
+        return {key: _cleaned(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_cleaned(one) for one in part]
+    return inspect.cleandoc(part) if isinstance(part, str) else part

@@ -126,15 +126,16 @@ class _Watched:
 
     def _follow_here(self) -> None:
         """Until the run was started anew elsewhere; what another run says that got its port is not its own."""
-        dirty, own, encoded_s, told_s = False, True, 0.0, 0.0
+        dirty, own, encoded_s, told_s, session = False, True, 0.0, 0.0, ""
         for envelope in self._subscriber.envelopes(COPY_S, ANSWER_S):
             now = time.monotonic()
-            if now - told_s >= COPY_S:
-                endpoint, session = self._told()
+            if now - told_s >= COPY_S or self._subscriber.state.session != session:
+                told_s, session = now, self._subscriber.state.session
+                endpoint, its_session = self._told()
                 if endpoint != self.endpoint:
                     self.endpoint = endpoint
                     return
-                own, told_s = session in ("", self._subscriber.state.session), now
+                own = its_session in ("", session)
             if not own:
                 continue
             if envelope is not None or (self._subscriber.state.session and not encoded_s):
