@@ -266,7 +266,7 @@ def test_a_part_of_a_file_is_never_taken_for_an_image(tmp_path, name):
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_an_eer_movie_filled_up_with_zeros_is_right_or_refused(tmp_path_factory, data):
+def test_an_eer_movie_filled_up_with_zeros_is_right_but_for_its_last_electron_or_refused(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("eer")
     frames = electrons(3, (16, 20), 0.2)
     write_eer(folder / "a.eer", frames, 1.5)
@@ -278,7 +278,9 @@ def test_an_eer_movie_filled_up_with_zeros_is_right_or_refused(tmp_path_factory,
     except (NotReady, BadImage):
         assert length < len(whole)
     else:
-        np.testing.assert_array_equal(image, frames.sum(axis=0))
+        wrong = np.abs(image.astype(int) - frames.sum(axis=0)).sum()
+        last_code = length > len(whole) - 16  # cut in the middle of it, it ends at the last pixel as another code, too
+        assert wrong <= last_code
 
 
 @pytest.mark.parametrize("name", ["a.eer", "a.tif", "lzw.tif", "big.tif", "a.mrc"])
