@@ -32,15 +32,7 @@ from streamtomo.judge.session import Session
 from streamtomo.livecache import LiveCache
 from streamtomo.livereader import LiveReader
 from streamtomo.liveseries import AcceptedTilt, LiveSeries, at_angle
-from streamtomo.messages import (
-    AxisMeasured,
-    Event,
-    SeriesJudged,
-    TiltFailed,
-    TiltPlaced,
-    Warned,
-    can_be_read,
-)
+from streamtomo.messages import AxisMeasured, Event, SeriesJudged, TiltFailed, TiltPlaced, Warned, can_be_read
 from streamtomo.model import Correction, Placement, Tilt
 from streamtomo.series import MAX_ATTEMPTS
 
